@@ -1,0 +1,198 @@
+// swift-tools-version:6.2
+import PackageDescription
+
+// Arrows point down: a target may depend only on targets of a lower layer (docs/architecture.md lists
+// them; Tests/LayeringTests fails with the reason when one points up).
+
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .treatAllWarnings(as: .error),
+]
+
+func nio(_ name: String) -> Target.Dependency { .product(name: name, package: "swift-nio") }
+let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
+let log = Target.Dependency.product(name: "Logging", package: "swift-log")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let x509 = Target.Dependency.product(name: "X509", package: "swift-certificates")
+let asn1 = Target.Dependency.product(name: "SwiftASN1", package: "swift-asn1")
+let yams = Target.Dependency.product(name: "Yams", package: "Yams")
+let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let grpcCore = Target.Dependency.product(name: "GRPCCore", package: "grpc-swift-2")
+let grpcNIO = Target.Dependency.product(name: "GRPCNIOTransportHTTP2", package: "grpc-swift-nio-transport")
+let grpcProtobuf = Target.Dependency.product(name: "GRPCProtobuf", package: "grpc-swift-protobuf")
+let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
+let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let http = Target.Dependency.product(name: "AsyncHTTPClient", package: "async-http-client")
+let jwt = Target.Dependency.product(name: "JWTKit", package: "jwt-kit")
+let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
+let collections = Target.Dependency.product(name: "Collections", package: "swift-collections")
+
+func target(
+    _ name: String, _ dependencies: [Target.Dependency] = [], path: String? = nil,
+    resources: [Resource]? = nil, exclude: [String] = []
+) -> Target {
+    .target(
+        name: name, dependencies: dependencies, path: path, exclude: exclude, resources: resources,
+        swiftSettings: strict)
+}
+
+func test(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource]? = nil) -> Target {
+    .testTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: strict)
+}
+
+let package = Package(
+    name: "martlet",
+    platforms: [.macOS(.v15)],
+    products: [
+        .executable(name: "martlet", targets: ["martlet"]),
+        .executable(name: "martlet-cni", targets: ["martlet-cni"]),
+        .executable(name: "martlet-lab", targets: ["martlet-lab"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-asn1", from: "1.7.4"),
+        .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        // Exact: CMeshLoop uses the BoringSSL copy inside (CNIOBoringSSL), which is no declared product.
+        .package(url: "https://github.com/apple/swift-nio-ssl", exact: "2.37.6"),
+        .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        .package(url: "https://github.com/grpc/grpc-swift-2", from: "2.4.3"),
+        .package(url: "https://github.com/grpc/grpc-swift-nio-transport", from: "2.9.2"),
+        .package(url: "https://github.com/grpc/grpc-swift-protobuf", from: "2.4.1"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+        .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.1"),
+    ],
+    targets: [
+        // Executables: argv decides the role.
+        .executableTarget(
+            name: "martlet",
+            dependencies: ["MeshProxy", "MeshControl", "MeshNode", "MeshCLI", arguments, log],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "martlet-cni", dependencies: ["MeshLinux", "KubeAPI", "MeshModel"],
+            swiftSettings: strict,
+            // Without Foundation nothing else brings in the rounding functions that Double needs.
+            linkerSettings: [.linkedLibrary("m")]),
+        .executableTarget(
+            name: "martlet-lab", dependencies: ["LabCluster", "LabNode", arguments, log], path: "Lab/martlet-lab",
+            swiftSettings: strict),
+
+        // Roles: they wire things together and never import each other.
+        target(
+            "MeshProxy",
+            [
+                "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA", "MeshTelemetry", "MeshPolicy", "MeshModel",
+                "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), log,
+                lifecycle,
+            ]),
+        target(
+            "MeshControl",
+            [
+                "MeshXDS", "MeshCA", "KubeClient", "KubeAPI", "MeshCollections", "MeshPolicy", "MeshModel",
+                "MeshIdentity", "MeshTelemetry", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nioSSL, log,
+                lifecycle, grpcCore, grpcNIO, x509, crypto, yams,
+            ]),
+        target(
+            "MeshNode",
+            [
+                "MeshZDS", "KubeClient", "KubeAPI", "MeshModel", "MeshLinux", "MeshTelemetry", nio("NIOCore"),
+                nio("NIOPosix"), nio("NIOHTTP1"), log, lifecycle, yams,
+            ]),
+        target(
+            "MeshCLI", ["KubeClient", "KubeAPI", "MeshModel", "MeshIdentity", "MeshLinux", arguments, log, yams],
+            resources: [.embedInCode("Manifests")]),
+
+        // Conversations with the outside.
+        target(
+            "MeshXDS",
+            [
+                "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf, log,
+                nio("NIOCore"), nioSSL,
+            ]),
+        target("MeshZDS", ["MeshProto", "MeshModel", "MeshLinux", protobuf, log]),
+        target(
+            "MeshCA",
+            [
+                "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf, x509, asn1,
+                crypto, log,
+            ]),
+        target("KubeClient", ["KubeAPI", http, nio("NIOCore"), nio("NIOFoundationCompat"), nioSSL, log, yams]),
+        target("MeshTelemetry", ["MeshModel", log]),
+
+        // Wire types.
+        target("MeshProto", [protobuf, grpcCore, grpcProtobuf]),
+        target("KubeAPI"),
+
+        // The byte path.
+        target("MeshTunnel", ["MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshLinux"]),
+        target("MeshHTTP"),
+        target("MeshLoop", ["CMeshLoop", "MeshModel", "MeshIdentity", "MeshLinux"]),
+        // C++: depending on NIOSSL makes <CNIOBoringSSL.h> visible to it.
+        .target(name: "CMeshLoop", dependencies: [nioSSL]),
+
+        // Values and pure decisions: the standard library only.
+        target("MeshCollections"),
+        target("MeshPolicy", ["MeshModel", "MeshIdentity"]),
+        target("MeshIdentity"),
+        target("MeshModel", ["MeshIdentity"]),
+
+        // The kernel, fenced.
+        target("MeshLinux", ["CMeshLinux"]),
+        .target(name: "CMeshLinux"),
+
+        target("MeshTestSupport", ["MeshModel", "MeshIdentity", x509, crypto, asn1]),
+
+        // The lab: knows Kubernetes and hosts, not the mesh.
+        target(
+            "LabAPIServer",
+            [
+                "KubeAPI", "KubeClient", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"),
+                nio("NIOFoundationCompat"), nioSSL, log, grdb, collections, x509, crypto, asn1, jwt, yams,
+            ], path: "Lab/LabAPIServer"),
+        target("LabControllers", ["KubeAPI", "KubeClient", log], path: "Lab/LabControllers"),
+        target(
+            "LabNode",
+            [
+                "KubeAPI", "KubeClient", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"),
+                nio("NIOWebSocket"), nioSSL, log,
+            ], path: "Lab/LabNode"),
+        target(
+            "LabCluster",
+            [
+                "LabAPIServer", "LabControllers", "LabNode", "KubeAPI", "KubeClient", "MeshLinux", arguments, log,
+                x509, crypto, yams,
+            ], path: "Lab/LabCluster"),
+
+        test("MeshModelTests", ["MeshModel", "MeshIdentity"]),
+        test("MeshPolicyTests", ["MeshPolicy", "MeshModel", "MeshIdentity"]),
+        test("MeshHTTPTests", ["MeshHTTP"]),
+        test("MeshLoopTests", ["MeshLoop", "MeshModel", "MeshTestSupport"]),
+        test("MeshTunnelTests", ["MeshTunnel", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshTestSupport"]),
+        test("MeshProxyTests", ["MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshTelemetry", "MeshZDS"]),
+        test("MeshTelemetryTests", ["MeshTelemetry"]),
+        test("MeshXDSTests", ["MeshXDS", "MeshProto", "MeshModel"]),
+        test("MeshCATests", ["MeshCA", "MeshTestSupport", "MeshIdentity"]),
+        test("MeshZDSTests", ["MeshZDS", "MeshLinux"]),
+        test("MeshCollectionsTests", ["MeshCollections"]),
+        test("MeshControlTests", ["MeshControl", "MeshXDS", "KubeAPI", "MeshModel", "MeshPolicy"]),
+        test("MeshNodeTests", ["MeshNode", "MeshLinux", "KubeAPI", "KubeClient"]),
+        test("MeshLinuxTests", ["MeshLinux"]),
+        test("MeshCLITests", ["MeshCLI", "KubeAPI"]),
+        test("KubeAPITests", ["KubeAPI"]),
+        test("KubeClientTests", ["KubeClient", "KubeAPI"]),
+        test("LabAPIServerTests", ["LabAPIServer", "KubeAPI", "KubeClient"]),
+        test("LabControllersTests", ["LabControllers", "LabAPIServer", "KubeAPI", "KubeClient"]),
+        test("LabNodeTests", ["LabNode", "KubeAPI", "KubeClient", "MeshLinux"]),
+        test("LabClusterTests", ["LabCluster", "KubeAPI"]),
+        test("LayeringTests", []),
+    ],
+    cxxLanguageStandard: .cxx17
+)

@@ -1,0 +1,2 @@
+#include "cmeshlinux.h"
+int cmx_version(void) { return 1; }

@@ -1,0 +1,2 @@
+#pragma once
+int cmx_version(void);
