@@ -52,9 +52,9 @@ public enum OutboundAnswer: Sendable {
     /// Through an HBONE tunnel.
     case tunnel(TunnelRoute)
     /// Plain TCP, for destinations outside the mesh.
-    case passthrough(to: IPEndpoint, labels: ConnectionLabels)
+    case passthrough(to: IPEndpoint, labels: any ConnectionLabels)
     /// The client's connection is closed, and the reason logged.
-    case refuse(RefusalReason, labels: ConnectionLabels?)
+    case refuse(RefusalReason, labels: (any ConnectionLabels)?)
 }
 
 public struct TunnelRoute: Sendable {
@@ -68,11 +68,11 @@ public struct TunnelRoute: Sendable {
     public var expected: [WorkloadIdentity]
     /// Request headers besides the pseudo headers (`baggage`, `forwarded`, `traceparent`), lower-case names.
     public var headers: [(name: String, value: String)]
-    public var labels: ConnectionLabels
+    public var labels: any ConnectionLabels
 
     public init(
         peer: IPEndpoint, authority: String, source: WorkloadIdentity, expected: [WorkloadIdentity],
-        headers: [(name: String, value: String)], labels: ConnectionLabels
+        headers: [(name: String, value: String)], labels: any ConnectionLabels
     ) {
         self.peer = peer
         self.authority = authority
@@ -114,9 +114,9 @@ public enum InboundAnswer: Sendable {
     /// Dial `target` in the pod's namespace, from the source's address when the platform allows it.
     /// `responseHeaders` go out with the 200 (the destination's `baggage`).
     case admit(
-        Permit, target: IPEndpoint, responseHeaders: [(name: String, value: String)], labels: ConnectionLabels)
+        Permit, target: IPEndpoint, responseHeaders: [(name: String, value: String)], labels: any ConnectionLabels)
     /// `status` is the HTTP status of the CONNECT answer (400, 401, 503); plaintext is just closed.
-    case refuse(status: Int, RefusalReason, labels: ConnectionLabels?)
+    case refuse(status: Int, RefusalReason, labels: (any ConnectionLabels)?)
 }
 
 /// Why a connection was refused before any byte moved. `text` is for the access log: what happened and the first
