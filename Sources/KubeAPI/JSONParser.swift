@@ -142,7 +142,8 @@ struct JSONParser {
     private func number(_ digits: ArraySlice<UInt8>, _ isInteger: Bool) throws(JSONError) -> JSONValue {
         let text = String(decoding: digits, as: UTF8.self)
         let body = text.hasPrefix("-") ? text.dropFirst() : text[...]
-        guard let first = body.utf8.first, (48...57).contains(first), body.utf8.last.map({ (48...57).contains($0) }) == true,
+        guard let first = body.utf8.first, (48...57).contains(first),
+            body.utf8.last.map({ (48...57).contains($0) }) == true,
             !(body.utf8.count > 1 && first == 48 && (48...57).contains(body.utf8.dropFirst().first!))
         else { throw self.error("malformed number \(text)") }
         if isInteger, let value = Int64(text) { return .int(value) }
@@ -154,7 +155,9 @@ struct JSONParser {
         self.at += 1
         let start = self.at
         // Most strings have no escape: find the end and copy once.
-        while let byte = self.current, byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\"), byte >= 0x20 { self.at += 1 }
+        while let byte = self.current, byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\"), byte >= 0x20 {
+            self.at += 1
+        }
         if self.current == UInt8(ascii: "\"") {
             defer { self.at += 1 }
             return String(decoding: self.bytes[start..<self.at], as: UTF8.self)

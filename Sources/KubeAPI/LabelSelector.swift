@@ -61,11 +61,14 @@ public struct LabelSelector: Hashable, Sendable {
             case "DoesNotExist": op = .doesNotExist
             case let other:
                 throw Invalid(
-                    description: "\"\(other ?? "")\" is not a valid label selector operator: wanted In, NotIn, Exists or DoesNotExist")
+                    description:
+                        "\"\(other ?? "")\" is not a valid label selector operator: wanted In, NotIn, Exists or DoesNotExist"
+                )
             }
             if key.isEmpty { throw Invalid(description: "a label selector requirement needs a key") }
             if op == .isIn || op == .notIn, values.isEmpty {
-                throw Invalid(description: "values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty")
+                throw Invalid(
+                    description: "values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty")
             }
             self.requirements.append(Requirement(key: key, op: op, values: values))
         }

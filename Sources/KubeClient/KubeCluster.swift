@@ -99,7 +99,9 @@ public enum KubePatch: Hashable, Sendable {
 }
 
 public struct DeleteOptions: Hashable, Sendable {
-    public enum Propagation: String, Sendable { case background = "Background", foreground = "Foreground", orphan = "Orphan" }
+    public enum Propagation: String, Sendable {
+        case background = "Background", foreground = "Foreground", orphan = "Orphan"
+    }
     public var gracePeriodSeconds: Int64?
     public var propagation: Propagation?
     /// Refuse with a conflict when the object has another uid.
