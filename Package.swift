@@ -107,8 +107,15 @@ let package = Package(
                 nio("NIOPosix"), nio("NIOHTTP1"), log, lifecycle, yams,
             ]),
         target(
-            "MeshCLI", ["KubeClient", "KubeAPI", "MeshModel", "MeshIdentity", "MeshLinux", arguments, log, yams],
-            resources: [.embedInCode("Manifests")]),
+            "MeshCLI",
+            [
+                "KubeClient", "KubeAPI", "MeshModel", "MeshIdentity", "MeshLinux", nio("NIOCore"), nio("NIOPosix"),
+                arguments, log, yams,
+            ],
+            resources: [
+                .embedInCode("Manifests/crds.yaml"), .embedInCode("Manifests/istiod.yaml"),
+                .embedInCode("Manifests/cni.yaml"), .embedInCode("Manifests/ztunnel.yaml"),
+            ]),
 
         // Conversations with the outside.
         target(

@@ -32,13 +32,22 @@ extension JSONValue {
             self = .array(try sequence.map { try JSONValue($0) })
         case .mapping(let mapping):
             var members: [String: JSONValue] = [:]
+            var merged: [String: JSONValue] = [:]
             for (key, value) in mapping {
-                guard let name = key.scalar?.string else {
+                guard let scalar = key.scalar else {
                     throw YAMLUnsupported(description: "a YAML mapping key must be a scalar")
                 }
-                members[name] = try JSONValue(value)
+                if scalar.string == "<<", scalar.style == .plain {
+                    // A merge key: its members stand in for those that the mapping does not name itself.
+                    let parent = try JSONValue(value)
+                    for source in parent.array ?? [parent] {
+                        merged.merge(source.object ?? [:], uniquingKeysWith: { first, _ in first })
+                    }
+                } else {
+                    members[scalar.string] = try JSONValue(value)
+                }
             }
-            self = .object(members)
+            self = .object(merged.merging(members, uniquingKeysWith: { $1 }))
         case .alias:
             throw YAMLUnsupported(description: "unresolved YAML alias")
         }
