@@ -1,6 +1,6 @@
 #!/bin/sh
 # Regenerates Sources/MeshProto/Generated from Sources/MeshProto/Protos. The plug-ins are built from the packages
-# that Package.resolved pins, so the output changes only when they or the .proto files do.
+# of this one's dependencies, so the output changes only when their versions or the .proto files do.
 # Needs protoc (Debian: protobuf-compiler). With --check it changes nothing and fails when the output would differ.
 set -eu
 cd "$(dirname "$0")/.."
