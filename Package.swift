@@ -96,7 +96,7 @@ let package = Package(
         target(
             "MeshControl",
             [
-                "MeshXDS", "MeshCA", "KubeClient", "KubeAPI", "MeshCollections", "MeshPolicy", "MeshModel",
+                "MeshXDS", "MeshCA", "MeshChannel", "KubeClient", "KubeAPI", "MeshCollections", "MeshPolicy", "MeshModel",
                 "MeshIdentity", "MeshTelemetry", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nioSSL, log,
                 lifecycle, grpcCore, grpcNIO, x509, crypto, yams,
             ]),
@@ -121,21 +121,22 @@ let package = Package(
         target(
             "MeshXDS",
             [
-                "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf, log,
-                nio("NIOCore"), nioSSL,
+                "MeshProto", "MeshChannel", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf,
+                log,
             ]),
         target("MeshZDS", ["MeshProto", "MeshModel", "MeshLinux", protobuf, log]),
         target(
             "MeshCA",
             [
-                "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf, x509, asn1,
-                crypto, log,
+                "MeshProto", "MeshChannel", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf,
+                x509, asn1, crypto, log,
             ]),
         target("KubeClient", ["KubeAPI", http, nio("NIOCore"), nio("NIOFoundationCompat"), nioSSL, log, yams]),
         target("MeshTelemetry", ["MeshModel", log]),
 
         // Wire types.
-        target("MeshProto", [protobuf, grpcCore, grpcProtobuf]),
+        target("MeshProto", [protobuf, grpcCore, grpcProtobuf], exclude: ["Protos"]),
+        target("MeshChannel", [grpcCore, grpcNIO]),
         target("KubeAPI"),
 
         // The byte path.
