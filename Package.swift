@@ -124,7 +124,7 @@ let package = Package(
                 "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf, log,
                 nio("NIOCore"), nioSSL,
             ]),
-        target("MeshZDS", ["MeshProto", "MeshModel", "MeshLinux", protobuf, log]),
+        target("MeshZDS", ["MeshLinux", log]),
         target(
             "MeshCA",
             [
@@ -187,7 +187,7 @@ let package = Package(
         test("MeshTelemetryTests", ["MeshTelemetry"]),
         test("MeshXDSTests", ["MeshXDS", "MeshProto", "MeshModel"]),
         test("MeshCATests", ["MeshCA", "MeshTestSupport", "MeshIdentity"]),
-        test("MeshZDSTests", ["MeshZDS", "MeshLinux"]),
+        test("MeshZDSTests", ["MeshZDS", "MeshLinux", log]),
         test("MeshCollectionsTests", ["MeshCollections"]),
         test("MeshControlTests", ["MeshControl", "MeshXDS", "KubeAPI", "MeshModel", "MeshPolicy"]),
         test("MeshNodeTests", ["MeshNode", "MeshLinux", "KubeAPI", "KubeClient"]),
