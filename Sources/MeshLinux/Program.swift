@@ -7,6 +7,12 @@ public struct Program: Sendable {
         /// The exit code; 128 + signal for a program that was killed.
         public let exitCode: Int
         public let standardOutput, standardError: String
+
+        public init(exitCode: Int, standardOutput: String, standardError: String) {
+            self.exitCode = exitCode
+            self.standardOutput = standardOutput
+            self.standardError = standardError
+        }
     }
 
     /// More output than this is cut off; a listing of our own table has about 4 KiB.

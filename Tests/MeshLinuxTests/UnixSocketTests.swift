@@ -9,11 +9,19 @@ struct UnixSocketTests {
         let (one, other) = try UnixSocket.pair(.sequencedPackets)
         let namespace = try NetworkNamespace.current()
         try namespace.withDescriptor { try one.send([1, 2, 3], passing: $0, timeout: .seconds(1)) }
-        var packet = try #require(try other.receive(bytesMax: 16, timeout: .seconds(1)))
-        #expect(packet.bytes == [1, 2, 3])
-        let passed = try #require(packet.takeDescriptor())
-        #expect(packet.takeDescriptor() == nil, "it is given away once")
-        #expect(try NetworkNamespace(adopting: passed).identity() == namespace.identity())
+        guard var packet = try other.receive(bytesMax: 16, timeout: .seconds(1)) else {
+            Issue.record("nothing came")
+            return
+        }
+        let bytes = packet.bytes
+        #expect(bytes == [1, 2, 3])
+        let taken = packet.takeDescriptor()
+        let passed = try #require(taken)
+        let again = packet.takeDescriptor()
+        #expect(again == nil, "it is given away once")
+        let here = try NetworkNamespace(adopting: passed).identity()
+        let wanted = try namespace.identity()
+        #expect(here == wanted)
     }
 
     @Test("keeps boundaries, and refuses a packet that is too long instead of cutting it")
@@ -22,14 +30,16 @@ struct UnixSocketTests {
         try one.send([1], timeout: .seconds(1))
         try one.send(Array(repeating: 2, count: 17), timeout: .seconds(1))
         try one.send([3], timeout: .seconds(1))
-        #expect(try other.receive(bytesMax: 16, timeout: .seconds(1))?.bytes == [1])
+        let first = try other.receive(bytesMax: 16, timeout: .seconds(1))?.bytes
+        #expect(first == [1])
         do {
             _ = try other.receive(bytesMax: 16, timeout: .seconds(1))
             Issue.record("a cut packet was taken")
         } catch {
             #expect(error.code == EMSGSIZE)
         }
-        #expect(try other.receive(bytesMax: 16, timeout: .seconds(1))?.bytes == [3])
+        let third = try other.receive(bytesMax: 16, timeout: .seconds(1))?.bytes
+        #expect(third == [3])
     }
 
     @Test("says when the peer has closed, when nothing comes in time, and when it is woken")
@@ -50,8 +60,8 @@ struct UnixSocketTests {
             #expect(error.isWoken)
         }
         one.shutDown()
-        let packet = try other.receive(bytesMax: 1, timeout: .seconds(1))
-        #expect(packet == nil)
+        let hasEnded = try other.receive(bytesMax: 1, timeout: .seconds(1)) == nil
+        #expect(hasEnded)
         #expect(throws: SystemError.self) { try other.send([1], timeout: .seconds(1)) }
     }
 }

@@ -43,6 +43,10 @@ struct ZDSConversationTests {
         ZDSPod(uid: uid, name: "web", namespace: "shop", serviceAccount: "web")
     }
 
+    static func receive(_ socket: UnixSocket) throws -> [UInt8]? {
+        try socket.receive(bytesMax: ZDS.packetBytesMax, timeout: .seconds(30))?.bytes
+    }
+
     let log = Logger(label: "zds-tests", factory: { _ in SwiftLogNoOpLogHandler() })
 
     /// Runs a server with a snapshot of one add and one keep for as long as the body runs.
@@ -134,15 +138,14 @@ struct ZDSConversationTests {
             let socket = try UnixSocket.connect(to: path, .sequencedPackets)
             try socket.send(ZDS.hello, timeout: .seconds(5))
             for _ in 0..<3 {
-                let packet = try socket.receive(bytesMax: 1024, timeout: .seconds(30))
-                #expect(packet != nil)
+                _ = try #require(try Self.receive(socket))
                 try socket.send(ZDSResponse().encoded, timeout: .seconds(5))
             }
-            async let asked: Void = server.add(Self.pod("three"), namespace)
-            let order = try socket.receive(bytesMax: 1024, timeout: .seconds(30))
-            #expect(try ZDSRequest(decoding: order?.bytes ?? []) == .add(Self.pod("three")))
+            let asked = Task { try await server.add(Self.pod("three"), namespace) }
+            let order = try #require(try Self.receive(socket))
+            #expect(try ZDSRequest(decoding: order) == .add(Self.pod("three")))
             socket.shutDown()
-            await #expect(throws: ZDSError.self) { try await asked }
+            await #expect(throws: ZDSError.self) { try await asked.value }
             while server.connectedCount > 0 { await Task.yield() }
         }
     }
