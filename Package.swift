@@ -77,7 +77,7 @@ let package = Package(
             dependencies: ["MeshProxy", "MeshControl", "MeshNode", "MeshCLI", arguments, log],
             swiftSettings: strict),
         .executableTarget(
-            name: "martlet-cni", dependencies: ["MeshLinux", "KubeAPI", "MeshModel"],
+            name: "martlet-cni", dependencies: ["MeshCNI"],
             swiftSettings: strict,
             // Without Foundation nothing else brings in the rounding functions that Double needs.
             linkerSettings: [.linkedLibrary("m")]),
@@ -103,7 +103,7 @@ let package = Package(
         target(
             "MeshNode",
             [
-                "MeshZDS", "KubeClient", "KubeAPI", "MeshModel", "MeshLinux", "MeshTelemetry", nio("NIOCore"),
+                "MeshZDS", "MeshCNI", "KubeClient", "KubeAPI", "MeshModel", "MeshLinux", "MeshTelemetry", nio("NIOCore"),
                 nio("NIOPosix"), nio("NIOHTTP1"), log, lifecycle, yams,
             ]),
         target(
@@ -124,7 +124,9 @@ let package = Package(
                 "MeshProto", "MeshChannel", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf,
                 log,
             ]),
-        target("MeshZDS", ["MeshProto", "MeshModel", "MeshLinux", protobuf, log]),
+        target("MeshZDS", ["MeshLinux", log]),
+        // Linked into the CNI plugin: no NIO, no Foundation, here and in what it imports.
+        target("MeshCNI", ["KubeAPI", "MeshModel", "MeshLinux"]),
         target(
             "MeshCA",
             [
@@ -188,10 +190,11 @@ let package = Package(
         test("MeshTelemetryTests", ["MeshTelemetry"]),
         test("MeshXDSTests", ["MeshXDS", "MeshProto", "MeshModel"]),
         test("MeshCATests", ["MeshCA", "MeshTestSupport", "MeshIdentity"]),
-        test("MeshZDSTests", ["MeshZDS", "MeshLinux"]),
+        test("MeshZDSTests", ["MeshZDS", "MeshLinux", log]),
+        test("MeshCNITests", ["MeshCNI", "KubeAPI", "MeshLinux", "MeshModel"]),
         test("MeshCollectionsTests", ["MeshCollections"]),
         test("MeshControlTests", ["MeshControl", "MeshXDS", "KubeAPI", "MeshModel", "MeshPolicy"]),
-        test("MeshNodeTests", ["MeshNode", "MeshLinux", "KubeAPI", "KubeClient"]),
+        test("MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),
         test("MeshLinuxTests", ["MeshLinux"]),
         test("MeshCLITests", ["MeshCLI", "KubeAPI"]),
         test("KubeAPITests", ["KubeAPI"]),
