@@ -168,10 +168,12 @@ let package = Package(
                 nio("NIOFoundationCompat"), nioSSL, log, grdb, collections, x509, crypto, asn1, jwt, yams,
             ], path: "Lab/LabAPIServer"),
         target("LabControllers", ["KubeAPI", "KubeClient", log], path: "Lab/LabControllers"),
+        // fork, namespaces, mounts and terminals, which Swift cannot do safely by itself.
+        .target(name: "CLabNode", path: "Lab/CLabNode"),
         target(
             "LabNode",
             [
-                "KubeAPI", "KubeClient", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"),
+                "CLabNode", "KubeAPI", "KubeClient", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"),
                 nio("NIOWebSocket"), nioSSL, log,
             ], path: "Lab/LabNode"),
         target(
