@@ -26,6 +26,7 @@ package struct HPACKHuffman: Sendable {
         30,
     ]
     private static let endOfString = 256
+    private static let pieceBytes = 256
 
     private struct Code {
         var bits: UInt32 = 0
@@ -116,16 +117,28 @@ package struct HPACKHuffman: Sendable {
         var state = 0
         var flags = Step.mayEnd
         return self.steps.withUnsafeBufferPointer { steps in
-            for octet in input {
-                let high = steps[state << 4 | Int(octet >> 4)]
-                if high.flags & Step.emits != 0 { output.append(high.symbol) }
-                let low = steps[Int(high.next) << 4 | Int(octet & 15)]
-                if low.flags & Step.emits != 0 { output.append(low.symbol) }
-                if (high.flags | low.flags) & Step.fails != 0 { return false }
-                state = Int(low.next)
-                flags = low.flags
+            // Through the stack in pieces: an array append for each octet is slower.
+            withUnsafeTemporaryAllocation(byteCount: Self.pieceBytes, alignment: 1) { piece in
+                var count = 0
+                for octet in input {
+                    let high = steps[state << 4 | Int(octet >> 4)]
+                    let low = steps[Int(high.next) << 4 | Int(octet & 15)]
+                    if (high.flags | low.flags) & Step.fails != 0 { return false }
+                    // Written always, kept only when a symbol was complete.
+                    piece[count] = high.symbol
+                    count += Int(high.flags & Step.emits)
+                    piece[count] = low.symbol
+                    count += Int(low.flags & Step.emits)
+                    state = Int(low.next)
+                    flags = low.flags
+                    if count > Self.pieceBytes - 2 {
+                        output.append(contentsOf: UnsafeRawBufferPointer(rebasing: piece[..<count]))
+                        count = 0
+                    }
+                }
+                output.append(contentsOf: UnsafeRawBufferPointer(rebasing: piece[..<count]))
+                return flags & Step.mayEnd != 0
             }
-            return flags & Step.mayEnd != 0
         }
     }
 

@@ -40,6 +40,58 @@ struct HTTP2FrameWriterTests {
         #expect(transcript.lines.last == "headers 5 \(hex(block)) end")
     }
 
+    /// Three requests on one connection, in frames so small that each needs CONTINUATION.
+    static var requests: [UInt8] {
+        var bytes: [UInt8] = []
+        var settings = HTTP2Settings()
+        settings.enablePush = false
+        settings.initialWindowBytes = 4 << 20
+        settings.frameBytesMax = 1 << 20
+        HTTP2FrameWriter.appendClientPreface(to: &bytes)
+        HTTP2FrameWriter.appendSettings(settings.announcement(from: .client), to: &bytes)
+        HTTP2FrameWriter.appendWindowUpdate(stream: .connection, increment: 1 << 20, to: &bytes)
+        var encoder = HPACKEncoder()
+        for id: UInt32 in [1, 3, 5] {
+            let block = encoder.encode([
+                ":method": "GET", ":scheme": "http", ":path": "/hello.txt", ":authority": "127.0.0.1",
+                "user-agent": "martlet",
+            ])
+            HTTP2FrameWriter.appendHeaders(
+                stream: HTTP2StreamID(id), block: block, endStream: true, frameBytesMax: 12, to: &bytes)
+        }
+        HTTP2FrameWriter.appendPing(opaque: 77, ack: false, to: &bytes)
+        HTTP2FrameWriter.appendSettingsAck(to: &bytes)
+        return bytes
+    }
+
+    @Test("says what nghttpd understood, and understands its answer")
+    func nghttpd() throws {
+        let recorded = Dictionary(uniqueKeysWithValues: Golden.conversations.map { ($0.maker, $0.bytes) })
+        #expect(Self.requests == recorded["martlet"], "changed on purpose? Put it there and run Golden/make.py")
+        var reader = HTTP2FrameReader(role: .client)
+        var decoder = HPACKDecoder()
+        var statuses: [UInt32: Int] = [:]
+        var bodies: [UInt32: String] = [:]
+        var isPingAnswered = false
+        try #require(recorded["nghttpd"]).withUnsafeBytes { whole in
+            var input = whole
+            while let event = try reader.next(&input) {
+                switch event {
+                case .headers(let stream, let block, _):
+                    statuses[stream.rawValue] = try HTTP2ResponseHead(validating: decoder.decode(block)).status
+                case .data(let stream, let bytes, _, _):
+                    bodies[stream.rawValue, default: ""] += String(decoding: bytes, as: UTF8.self)
+                case .ping(77, ack: true): isPingAnswered = true
+                case .goAway, .reset: Issue.record("nghttpd refused: \(event)")
+                default: break
+                }
+            }
+        }
+        #expect(statuses == [1: 200, 3: 200, 5: 200])
+        #expect(bodies == [1: "hello\n", 3: "hello\n", 5: "hello\n"])
+        #expect(isPingAnswered)
+    }
+
     @Test("stream identifiers are odd, ascend, and run out")
     func identifiers() {
         var ids = HTTP2StreamIDAllocator()

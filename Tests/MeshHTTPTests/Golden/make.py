@@ -4,8 +4,10 @@
 
 hpack-python.txt: blocks in order, one connection for each "connection" line. A block is "block HEX", then one
 line "NAME<tab>VALUE" for each field. conversations.txt: "ROLE-OF-READER MAKER HEX".
+The line of maker "martlet" is ours: HTTP2FrameWriterTests makes it anew and compares, and the line "nghttpd" is what
+nghttpd answered to it, the proof that it understood.
 """
-import random, socket, subprocess, threading
+import os, random, socket, subprocess, tempfile, threading, time
 import h2.config, h2.connection, h2.settings, hpack
 
 random.seed(7541)
@@ -77,8 +79,37 @@ def nghttp():
     thread.join()
     return got
 
+def nghttpd(request):
+    """What Debian's nghttpd answers to our octets."""
+    with tempfile.TemporaryDirectory() as root:
+        with open(os.path.join(root, "hello.txt"), "w") as file:
+            file.write("hello\n")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        server = subprocess.Popen(["nghttpd", "--no-tls", "-a", "127.0.0.1", "-d", root, str(port)])
+        try:
+            time.sleep(1)
+            peer = socket.create_connection(("127.0.0.1", port))
+            peer.sendall(request)
+            peer.settimeout(1)
+            got = bytearray()
+            try:
+                while data := peer.recv(65536):
+                    got.extend(data)
+            except TimeoutError:
+                pass
+            return got
+        finally:
+            server.terminate()
+            server.wait()
+
+with open("conversations.txt") as old:
+    martlet = next(bytes.fromhex(line.split()[2]) for line in old if " martlet " in line)
+
 with open("conversations.txt", "w") as out:
     client, server = h2_pair()
     print("server", "h2-client", client.hex(), file=out)
     print("client", "h2-server", server.hex(), file=out)
     print("server", "nghttp", nghttp().hex(), file=out)
+    print("server", "martlet", martlet.hex(), file=out)
+    print("client", "nghttpd", nghttpd(martlet).hex(), file=out)
