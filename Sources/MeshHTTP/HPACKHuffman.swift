@@ -2,8 +2,8 @@
 ///
 /// The code is canonical: codes of one length are consecutive, in the order of their symbols, so the lengths say it
 /// all. The coding and decoding tables (2 KiB and 16 KiB) are made from them at first use.
-struct HPACKHuffman: Sendable {
-    static let shared = HPACKHuffman()
+package struct HPACKHuffman: Sendable {
+    package static let shared = HPACKHuffman()
 
     /// Bits of the code of each octet, then of EOS.
     private static let lengths: [UInt8] = [
@@ -26,6 +26,7 @@ struct HPACKHuffman: Sendable {
         30,
     ]
     private static let endOfString = 256
+    private static let pieceBytes = 256
 
     private struct Code {
         var bits: UInt32 = 0
@@ -112,25 +113,37 @@ struct HPACKHuffman: Sendable {
     /// Appends the decoded string. No octet of input gives more than 1.6 octets of output.
     ///
     /// - Returns: false when the code is bad; then `output` has some octets of it.
-    func decode(_ input: UnsafeRawBufferPointer, into output: inout [UInt8]) -> Bool {
+    package func decode(_ input: UnsafeRawBufferPointer, into output: inout [UInt8]) -> Bool {
         var state = 0
         var flags = Step.mayEnd
         return self.steps.withUnsafeBufferPointer { steps in
-            for octet in input {
-                let high = steps[state << 4 | Int(octet >> 4)]
-                if high.flags & Step.emits != 0 { output.append(high.symbol) }
-                let low = steps[Int(high.next) << 4 | Int(octet & 15)]
-                if low.flags & Step.emits != 0 { output.append(low.symbol) }
-                if (high.flags | low.flags) & Step.fails != 0 { return false }
-                state = Int(low.next)
-                flags = low.flags
+            // Through the stack in pieces: an array append for each octet is slower.
+            withUnsafeTemporaryAllocation(byteCount: Self.pieceBytes, alignment: 1) { piece in
+                var count = 0
+                for octet in input {
+                    let high = steps[state << 4 | Int(octet >> 4)]
+                    let low = steps[Int(high.next) << 4 | Int(octet & 15)]
+                    if (high.flags | low.flags) & Step.fails != 0 { return false }
+                    // Written always, kept only when a symbol was complete.
+                    piece[count] = high.symbol
+                    count += Int(high.flags & Step.emits)
+                    piece[count] = low.symbol
+                    count += Int(low.flags & Step.emits)
+                    state = Int(low.next)
+                    flags = low.flags
+                    if count > Self.pieceBytes - 2 {
+                        output.append(contentsOf: UnsafeRawBufferPointer(rebasing: piece[..<count]))
+                        count = 0
+                    }
+                }
+                output.append(contentsOf: UnsafeRawBufferPointer(rebasing: piece[..<count]))
+                return flags & Step.mayEnd != 0
             }
-            return flags & Step.mayEnd != 0
         }
     }
 
     /// Octets that ``encode(_:into:)`` will append.
-    func encodedCount(_ input: UnsafeRawBufferPointer) -> Int {
+    package func encodedCount(_ input: UnsafeRawBufferPointer) -> Int {
         var bits = 0
         self.codes.withUnsafeBufferPointer { codes in
             for octet in input { bits += Int(codes[Int(octet)].length) }
@@ -138,7 +151,7 @@ struct HPACKHuffman: Sendable {
         return (bits + 7) / 8
     }
 
-    func encode(_ input: UnsafeRawBufferPointer, into output: inout [UInt8]) {
+    package func encode(_ input: UnsafeRawBufferPointer, into output: inout [UInt8]) {
         self.codes.withUnsafeBufferPointer { codes in
             var pending: UInt64 = 0
             var count: UInt64 = 0
