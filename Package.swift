@@ -175,7 +175,9 @@ let package = Package(
         test("MeshPolicyTests", ["MeshPolicy", "MeshModel", "MeshIdentity"]),
         test("MeshHTTPTests", ["MeshHTTP"]),
         test("MeshLoopTests", ["MeshLoop", "MeshModel", "MeshTestSupport"]),
-        test("MeshTunnelTests", ["MeshTunnel", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshTestSupport"]),
+        test(
+            "MeshTunnelTests",
+            ["MeshTunnel", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTestSupport"]),
         test("MeshProxyTests", ["MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshTelemetry", "MeshZDS"]),
         test("MeshTelemetryTests", ["MeshTelemetry"]),
         test("MeshXDSTests", ["MeshXDS", "MeshProto", "MeshModel"]),
