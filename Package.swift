@@ -194,7 +194,9 @@ let package = Package(
                 .embedInCode("Golden/conversations.txt"), .embedInCode("Golden/hpack-python.txt"),
             ], exclude: ["Golden/make.py"]),
         test("MeshLoopTests", ["MeshLoop", "MeshModel", "MeshTestSupport"]),
-        test("MeshTunnelTests", ["MeshTunnel", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshTestSupport"]),
+        test(
+            "MeshTunnelTests",
+            ["MeshTunnel", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTestSupport"]),
         test("MeshProxyTests", ["MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshTelemetry", "MeshZDS"]),
         test("MeshTelemetryTests", ["MeshTelemetry"]),
         test("MeshXDSTests", ["MeshXDS", "MeshProto", "MeshModel"]),
