@@ -115,7 +115,7 @@ let package = Package(
             "MeshXDS",
             [
                 "MeshProto", "MeshChannel", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf,
-                log,
+                crypto, log,
             ]),
         target("MeshZDS", ["MeshProto", "MeshModel", "MeshLinux", protobuf, log]),
         target(
