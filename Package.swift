@@ -125,7 +125,7 @@ let package = Package(
             "MeshXDS",
             [
                 "MeshProto", "MeshChannel", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf,
-                log,
+                crypto, log,
             ]),
         target("MeshZDS", ["MeshLinux", log]),
         // Linked into the CNI plugin: no NIO, no Foundation, here and in what it imports.
