@@ -91,7 +91,7 @@ let package = Package(
             [
                 "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA", "MeshTelemetry", "MeshPolicy", "MeshModel",
                 "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), log,
-                lifecycle,
+                lifecycle, collections, x509,
             ]),
         target(
             "MeshControl",
@@ -125,7 +125,9 @@ let package = Package(
                 crypto, log,
             ]),
         target("KubeClient", ["KubeAPI", http, nio("NIOCore"), nio("NIOFoundationCompat"), nioSSL, log, yams]),
-        target("MeshTelemetry", ["MeshModel", log]),
+        target(
+            "MeshTelemetry",
+            ["MeshModel", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), log]),
 
         // Wire types.
         target("MeshProto", [protobuf, grpcCore, grpcProtobuf]),
@@ -177,7 +179,7 @@ let package = Package(
         test("MeshLoopTests", ["MeshLoop", "MeshModel", "MeshTestSupport"]),
         test("MeshTunnelTests", ["MeshTunnel", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshTestSupport"]),
         test("MeshProxyTests", ["MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshTelemetry", "MeshZDS"]),
-        test("MeshTelemetryTests", ["MeshTelemetry"]),
+        test("MeshTelemetryTests", ["MeshTelemetry", log, nio("NIOCore"), nio("NIOPosix")]),
         test("MeshXDSTests", ["MeshXDS", "MeshProto", "MeshModel"]),
         test("MeshCATests", ["MeshCA", "MeshTestSupport", "MeshIdentity"]),
         test("MeshZDSTests", ["MeshZDS", "MeshLinux"]),

@@ -1,0 +1,65 @@
+package import MeshModel
+package import MeshTelemetry
+package import MeshTunnel
+internal import Synchronization
+
+/// What happens to connections, told to those who want to know: counters, the access log, the live tables of
+/// `config_dump`.
+package final class ConnectionTelemetry: ConnectionObserver {
+    /// Connections in the live tables; more are counted and logged, but not listed.
+    static let listedMax = 200_000
+    private static let shardCount: UInt64 = 16
+
+    private let log: MeshLog
+    private let metrics: TrafficMetrics
+    /// Several, so that event loops seldom wait for each other. By connection id.
+    private let shards: [Shard]
+
+    private final class Shard: Sendable {
+        let records = Mutex<[UInt64: ConnectionRecord]>([:])
+    }
+
+    package init(log: MeshLog, metrics: TrafficMetrics) {
+        self.log = log
+        self.metrics = metrics
+        self.shards = (0..<Self.shardCount).map { _ in Shard() }
+    }
+
+    package func opened(_ connection: ConnectionRecord) {
+        (connection.labels as? FlowLabels)?.opened.add()
+        if self.log.allows(.debug, scope: AccessLog.scope) { self.log.write(AccessLog.opened(connection)) }
+        self.shard(connection).records.withLock { records in
+            guard records.count < Self.listedMax / Int(Self.shardCount) else { return }
+            records[connection.id] = connection
+        }
+    }
+
+    package func moved(_ connection: ConnectionRecord, sent: UInt64, received: UInt64) {
+        guard let labels = connection.labels as? FlowLabels else { return }
+        labels.sent.add(sent)
+        labels.received.add(received)
+    }
+
+    package func closed(_ connection: ConnectionRecord, end: ConnectionEnd) {
+        self.shard(connection).records.withLock { _ = $0.removeValue(forKey: connection.id) }
+        (connection.labels as? FlowLabels)?.countEnd(end.flag)
+        if self.log.allows(end.error == nil ? .info : .error, scope: AccessLog.scope) {
+            self.log.write(AccessLog.closed(connection, end))
+        }
+    }
+
+    package func refusedEarly(
+        direction: ConnectionRecord.Direction, source: IPEndpoint?, destination: IPEndpoint?, _ reason: RefusalReason
+    ) {
+        self.log.write(AccessLog.refusedEarly(direction, source: source, destination: destination, reason))
+    }
+
+    /// The live connections of all pods, oldest first.
+    package var live: [ConnectionRecord] {
+        self.shards.flatMap { $0.records.withLock { Array($0.values) } }.sorted { $0.id < $1.id }
+    }
+
+    private func shard(_ connection: ConnectionRecord) -> Shard {
+        self.shards[Int(connection.id % Self.shardCount)]
+    }
+}
