@@ -77,7 +77,7 @@ let package = Package(
             dependencies: ["MeshProxy", "MeshControl", "MeshNode", "MeshCLI", arguments, log],
             swiftSettings: strict),
         .executableTarget(
-            name: "martlet-cni", dependencies: ["MeshLinux", "KubeAPI", "MeshModel"],
+            name: "martlet-cni", dependencies: ["MeshCNI"],
             swiftSettings: strict,
             // Without Foundation nothing else brings in the rounding functions that Double needs.
             linkerSettings: [.linkedLibrary("m")]),
@@ -96,33 +96,42 @@ let package = Package(
         target(
             "MeshControl",
             [
-                "MeshXDS", "MeshCA", "KubeClient", "KubeAPI", "MeshCollections", "MeshPolicy", "MeshModel",
+                "MeshXDS", "MeshCA", "MeshChannel", "KubeClient", "KubeAPI", "MeshCollections", "MeshPolicy", "MeshModel",
                 "MeshIdentity", "MeshTelemetry", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nioSSL, log,
                 lifecycle, grpcCore, grpcNIO, x509, crypto, yams,
             ]),
         target(
             "MeshNode",
             [
-                "MeshZDS", "KubeClient", "KubeAPI", "MeshModel", "MeshLinux", "MeshTelemetry", nio("NIOCore"),
+                "MeshZDS", "MeshCNI", "KubeClient", "KubeAPI", "MeshModel", "MeshLinux", "MeshTelemetry", nio("NIOCore"),
                 nio("NIOPosix"), nio("NIOHTTP1"), log, lifecycle, yams,
             ]),
         target(
-            "MeshCLI", ["KubeClient", "KubeAPI", "MeshModel", "MeshIdentity", "MeshLinux", arguments, log, yams],
-            resources: [.embedInCode("Manifests")]),
+            "MeshCLI",
+            [
+                "KubeClient", "KubeAPI", "MeshModel", "MeshIdentity", "MeshLinux", nio("NIOCore"), nio("NIOPosix"),
+                arguments, log, yams,
+            ],
+            resources: [
+                .embedInCode("Manifests/crds.yaml"), .embedInCode("Manifests/istiod.yaml"),
+                .embedInCode("Manifests/cni.yaml"), .embedInCode("Manifests/ztunnel.yaml"),
+            ]),
 
         // Conversations with the outside.
         target(
             "MeshXDS",
             [
-                "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf, log,
-                nio("NIOCore"), nioSSL,
+                "MeshProto", "MeshChannel", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf,
+                log,
             ]),
-        target("MeshZDS", ["MeshProto", "MeshModel", "MeshLinux", protobuf, log]),
+        target("MeshZDS", ["MeshLinux", log]),
+        // Linked into the CNI plugin: no NIO, no Foundation, here and in what it imports.
+        target("MeshCNI", ["KubeAPI", "MeshModel", "MeshLinux"]),
         target(
             "MeshCA",
             [
-                "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf, x509, asn1,
-                crypto, log,
+                "MeshProto", "MeshChannel", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf,
+                x509, asn1, crypto, log,
             ]),
         target("KubeClient", ["KubeAPI", http, nio("NIOCore"), nio("NIOFoundationCompat"), nioSSL, log, yams]),
         target(
@@ -130,7 +139,8 @@ let package = Package(
             ["MeshModel", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), log]),
 
         // Wire types.
-        target("MeshProto", [protobuf, grpcCore, grpcProtobuf]),
+        target("MeshProto", [protobuf, grpcCore, grpcProtobuf], exclude: ["Protos"]),
+        target("MeshChannel", [grpcCore, grpcNIO]),
         target("KubeAPI"),
 
         // The byte path.
@@ -160,10 +170,12 @@ let package = Package(
                 nio("NIOFoundationCompat"), nioSSL, log, grdb, collections, x509, crypto, asn1, jwt, yams,
             ], path: "Lab/LabAPIServer"),
         target("LabControllers", ["KubeAPI", "KubeClient", log], path: "Lab/LabControllers"),
+        // fork, namespaces, mounts and terminals, which Swift cannot do safely by itself.
+        .target(name: "CLabNode", path: "Lab/CLabNode"),
         target(
             "LabNode",
             [
-                "KubeAPI", "KubeClient", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"),
+                "CLabNode", "KubeAPI", "KubeClient", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"),
                 nio("NIOWebSocket"), nioSSL, log,
             ], path: "Lab/LabNode"),
         target(
@@ -182,10 +194,11 @@ let package = Package(
         test("MeshTelemetryTests", ["MeshTelemetry", log, nio("NIOCore"), nio("NIOPosix")]),
         test("MeshXDSTests", ["MeshXDS", "MeshProto", "MeshModel"]),
         test("MeshCATests", ["MeshCA", "MeshTestSupport", "MeshIdentity"]),
-        test("MeshZDSTests", ["MeshZDS", "MeshLinux"]),
+        test("MeshZDSTests", ["MeshZDS", "MeshLinux", log]),
+        test("MeshCNITests", ["MeshCNI", "KubeAPI", "MeshLinux", "MeshModel"]),
         test("MeshCollectionsTests", ["MeshCollections"]),
         test("MeshControlTests", ["MeshControl", "MeshXDS", "KubeAPI", "MeshModel", "MeshPolicy"]),
-        test("MeshNodeTests", ["MeshNode", "MeshLinux", "KubeAPI", "KubeClient"]),
+        test("MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),
         test("MeshLinuxTests", ["MeshLinux"]),
         test("MeshCLITests", ["MeshCLI", "KubeAPI"]),
         test("KubeAPITests", ["KubeAPI"]),
