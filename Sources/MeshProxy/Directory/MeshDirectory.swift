@@ -12,6 +12,7 @@ package actor MeshDirectory: MeshStateSink {
     private let settings: RoutingSettings
     private let flows: FlowTable
     private var isSynced = false
+    private var isEnding = false
     private var waiting: [CheckedContinuation<Void, Never>] = []
     private var localIdentities: Set<WorkloadIdentity> = []
     private let published: @Sendable (MeshSnapshot) -> Void
@@ -60,9 +61,16 @@ package actor MeshDirectory: MeshStateSink {
         self.waiting = []
     }
 
-    /// Returns once the first complete picture is published.
+    /// Returns once the first complete picture is published, or ``stopWaiting()`` was called.
     package func waitUntilSynced() async {
-        if self.isSynced { return }
+        if self.isSynced || self.isEnding { return }
         await withCheckedContinuation { self.waiting.append($0) }
+    }
+
+    /// The process ends: nobody has to wait for the mesh any more.
+    package func stopWaiting() {
+        self.isEnding = true
+        for waiter in self.waiting { waiter.resume() }
+        self.waiting = []
     }
 }

@@ -15,8 +15,14 @@ package final class ConnectionTelemetry: ConnectionObserver {
     /// Several, so that event loops seldom wait for each other. By connection id.
     private let shards: [Shard]
 
+    private struct Live {
+        var record: ConnectionRecord
+        /// Counted already.
+        var sent: UInt64 = 0
+        var received: UInt64 = 0
+    }
     private final class Shard: Sendable {
-        let records = Mutex<[UInt64: ConnectionRecord]>([:])
+        let connections = Mutex<[UInt64: Live]>([:])
     }
 
     package init(log: MeshLog, metrics: TrafficMetrics) {
@@ -28,20 +34,34 @@ package final class ConnectionTelemetry: ConnectionObserver {
     package func opened(_ connection: ConnectionRecord) {
         (connection.labels as? FlowLabels)?.opened.add()
         if self.log.allows(.debug, scope: AccessLog.scope) { self.log.write(AccessLog.opened(connection)) }
-        self.shard(connection).records.withLock { records in
-            guard records.count < Self.listedMax / Int(Self.shardCount) else { return }
-            records[connection.id] = connection
+        self.shard(connection).connections.withLock { connections in
+            guard connections.count < Self.listedMax / Int(Self.shardCount) else { return }
+            connections[connection.id] = Live(record: connection)
         }
     }
 
     package func moved(_ connection: ConnectionRecord, sent: UInt64, received: UInt64) {
+        self.shard(connection).connections.withLock { connections in
+            connections[connection.id]?.sent += sent
+            connections[connection.id]?.received += received
+        }
+        self.count(connection, sent: sent, received: received)
+    }
+
+    private func count(_ connection: ConnectionRecord, sent: UInt64, received: UInt64) {
         guard let labels = connection.labels as? FlowLabels else { return }
         labels.sent.add(sent)
         labels.received.add(received)
     }
 
     package func closed(_ connection: ConnectionRecord, end: ConnectionEnd) {
-        self.shard(connection).records.withLock { _ = $0.removeValue(forKey: connection.id) }
+        let live = self.shard(connection).connections.withLock { $0.removeValue(forKey: connection.id) }
+        if let live {
+            // What moved since the last report.
+            self.count(
+                connection, sent: end.sent - min(live.sent, end.sent),
+                received: end.received - min(live.received, end.received))
+        }
         (connection.labels as? FlowLabels)?.countEnd(end.flag)
         if self.log.allows(end.error == nil ? .info : .error, scope: AccessLog.scope) {
             self.log.write(AccessLog.closed(connection, end))
@@ -56,7 +76,7 @@ package final class ConnectionTelemetry: ConnectionObserver {
 
     /// The live connections of all pods, oldest first.
     package var live: [ConnectionRecord] {
-        self.shards.flatMap { $0.records.withLock { Array($0.values) } }.sorted { $0.id < $1.id }
+        self.shards.flatMap { $0.connections.withLock { $0.values.map(\.record) } }.sorted { $0.id < $1.id }
     }
 
     private func shard(_ connection: ConnectionRecord) -> Shard {
