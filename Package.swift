@@ -92,9 +92,9 @@ let package = Package(
         target(
             "MeshProxy",
             [
-                "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA", "MeshTelemetry", "MeshPolicy", "MeshModel",
-                "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), log,
-                lifecycle,
+                "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA", "MeshChannel", "MeshTelemetry", "MeshPolicy",
+                "MeshModel", "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), log,
+                lifecycle, collections, x509,
             ]),
         target(
             "MeshControl",
@@ -137,7 +137,9 @@ let package = Package(
                 x509, asn1, crypto, log,
             ]),
         target("KubeClient", ["KubeAPI", http, nio("NIOCore"), nio("NIOFoundationCompat"), nioSSL, log, yams]),
-        target("MeshTelemetry", ["MeshModel", log]),
+        target(
+            "MeshTelemetry",
+            ["MeshModel", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), log]),
 
         // Wire types.
         target("MeshProto", [protobuf, grpcCore, grpcProtobuf], exclude: ["Protos"]),
@@ -197,8 +199,13 @@ let package = Package(
         test(
             "MeshTunnelTests",
             ["MeshTunnel", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTestSupport"]),
-        test("MeshProxyTests", ["MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshTelemetry", "MeshZDS"]),
-        test("MeshTelemetryTests", ["MeshTelemetry"]),
+        test(
+            "MeshProxyTests",
+            [
+                "MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshZDS", "MeshXDS",
+                "MeshCA", "MeshLinux", "MeshTestSupport", log, x509,
+            ]),
+        test("MeshTelemetryTests", ["MeshTelemetry", log, nio("NIOCore"), nio("NIOPosix")]),
         test("MeshXDSTests", ["MeshXDS", "MeshProto", "MeshModel"]),
         test("MeshCATests", ["MeshCA", "MeshTestSupport", "MeshIdentity"]),
         test("MeshZDSTests", ["MeshZDS", "MeshLinux", log]),
