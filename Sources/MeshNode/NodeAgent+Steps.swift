@@ -154,7 +154,7 @@ extension NodeAgent {
     }
 
     /// Figures that are cheaper to compute when somebody asks.
-    func metricsText() -> String {
+    package func metricsText() -> String {
         var states = ["enrolled": 0, "pending": 0, "leaving": 0]
         var oldest = 0.0
         for pod in self.pods.values {
