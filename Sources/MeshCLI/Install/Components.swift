@@ -1,0 +1,129 @@
+package import KubeAPI
+import KubeClient
+
+/// One part of the mesh as the installer sees it: a name for people, and the objects that make it.
+package struct Component: Sendable {
+    /// The value of the label `operator.istio.io/component`.
+    package let id: String
+    /// As printed.
+    package let name: String
+    /// Components that must be ready first.
+    package let after: [String]
+    package let objects: [KubeObject]
+}
+
+/// Turns values into objects: a pure function, so that `manifest generate` is byte for byte the same every time.
+package enum Components {
+    package static let componentLabel = "operator.istio.io/component"
+
+    package static func render(_ values: InstallValues) throws -> [Component] {
+        [
+            Component(id: "Base", name: "Istio core", after: [], objects: try objects("Base", .crds, values)),
+            Component(id: "Pilot", name: "Istiod", after: ["Base"], objects: try objects("Pilot", .istiod, values)),
+            Component(id: "Cni", name: "CNI", after: ["Base"], objects: try objects("Cni", .cni, values)),
+            Component(
+                id: "Ztunnel", name: "Ztunnel", after: ["Cni", "Pilot"],
+                objects: try objects("Ztunnel", .ztunnel, values)),
+        ]
+    }
+
+    private enum Manifest {
+        case crds, istiod, cni, ztunnel
+
+        var text: String {
+            let bytes: [UInt8] =
+                switch self {
+                case .crds: PackageResources.crds_yaml
+                case .istiod: PackageResources.istiod_yaml
+                case .cni: PackageResources.cni_yaml
+                case .ztunnel: PackageResources.ztunnel_yaml
+                }
+            return String(decoding: bytes, as: UTF8.self)
+        }
+    }
+
+    private static func objects(_ id: String, _ manifest: Manifest, _ values: InstallValues) throws -> [KubeObject] {
+        let text = Self.fill(
+            manifest.text,
+            [
+                "namespace": values.namespace, "image": values.image, "pullPolicy": values.pullPolicy,
+                "clusterID": values.clusterID, "network": values.network, "cniConfDir": values.confDir,
+                "cniBinDir": values.binDir, "cniNetnsDir": values.netnsDir,
+            ])
+        return try JSONValue.documents(yaml: text).map { document in
+            var object = document
+            Self.specialise(&object, values)
+            var labels = object.at("metadata", "labels") ?? [:]
+            labels["operator.istio.io/managed"] = "Reconcile"
+            labels["operator.istio.io/version"] = .string(MartletVersion.current)
+            labels[Self.componentLabel] = .string(id)
+            labels["install.operator.istio.io/owning-resource"] = "martlet"
+            labels["install.operator.istio.io/owning-resource-namespace"] = .string(values.namespace)
+            labels["istio.io/rev"] = "default"
+            object.set(["metadata", "labels"], to: labels)
+            return KubeObject(object)
+        }
+    }
+
+    /// Replaces `${name}`; a name without a value stays, and the YAML parser or the server will say so.
+    private static func fill(_ text: String, _ values: [String: String]) -> String {
+        var result = ""
+        var rest = text[...]
+        while let dollar = rest.firstIndex(of: "$") {
+            result += rest[..<dollar]
+            rest = rest[dollar...]
+            guard rest.hasPrefix("${"), let end = rest.firstIndex(of: "}"),
+                let value = values[String(rest.dropFirst(2)[..<end])]
+            else {
+                result += "$"
+                rest = rest.dropFirst()
+                continue
+            }
+            result += value
+            rest = rest[rest.index(after: end)...]
+        }
+        return result + rest
+    }
+
+    /// Values that are more than a word in a template.
+    private static func specialise(_ object: inout JSONValue, _ values: InstallValues) {
+        let kind = object["kind"]?.string
+        let name = object.at("metadata", "name")?.string
+        switch (kind, name) {
+        case ("ConfigMap", "istio"):
+            object.set(
+                ["data", "mesh"],
+                to: .string("rootNamespace: \(values.namespace)\ntrustDomain: \(values.trustDomain)\n"))
+        case ("Deployment", "istiod"): Self.addEnvironment(&object, values.environment["pilot"] ?? [:])
+        case ("DaemonSet", "istio-cni-node"): Self.addEnvironment(&object, values.environment["cni"] ?? [:])
+        case ("DaemonSet", "ztunnel"):
+            object.set(
+                ["spec", "template", "spec", "terminationGracePeriodSeconds"], to: .int(values.gracePeriodSeconds))
+            var environment = values.environment["ztunnel"] ?? [:]
+            environment["TERMINATION_GRACE_PERIOD_SECONDS"] = String(values.gracePeriodSeconds)
+            environment["RUST_LOG"] = values.proxyLogLevel
+            if values.logsAsJSON { environment["LOG_FORMAT"] = "json" }
+            Self.addEnvironment(&object, environment)
+        default: break
+        }
+    }
+
+    private static func addEnvironment(_ object: inout JSONValue, _ extra: [String: String]) {
+        let path = ["spec", "template", "spec", "containers"]
+        guard var containers = object.at(path)?.array, !containers.isEmpty else { return }
+        var list = containers[0]["env"]?.array ?? []
+        list.removeAll { entry in entry["name"]?.string.map { extra[$0] != nil } ?? false }
+        list += extra.sorted { $0.key < $1.key }.map { ["name": .string($0.key), "value": .string($0.value)] }
+        containers[0]["env"] = .array(list)
+        object.set(path, to: .array(containers))
+    }
+
+    /// Where an object of a manifest lives in the API.
+    package static func type(of object: KubeObject) -> ResourceType? {
+        let known: [ResourceType] = [
+            .customResourceDefinitions, .serviceAccounts, .clusterRoles, .clusterRoleBindings, .roles, .roleBindings,
+            .configMaps, .services, .deployments, .daemonSets, .namespaces,
+        ]
+        return known.first { $0.kind == object.kind && $0.apiVersion == object.apiVersion }
+    }
+}

@@ -1,0 +1,161 @@
+package import KubeAPI
+
+/// What `install` can be told: every setting, its default, and the paths that set it. Paths are Istio's, so that
+/// scripts keep working; a path that nothing here honours is refused by name.
+package struct InstallValues: Hashable, Sendable {
+    package var profile = "ambient"
+    package var namespace = "istio-system"
+    package var hub = "docker.io/martlet"
+    package var tag = MartletVersion.current
+    package var pullPolicy = "IfNotPresent"
+    package var platform = ""
+    package var cniConfDir: String?
+    package var cniBinDir: String?
+    package var cniNetnsDir: String?
+    package var network = ""
+    package var clusterID = "Kubernetes"
+    package var trustDomain = "cluster.local"
+    package var proxyLogLevel = "info"
+    package var logsAsJSON = false
+    package var gracePeriodSeconds: Int64 = 30
+    /// Extra environment of each component, by its chart name: `pilot`, `cni`, `ztunnel`.
+    package var environment: [String: [String: String]] = [:]
+
+    package init() {}
+
+    package struct Invalid: Error, Hashable, CustomStringConvertible {
+        package let description: String
+    }
+
+    /// The directories that a platform uses (Istio's table for `global.platform`).
+    private static let platforms: [String: (conf: String, bin: String, netns: String)] = [
+        "": ("/etc/cni/net.d", "/opt/cni/bin", "/var/run/netns"),
+        "k3d": ("/var/lib/rancher/k3s/agent/etc/cni/net.d", "/bin", "/var/run/netns"),
+        "k3s": ("/var/lib/rancher/k3s/agent/etc/cni/net.d", "/var/lib/rancher/k3s/data/cni", "/var/run/netns"),
+        "microk8s": (
+            "/var/snap/microk8s/current/args/cni-network", "/var/snap/microk8s/current/opt/cni/bin", "/var/run/netns"
+        ),
+        "minikube": ("/etc/cni/net.d", "/opt/cni/bin", "/var/run/docker/netns"),
+        "gke": ("/etc/cni/net.d", "/home/kubernetes/bin", "/var/run/netns"),
+    ]
+
+    package var confDir: String { self.cniConfDir ?? Self.platforms[self.platform]!.conf }
+    package var binDir: String { self.cniBinDir ?? Self.platforms[self.platform]!.bin }
+    package var netnsDir: String { self.cniNetnsDir ?? Self.platforms[self.platform]!.netns }
+    package var image: String { "\(self.hub)/martlet:\(self.tag)" }
+
+    /// The paths that ``set(_:to:)`` understands, for the help and for the refusal of others.
+    package static let paths = [
+        "profile", "hub", "tag", "values.global.hub", "values.global.tag", "values.global.imagePullPolicy",
+        "values.global.istioNamespace", "values.global.platform", "values.global.network",
+        "values.global.multiCluster.clusterName", "values.global.logAsJson", "meshConfig.trustDomain",
+        "values.cni.cniConfDir", "values.cni.cniBinDir", "values.cni.cniNetnsDir", "values.cni.ambient.dnsCapture",
+        "values.ztunnel.logLevel", "values.ztunnel.terminationGracePeriodSeconds", "values.pilot.env.<NAME>",
+        "values.cni.env.<NAME>", "values.ztunnel.env.<NAME>",
+    ]
+
+    /// Applies one `path=value`.
+    package mutating func set(_ path: String, to value: String) throws(Invalid) {
+        func directory() throws(Invalid) -> String {
+            guard value.hasPrefix("/"), !value.contains("..") else {
+                throw Invalid(description: "\(path): \"\(value)\" is no absolute path")
+            }
+            return value
+        }
+        func flag() throws(Invalid) -> Bool {
+            switch value {
+            case "true": return true
+            case "false": return false
+            default: throw Invalid(description: "\(path): \"\(value)\" is neither true nor false")
+            }
+        }
+        switch path {
+        case "profile", "values.profile":
+            guard value == "ambient" else {
+                throw Invalid(
+                    description: "profile \"\(value)\" is not known; known profiles: ambient. Nothing was applied")
+            }
+            self.profile = value
+        case "hub", "values.global.hub": self.hub = value
+        case "tag", "values.global.tag": self.tag = value
+        case "values.global.imagePullPolicy":
+            guard ["Always", "IfNotPresent", "Never"].contains(value) else {
+                throw Invalid(description: "\(path): \"\(value)\" is none of Always, IfNotPresent, Never")
+            }
+            self.pullPolicy = value
+        case "values.global.istioNamespace":
+            guard Self.isLabel(value) else { throw Invalid(description: "\(path): \"\(value)\" is no namespace name") }
+            self.namespace = value
+        case "values.global.platform":
+            guard Self.platforms[value] != nil else {
+                let known = Self.platforms.keys.filter { !$0.isEmpty }.sorted().joined(separator: ", ")
+                throw Invalid(description: "\(path): \"\(value)\" is not known; known platforms: \(known)")
+            }
+            self.platform = value
+        case "values.global.network": self.network = value
+        case "values.global.multiCluster.clusterName": self.clusterID = value
+        case "values.global.logAsJson": self.logsAsJSON = try flag()
+        case "meshConfig.trustDomain": self.trustDomain = value
+        case "values.cni.cniConfDir": self.cniConfDir = try directory()
+        case "values.cni.cniBinDir": self.cniBinDir = try directory()
+        case "values.cni.cniNetnsDir": self.cniNetnsDir = try directory()
+        case "values.cni.ambient.dnsCapture":
+            if try flag() {
+                throw Invalid(
+                    description: "\(path): capturing DNS is not supported by this version; "
+                        + "pods keep asking the cluster's DNS, which is what false means")
+            }
+        case "values.ztunnel.logLevel":
+            guard ["off", "error", "warn", "info", "debug", "trace"].contains(value) else {
+                throw Invalid(
+                    description: "\(path): \"\(value)\" is none of off, error, warn, info, debug, trace")
+            }
+            self.proxyLogLevel = value
+        case "values.ztunnel.terminationGracePeriodSeconds":
+            guard let seconds = Int64(value), (1...86_400).contains(seconds) else {
+                throw Invalid(description: "\(path): \"\(value)\" is no number of seconds from 1 to 86400")
+            }
+            self.gracePeriodSeconds = seconds
+        default:
+            for component in ["pilot", "cni", "ztunnel"] {
+                let prefix = "values.\(component).env."
+                if path.hasPrefix(prefix), path.count > prefix.count {
+                    self.environment[component, default: [:]][String(path.dropFirst(prefix.count))] = value
+                    return
+                }
+            }
+            throw Invalid(
+                description: "--set \(path): nothing honours this setting; known settings: "
+                    + Self.paths.joined(separator: ", "))
+        }
+    }
+
+    /// Applies an `IstioOperator` document: each leaf below `spec` counts as one `--set`.
+    package mutating func apply(operator document: JSONValue) throws(Invalid) {
+        guard document["kind"]?.string == "IstioOperator",
+            document["apiVersion"]?.string == "install.istio.io/v1alpha1"
+        else {
+            throw Invalid(description: "the file is no IstioOperator document of install.istio.io/v1alpha1")
+        }
+        if let namespace = document.at("metadata", "namespace")?.string {
+            try self.set("values.global.istioNamespace", to: namespace)
+        }
+        for (path, value) in Self.leaves(document["spec"] ?? [:], []) { try self.set(path, to: value) }
+    }
+
+    private static func leaves(_ value: JSONValue, _ path: [String]) -> [(String, String)] {
+        switch value {
+        case .object(let members):
+            members.sorted { $0.key < $1.key }.flatMap { Self.leaves($0.value, path + [$0.key]) }
+        case .string(let text): [(path.joined(separator: "."), text)]
+        case .null: []
+        default: [(path.joined(separator: "."), value.description)]
+        }
+    }
+
+    private static func isLabel(_ text: String) -> Bool {
+        (1...63).contains(text.utf8.count) && text.utf8.first != UInt8(ascii: "-")
+            && text.utf8.last != UInt8(ascii: "-")
+            && text.utf8.allSatisfy { (97...122).contains($0) || (48...57).contains($0) || $0 == UInt8(ascii: "-") }
+    }
+}
