@@ -227,8 +227,8 @@ actor PodWorker {
                 try await self.start(container, onStarted)
                 startFailures = RestartBackoff()
             } catch {
+                if self.isStopping || self.isWindingDown { return }
                 self.failed(container, error)
-                if self.isStopping { return }
                 if container.role != .sidecar, self.pod.restartPolicy == "Never", error is ContainerRuntime.Failed {
                     return
                 }
@@ -327,6 +327,8 @@ actor PodWorker {
             await self.context.runtime.remove(id)
             throw error
         }
+        // A stop that came while it started found nobody who would listen.
+        if self.isStopping { made.process.signal(SIGTERM) }
         self.record(container, .normal, "Started", "Started container \(container.name)")
         let hasStartup = container.json["startupProbe"] != nil
         let hasReadiness = container.json["readinessProbe"] != nil
