@@ -97,6 +97,8 @@ int clabnode_reap(pid_t pid) {
     return reaped < 0 ? -errno : reaped > 0;
 }
 
+int clabnode_become_subreaper(void) { return prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 ? -errno : 0; }
+
 int clabnode_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data) {
     return mount(source, target, type, flags, data) < 0 ? -errno : 0;
 }

@@ -31,6 +31,9 @@ int clabnode_wait(pid_t pid, int *exit_code, int *signal);
 // The same without waiting: 0 and nothing changed when the child still runs, 1 when it was reaped.
 int clabnode_reap(pid_t pid);
 
+// Makes orphaned descendants our children, as they are pid 1's.
+int clabnode_become_subreaper(void);
+
 int clabnode_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data);
 extern const unsigned long clabnode_mount_bind, clabnode_mount_recursive, clabnode_mount_shared,
     clabnode_mount_nosuid, clabnode_mount_nodev;

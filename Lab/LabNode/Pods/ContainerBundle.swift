@@ -13,6 +13,7 @@ struct ContainerBundle: Hashable, Sendable {
     var pod: KubeObject
     var container: ContainerSpec
     var image: HostImage
+    var hostname: String
     var environment: [String: String]
     var volumeMounts: [Mount]
     /// hosts, hostname, resolv.conf, termination log.
@@ -211,7 +212,7 @@ struct ContainerBundle: Hashable, Sendable {
             linux["sysctl"] = JSONValue(sysctls)
         }
         return [
-            "ociVersion": "1.0.2", "hostname": .string(self.pod.podHostname), "process": process,
+            "ociVersion": "1.0.2", "hostname": .string(self.hostname), "process": process,
             "root": [
                 "path": .string(self.root),
                 "readonly": .bool(self.container.securityContext["readOnlyRootFilesystem"]?.bool ?? false),

@@ -22,7 +22,10 @@ final class ProcessTable: Sendable {
     }
     private let state = Mutex(State())
 
+    /// - Parameter reapsOrphans: as pid 1 must. Otherwise orphans come to us too (containers have to), but whose
+    ///   children the others are is not known.
     init(reapsOrphans: Bool) {
+        _ = clabnode_become_subreaper()
         if reapsOrphans {
             Thread.detachNewThread {
                 while true {
