@@ -38,8 +38,11 @@ func target(
         swiftSettings: strict)
 }
 
-func test(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource]? = nil) -> Target {
-    .testTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: strict)
+func test(
+    _ name: String, _ dependencies: [Target.Dependency], resources: [Resource]? = nil, exclude: [String] = []
+) -> Target {
+    .testTarget(
+        name: name, dependencies: dependencies, exclude: exclude, resources: resources, swiftSettings: strict)
 }
 
 let package = Package(
@@ -187,9 +190,15 @@ let package = Package(
 
         test("MeshModelTests", ["MeshModel", "MeshIdentity"]),
         test("MeshPolicyTests", ["MeshPolicy", "MeshModel", "MeshIdentity"]),
-        test("MeshHTTPTests", ["MeshHTTP"]),
+        test(
+            "MeshHTTPTests", ["MeshHTTP"],
+            resources: [
+                .embedInCode("Golden/conversations.txt"), .embedInCode("Golden/hpack-python.txt"),
+            ], exclude: ["Golden/make.py"]),
         test("MeshLoopTests", ["MeshLoop", "MeshModel", "MeshTestSupport"]),
-        test("MeshTunnelTests", ["MeshTunnel", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshTestSupport"]),
+        test(
+            "MeshTunnelTests",
+            ["MeshTunnel", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTestSupport"]),
         test(
             "MeshProxyTests",
             [

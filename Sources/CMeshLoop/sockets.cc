@@ -12,6 +12,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -305,3 +306,5 @@ void cml_waker_clear(int waker) {
     uint64_t count;
     (void)!read(waker, &count, sizeof count);
 }
+
+void cml_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }

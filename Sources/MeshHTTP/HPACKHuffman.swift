@@ -2,8 +2,8 @@
 ///
 /// The code is canonical: codes of one length are consecutive, in the order of their symbols, so the lengths say it
 /// all. The coding and decoding tables (2 KiB and 16 KiB) are made from them at first use.
-struct HPACKHuffman: Sendable {
-    static let shared = HPACKHuffman()
+package struct HPACKHuffman: Sendable {
+    package static let shared = HPACKHuffman()
 
     /// Bits of the code of each octet, then of EOS.
     private static let lengths: [UInt8] = [
@@ -112,7 +112,7 @@ struct HPACKHuffman: Sendable {
     /// Appends the decoded string. No octet of input gives more than 1.6 octets of output.
     ///
     /// - Returns: false when the code is bad; then `output` has some octets of it.
-    func decode(_ input: UnsafeRawBufferPointer, into output: inout [UInt8]) -> Bool {
+    package func decode(_ input: UnsafeRawBufferPointer, into output: inout [UInt8]) -> Bool {
         var state = 0
         var flags = Step.mayEnd
         return self.steps.withUnsafeBufferPointer { steps in
@@ -130,7 +130,7 @@ struct HPACKHuffman: Sendable {
     }
 
     /// Octets that ``encode(_:into:)`` will append.
-    func encodedCount(_ input: UnsafeRawBufferPointer) -> Int {
+    package func encodedCount(_ input: UnsafeRawBufferPointer) -> Int {
         var bits = 0
         self.codes.withUnsafeBufferPointer { codes in
             for octet in input { bits += Int(codes[Int(octet)].length) }
@@ -138,7 +138,7 @@ struct HPACKHuffman: Sendable {
         return (bits + 7) / 8
     }
 
-    func encode(_ input: UnsafeRawBufferPointer, into output: inout [UInt8]) {
+    package func encode(_ input: UnsafeRawBufferPointer, into output: inout [UInt8]) {
         self.codes.withUnsafeBufferPointer { codes in
             var pending: UInt64 = 0
             var count: UInt64 = 0

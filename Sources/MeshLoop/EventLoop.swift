@@ -146,7 +146,7 @@ public final class EventLoop: @unchecked Sendable {
 
     private func run() {
         self.thread = pthread_self()
-        _ = self.name.prefix(15).withCString { pthread_setname_np(pthread_self(), $0) }
+        cml_name_thread(self.name)
         let events = UnsafeMutablePointer<cml_event>.allocate(capacity: Self.eventsMax)
         defer { events.deallocate() }
         while !self.state.withLock({ $0.shouldStop }) { self.round(events) }

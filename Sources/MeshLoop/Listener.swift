@@ -61,7 +61,7 @@ public final class Listener: EventSource {
         self.loop.pause(self)
         let timer = LoopTimer(loop: self.loop) { [weak self] in
             guard let self, !self.isClosed else { return }
-            do { try self.start() } catch { self.rest(error) }
+            do throws(SystemError) { try self.start() } catch { self.rest(error) }
         }
         self.retry = timer
         timer.arm(after: Self.shortagePause)

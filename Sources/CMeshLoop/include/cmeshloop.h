@@ -89,6 +89,8 @@ int cml_poll_wait(int poll, cml_event *events, int capacity, int timeout);
 int cml_waker_create(void);
 void cml_waker_wake(int waker);
 void cml_waker_clear(int waker);
+/// Names the calling thread for tools; cut to 15 bytes.
+void cml_name_thread(const char *name);
 
 // ---- TLS (tls.cc)
 
