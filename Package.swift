@@ -174,7 +174,7 @@ let package = Package(
             ], path: "Lab/LabAPIServer"),
         target("LabControllers", ["KubeAPI", "KubeClient", log], path: "Lab/LabControllers"),
         // fork, namespaces, mounts and terminals, which Swift cannot do safely by itself.
-        .target(name: "CLabNode", path: "Lab/CLabNode"),
+        .target(name: "CLabNode", path: "Lab/CLabNode", linkerSettings: [.linkedLibrary("z")]),
         target(
             "LabNode",
             [

@@ -1,3 +1,4 @@
+import CLabNode
 import Foundation
 
 /// A program that failed: what was run, how it ended, and what it said.
@@ -82,7 +83,8 @@ struct CommandRunner: Sendable {
 
     static func pipe() throws -> (read: Int32, write: Int32) {
         var ends: [Int32] = [0, 0]
-        guard pipe2(&ends, O_CLOEXEC) == 0 else { throw SystemError("pipe", code: errno) }
+        let code = clabnode_pipe(&ends)
+        if code < 0 { throw SystemError("making a pipe", code: -code) }
         return (ends[0], ends[1])
     }
 

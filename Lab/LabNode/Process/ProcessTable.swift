@@ -146,11 +146,13 @@ struct SystemError: Error, CustomStringConvertible {
 }
 
 /// Calls `body` with a null-terminated array of C strings that lives until it returns.
-func withCStrings<R>(_ strings: [String], _ body: ([UnsafeMutablePointer<CChar>?]) -> R) -> R {
+func withCStrings<R>(
+    _ strings: [String], _ body: (UnsafePointer<UnsafeMutablePointer<CChar>?>) -> R
+) -> R {
     // SAFETY: every pointer comes from strdup, is freed exactly once below, and does not leave `body`.
     let pointers = strings.map { strdup($0) } + [nil]
     defer { for pointer in pointers { free(pointer) } }
-    return body(pointers)
+    return pointers.withUnsafeBufferPointer { body($0.baseAddress!) }
 }
 
 /// Nil when the file is missing or no UTF-8.
