@@ -1,6 +1,6 @@
 package import MeshIdentity
 internal import MeshModel
-package import MeshTunnel
+internal import MeshTunnel
 package import MeshXDS
 
 /// Keeps the mesh's state up to date and publishes a snapshot after each update.

@@ -1,5 +1,5 @@
 package import MeshIdentity
-package import MeshModel
+internal import MeshModel
 package import MeshTunnel
 
 /// What a proxy knows about itself, for routing and admission.

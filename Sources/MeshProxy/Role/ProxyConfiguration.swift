@@ -97,10 +97,12 @@ package struct ProxyConfiguration: Sendable {
         }
         self.metadata = try Self.metadata(reader)
         self.certificateValidity = try reader.duration("SECRET_TTL") ?? self.certificateValidity
+        let limits = [
+            try reader.processors("ZTUNNEL_RESOURCE_CPU_LIMIT"), try reader.processors("ZTUNNEL_CPU_LIMIT"),
+        ]
         self.workerThreads = try WorkerThreads.count(
             setting: reader.text("ZTUNNEL_WORKER_THREADS"), cores: cores,
-            limit: try reader.processors("ZTUNNEL_RESOURCE_CPU_LIMIT") ?? reader.processors("ZTUNNEL_CPU_LIMIT"),
-            request: try reader.processors("ZTUNNEL_RESOURCE_CPU_REQUEST"))
+            limit: limits[0] ?? limits[1], request: try reader.processors("ZTUNNEL_RESOURCE_CPU_REQUEST"))
         self.streamsPerTunnelMax =
             try reader.number("POOL_MAX_STREAMS_PER_CONNECTION", in: 1...65_535) ?? self.streamsPerTunnelMax
         self.idleTunnelTimeout = try reader.duration("POOL_UNUSED_RELEASE_TIMEOUT") ?? self.idleTunnelTimeout

@@ -1,9 +1,9 @@
 internal import Logging
 internal import MeshIdentity
 internal import MeshLinux
-internal import MeshTelemetry
-internal import MeshTunnel
-internal import MeshXDS
+package import MeshTelemetry
+package import MeshTunnel
+package import MeshXDS
 internal import MeshZDS
 internal import NIOPosix
 
