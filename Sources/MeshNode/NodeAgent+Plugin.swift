@@ -34,6 +34,9 @@ extension NodeAgent {
             }
             return UnixHTTPResponse(status: 200)
         } catch {
+            if self.writtenRecord?.freeNamespaces.contains(pod.podNamespace) == true, !(error is StepFailure.Certain) {
+                return UnixHTTPResponse(status: 200, text: "not captured: nothing is, in its namespace")
+            }
             self.log.warning("pod \(pod.podNamespace)/\(pod.podName) cannot start: \(error)")
             return UnixHTTPResponse(status: 503, text: "\(error)")
         }
@@ -45,11 +48,11 @@ extension NodeAgent {
             async let namespace = self.kube.get(.namespaces, namespace: nil, name: request.podNamespace)
             let object = try await self.kube.get(.pods, namespace: request.podNamespace, name: request.podName)
             if !request.podUID.isEmpty, object.uid != request.podUID {
-                throw StepFailure(
+                throw StepFailure.Certain(
                     description: "the API server knows another pod of this name (UID \(object.uid)); this one is gone")
             }
             return (object, try await namespace.labels)
-        } catch let error as StepFailure {
+        } catch let error as StepFailure.Certain {
             throw error
         } catch {
             throw StepFailure(description: "cannot ask the API server whether the pod is to be captured: \(error)")

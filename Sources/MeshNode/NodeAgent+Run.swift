@@ -54,6 +54,12 @@ extension NodeAgent {
             group.addTask {
                 for await event in self.informer(.namespaces, ListOptions()) { await self.observeNamespace(event) }
             }
+            group.addTask {
+                let namespace = self.configuration.podNamespace
+                for await event in self.informer(.daemonSets, ListOptions(), namespace) {
+                    await self.observeOwner(event)
+                }
+            }
             for selector in self.configuration.decision.selectors where selector.namespace.requirements.isEmpty {
                 group.addTask {
                     let options = ListOptions(labelSelector: selector.pod.query)
@@ -63,8 +69,10 @@ extension NodeAgent {
         }
     }
 
-    private nonisolated func informer(_ type: ResourceType, _ options: ListOptions) -> AsyncStream<InformerEvent> {
-        Informer(self.kube, type, namespace: nil, options).events { error in
+    private nonisolated func informer(
+        _ type: ResourceType, _ options: ListOptions, _ namespace: String? = nil
+    ) -> AsyncStream<InformerEvent> {
+        Informer(self.kube, type, namespace: namespace, options).events { error in
             self.log.warning("cannot follow \(type) at the API server: \(error)")
         }
     }
@@ -254,7 +262,7 @@ extension NodeAgent {
     /// Is this the end of the mesh here, or only of this process? Asked of the DaemonSet that owns us. When there is no clear
     /// answer nothing is touched: taking pods out of the mesh is the one thing that must not happen by mistake.
     private func isLeavingTheNode() async -> Bool {
-        if self.configuration.cleansUpOnEveryStop { return true }
+        if self.configuration.cleansUpOnEveryStop || self.owner == .leaving { return true }
         for attempt in 0..<3 {
             if attempt > 0 { try? await Task.sleep(for: .seconds(1)) }
             do {

@@ -6,6 +6,11 @@ internal import MeshZDS
 
 struct StepFailure: Error, CustomStringConvertible {
     let description: String
+
+    /// Known to be so, not for want of an answer.
+    struct Certain: Error, CustomStringConvertible {
+        let description: String
+    }
 }
 
 /// The steps of an enrolment, performed.
@@ -78,9 +83,12 @@ extension NodeAgent {
                 "annotations": [MeshKeys.redirection: value.map { .string($0.rawValue) } ?? .null],
             ]
         ]
+        let kube = self.kube
         do {
-            _ = try await self.kube.patch(
-                .pods, namespace: object.namespace, name: object.name, subresource: "status", .merge(patch))
+            try await withTimeLimit(Self.patchLimit) {
+                _ = try await kube.patch(
+                    .pods, namespace: object.namespace, name: object.name, subresource: "status", .merge(patch))
+            }
         } catch let error as StatusError where error.isNotFound || error.isConflict {
             // Gone, or replaced by a namesake: nothing of ours is on it.
         } catch  where self.isUninstalling {
@@ -92,7 +100,7 @@ extension NodeAgent {
         let started = pod.drainStarted ?? .now
         let limit = self.isUninstalling ? self.configuration.shutdownLimit : self.configuration.drainLimit
         try? await Task.sleep(for: Self.drainPoll)
-        if ContinuousClock.now - started < min(Self.drainMin, limit) { return false }
+        if ContinuousClock.now - started < min(self.configuration.drainMin, limit) { return false }
         let left = try await self.network.servedConnections(try Self.namespace(pod))
         if left == 0 { return true }
         if ContinuousClock.now - started < limit { return false }
@@ -170,6 +178,21 @@ extension NodeAgent {
         self.metrics.set("martlet_node_oldest_pending_seconds", to: oldest)
         self.metrics.set("istio_cni_install_ready", to: self.isInstalled ? 1 : 0)
         return self.metrics.text
+    }
+}
+
+/// Cancels the body when it takes longer.
+private func withTimeLimit(
+    _ limit: Duration, _ body: @escaping @Sendable () async throws -> Void
+) async throws {
+    try await withThrowingTaskGroup(of: Void.self) { group in
+        group.addTask { try await body() }
+        group.addTask {
+            try await Task.sleep(for: limit)
+            throw StepFailure(description: "the API server did not answer within \(limit)")
+        }
+        try await group.next()
+        group.cancelAll()
     }
 }
 

@@ -27,6 +27,8 @@ package actor NodeAgent {
         var lastTrouble = "nothing has failed yet"
     }
 
+    enum Owner: Sendable { case present, leaving }
+
     let configuration: NodeAgentConfiguration
     let kube: any KubeCluster
     let log: Logger
@@ -44,6 +46,8 @@ package actor NodeAgent {
     /// Namespaces of pods anywhere that ask for enrolment by their own labels, by pod UID.
     var optedIn: [String: String]?
     var pods: [String: Pod] = [:]
+    /// Our own DaemonSet; nil until it was looked for.
+    var owner: Owner?
     var isInstalled = false
     var isServing = false
     /// Set once, when the mesh leaves the node: everything goes out and nothing comes in.
@@ -54,8 +58,8 @@ package actor NodeAgent {
     /// Waits after failures: the first, doubled up to the last.
     static let retryMin = Duration.milliseconds(100)
     static let retryMax = Duration.seconds(15)
-    /// A connection that was accepted just before the drain rules came is visible by then.
-    static let drainMin = Duration.seconds(1)
+    /// An API server that is gone must not use up the time we have at the end.
+    static let patchLimit = Duration.seconds(5)
     static let drainPoll = Duration.milliseconds(250)
     /// For the answer to the plugin, less than its own ``CNIPlugin/agentTimeout``.
     static let pluginLimit = Duration.seconds(25)
@@ -130,6 +134,20 @@ package actor NodeAgent {
         case .deleted(let object): optedIn[object.uid] = nil
         }
         self.optedIn = optedIn
+    }
+
+    /// Seen while it can be seen: when the mesh is removed, our permission to ask may go before we do.
+    func observeOwner(_ event: InformerEvent) {
+        let name = self.configuration.daemonSetName
+        switch event {
+        case .snapshot(let all):
+            let found = all.first { $0.name == name }
+            self.owner = found.map { $0.isBeingDeleted ? .leaving : .present } ?? .leaving
+        case .updated(let object) where object.name == name:
+            self.owner = object.isBeingDeleted ? .leaving : .present
+        case .deleted(let object) where object.name == name: self.owner = .leaving
+        case .updated, .deleted: break
+        }
     }
 
     var isSynced: Bool { self.isPodListComplete && self.namespaceLabels != nil }

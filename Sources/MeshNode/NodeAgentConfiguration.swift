@@ -30,6 +30,8 @@ package struct NodeAgentConfiguration: Sendable {
     package var driftInterval: Duration
     /// How long captured connections of a pod that leaves the mesh may live on.
     package var drainLimit: Duration
+    /// And how long the proxy stays at least: peers that have not heard yet still send through tunnels.
+    package var drainMin: Duration
     /// Kubernetes' own limit for our end, less what the last steps need.
     package var shutdownLimit: Duration
     /// `AMBIENT_DISABLE_SAFE_UPGRADE`: every stop is an uninstall.
@@ -99,6 +101,7 @@ package struct NodeAgentConfiguration: Sendable {
         self.reconcilesOnStart = try flag("AMBIENT_RECONCILE_POD_RULES_ON_STARTUP", true)
         self.driftInterval = .seconds(try number("AMBIENT_DRIFT_CHECK_SECONDS", 30, 0...86_400))
         self.drainLimit = .seconds(try number("AMBIENT_DRAIN_SECONDS", 300, 0...86_400))
+        self.drainMin = .seconds(try number("AMBIENT_DRAIN_MIN_SECONDS", 5, 0...3600))
         let grace = try number("TERMINATION_GRACE_PERIOD_SECONDS", 30, 1...86_400)
         self.shutdownLimit = .seconds(max(1, grace - 10))
         self.cleansUpOnEveryStop = try flag("AMBIENT_DISABLE_SAFE_UPGRADE", false)

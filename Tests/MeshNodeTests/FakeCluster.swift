@@ -20,6 +20,8 @@ final class FakeCluster: KubeCluster {
         var number = 0
     }
     private let state = Mutex(State())
+    /// Nobody answers a `get`.
+    let isAway = Mutex(false)
 
     private static func key(_ type: ResourceType, _ namespace: String?, _ name: String) -> Key {
         Key(type: type, namespace: namespace ?? "", name: name)
@@ -68,6 +70,7 @@ final class FakeCluster: KubeCluster {
     private static let notFound = StatusError(code: 404, reason: "NotFound", message: "not found")
 
     func get(_ type: ResourceType, namespace: String?, name: String) async throws -> KubeObject {
+        if self.isAway.withLock({ $0 }) { throw KubeConnectionError("away") }
         guard let object = self.object(type, namespace, name) else { throw Self.notFound }
         return object
     }

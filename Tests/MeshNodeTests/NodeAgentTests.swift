@@ -130,6 +130,15 @@ struct NodeAgentTests {
             try await eventually("record") { bench.file("run/enrolment.json") != nil }
             let record = try EnrolmentRecord(JSONValue(parsing: bench.file("run/enrolment.json")!))
             #expect(record.freeNamespaces == ["plain"])
+
+            // The API server is away: where nothing is captured pods start, elsewhere they wait.
+            bench.cluster.isAway.withLock { $0 = true }
+            var unknown = request
+            unknown.podName = "later"
+            #expect(try await Self.post(bench, unknown).status == 503)
+            unknown.podNamespace = "plain"
+            #expect(try await Self.post(bench, unknown).status == 200)
+            bench.cluster.isAway.withLock { $0 = false }
         }
     }
 

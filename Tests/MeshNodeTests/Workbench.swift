@@ -73,6 +73,7 @@ final class Workbench: Sendable {
             "CNI_AGENT_RUN_DIR": "\(self.directory)/run", "ZTUNNEL_UDS_ADDRESS": self.zdsPath,
             "MOUNTED_CNI_NET_DIR": "\(self.directory)/net.d", "MOUNTED_CNI_BIN_DIR": "\(self.directory)/bin",
             "CNI_PLUGIN_BINARY": "\(self.directory)/martlet-cni", "AMBIENT_DRIFT_CHECK_SECONDS": "1",
+            "AMBIENT_DRAIN_MIN_SECONDS": "1",
             "HEALTH_PORT": "\(Int.random(in: 20_000...29_999))", "TERMINATION_GRACE_PERIOD_SECONDS": "40",
             "MONITORING_PORT": "\(Int.random(in: 30_000...32_000))",
         ]
