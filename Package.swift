@@ -203,7 +203,7 @@ let package = Package(
             "MeshProxyTests",
             [
                 "MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshZDS", "MeshXDS",
-                "MeshCA", "MeshLinux", "MeshTestSupport", log, x509,
+                "MeshCA", "MeshChannel", "MeshLinux", "MeshTestSupport", log, x509,
             ]),
         test("MeshTelemetryTests", ["MeshTelemetry", log, nio("NIOCore"), nio("NIOPosix")]),
         test("MeshXDSTests", ["MeshXDS", "MeshProto", "MeshModel"]),

@@ -44,8 +44,11 @@ struct IPAddressTests {
     func families() { #expect(IPAddress("0.0.0.1") != IPAddress("::1")) }
 
     @Test(
-        "knows loopback", arguments: [("127.0.0.1", true), ("127.255.0.1", true), ("128.0.0.1", false), ("::1", true),
-            ("::2", false), ("0.0.0.1", false)])
+        "knows loopback",
+        arguments: [
+            ("127.0.0.1", true), ("127.255.0.1", true), ("128.0.0.1", false), ("::1", true),
+            ("::2", false), ("0.0.0.1", false),
+        ])
     func loopback(text: String, isLoopback: Bool) throws {
         #expect(try #require(IPAddress(text)).isLoopback == isLoopback)
     }

@@ -253,7 +253,9 @@ private final class ScriptedSigner: CertificateSigner {
 struct CertificateManagerTests {
     private struct Refused: Error {}
 
-    private func ask(_ manager: CertificateManager, _ name: String) async -> Result<WorkloadCertificate, CertificateUnavailable> {
+    private func ask(_ manager: CertificateManager, _ name: String) async -> Result<
+        WorkloadCertificate, CertificateUnavailable
+    > {
         await withCheckedContinuation { waiter in
             manager.certificate(for: id(name)) { waiter.resume(returning: $0) }
         }

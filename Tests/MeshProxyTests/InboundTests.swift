@@ -161,7 +161,8 @@ struct InboundTests {
     }
 
     @Test(
-        "7.2: an authority that is none is 400", arguments: [
+        "7.2: an authority that is none is 400",
+        arguments: [
             "", "10.1.0.2", "10.1.0.2:", "10.1.0.2:99999", "host", ":80", "host:", "ho st:80", "a/b:80",
             "user@host:80", "h\u{f6}st:80", "[::1", String(repeating: "a", count: 300) + ":80",
         ])
@@ -180,7 +181,8 @@ struct InboundTests {
     }
 
     private func labels(_ world: World, headers: [(name: String, value: String)], source: String = "10.1.0.1:4")
-        -> (flow: Flow?, headers: [String: String]) {
+        -> (flow: Flow?, headers: [String: String])
+    {
         let answer = world.snapshot.admitInbound(
             InboundQuestion(
                 pod: pod("server"), source: IPEndpoint(source)!, local: IPEndpoint("10.1.0.2:15008")!,
@@ -195,13 +197,15 @@ struct InboundTests {
 
     @Test("I12: the answer tells who we are, unless that is switched off")
     func responseBaggage() {
-        #expect(self.labels(self.world, headers: []).headers["baggage"]?.hasPrefix("k8s.cluster.name=Kubernetes") == true)
+        #expect(
+            self.labels(self.world, headers: []).headers["baggage"]?.hasPrefix("k8s.cluster.name=Kubernetes") == true)
         var quiet = self.world
         quiet.settings.usesBaggage = false
         #expect(self.labels(quiet, headers: []).headers.isEmpty)
     }
 
-    @Test("I13 and 7.6: the caller is known by address, else by baggage unless that is off; identity only by certificate")
+    @Test(
+        "I13 and 7.6: the caller is known by address, else by baggage unless that is off; identity only by certificate")
     func source() {
         let baggage = [(name: "baggage", value: "k8s.namespace.name=far,k8s.job.name=j,service.name=s")]
         var world = self.world
@@ -221,7 +225,8 @@ struct InboundTests {
     func service() {
         var world = self.world
         world.add(
-            MeshProxyTests.service("a", "10.2.0.1", ports: [80: 8080]), MeshProxyTests.service("b", "10.2.0.2", ports: [80: 8080]))
+            MeshProxyTests.service("a", "10.2.0.1", ports: [80: 8080]),
+            MeshProxyTests.service("b", "10.2.0.2", ports: [80: 8080]))
         world.add(
             workload("server", "10.1.0.2") {
                 $0.serves("a")

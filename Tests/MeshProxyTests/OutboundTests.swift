@@ -130,7 +130,8 @@ struct OutboundTests {
     func waypointService() {
         var world = World.withClient
         world.add(
-            service("wp", "10.2.0.9", ports: [15008: 15018]), service("web", "10.2.0.1") { $0.waypoint = gateway(service: "wp") },
+            service("wp", "10.2.0.9", ports: [15008: 15018]),
+            service("web", "10.2.0.1") { $0.waypoint = gateway(service: "wp") },
             service("api", "10.2.0.2") { $0.waypoint = gateway("10.2.0.9") })
         world.add(workload("waypoint", "10.1.0.9", "fd00::9") { $0.serves("wp", [:]) })
         #expect(world.route("10.2.0.1:80") == .hbone(peer: "10.1.0.9:15018", authority: "10.2.0.1:80"))
@@ -307,7 +308,8 @@ struct OutboundTests {
 @Suite("A tunnel's request")
 struct TunnelRequestTests {
     private func tunnel(_ world: World, _ destination: String, from source: String = "10.1.0.1:40000") throws
-        -> TunnelRoute {
+        -> TunnelRoute
+    {
         let answer = world.snapshot.routeOutbound(
             OutboundQuestion(
                 pod: pod("client"), source: IPEndpoint(source)!, destination: IPEndpoint(destination)!))
@@ -383,10 +385,11 @@ struct TunnelRequestTests {
     func waypointIdentity() throws {
         var world = World.withClient
         world.add(service("wp", "10.2.0.9", ports: [15008: 15008]) { $0.subjectAltNames = ["spiffe://o/ns/x/sa/y"] })
-        world.add(service("web", "10.2.0.1") {
-            $0.waypoint = gateway(service: "wp")
-            $0.subjectAltNames = ["spiffe://never/ns/x/sa/y"]
-        })
+        world.add(
+            service("web", "10.2.0.1") {
+                $0.waypoint = gateway(service: "wp")
+                $0.subjectAltNames = ["spiffe://never/ns/x/sa/y"]
+            })
         world.add(workload("waypoint", "10.1.0.9") { $0.serves("wp", [:]) })
         #expect(
             try self.tunnel(world, "10.2.0.1:80").expected.map(\.description) == [

@@ -62,7 +62,8 @@ struct World {
     }
 
     func plaintext(_ destination: String, at name: String = "server", from source: String = "10.9.0.9:40000")
-        -> Admission {
+        -> Admission
+    {
         Admission(
             self.snapshot.admitInbound(
                 InboundQuestion(

@@ -24,9 +24,10 @@ package actor MeshDirectory: MeshStateSink {
     package init(
         nodeName: String?, settings: RoutingSettings, flows: FlowTable,
         published: @escaping @Sendable (MeshSnapshot) -> Void = { _ in },
-        identitiesChanged: @escaping @Sendable (
-            _ added: Set<WorkloadIdentity>, _ removed: Set<WorkloadIdentity>
-        ) -> Void = { _, _ in }
+        identitiesChanged:
+            @escaping @Sendable (
+                _ added: Set<WorkloadIdentity>, _ removed: Set<WorkloadIdentity>
+            ) -> Void = { _, _ in }
     ) {
         self.state = MeshState(nodeName: nodeName)
         self.settings = settings

@@ -168,7 +168,8 @@ package struct ProxyConfiguration: Sendable {
             headers: headers)
         guard let endpoint else {
             throw InvalidSetting(
-                "\(kind)_ADDRESS", address, wanted: "the control plane as https://host:port, e.g. "
+                "\(kind)_ADDRESS", address,
+                wanted: "the control plane as https://host:port, e.g. "
                     + "https://istiod.istio-system.svc:15012")
         }
         return endpoint
