@@ -63,6 +63,8 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         // Exact: CMeshLoop uses the BoringSSL copy inside (CNIOBoringSSL), which is no declared product.
         .package(url: "https://github.com/apple/swift-nio-ssl", exact: "2.37.6"),
+        // The certificate reloader of gRPC's TLS; the version that gRPC itself asks for.
+        .package(url: "https://github.com/apple/swift-nio-extras.git", from: "1.31.0"),
         .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/grpc/grpc-swift-2", from: "2.4.3"),
@@ -99,9 +101,10 @@ let package = Package(
         target(
             "MeshControl",
             [
-                "MeshXDS", "MeshCA", "MeshChannel", "KubeClient", "KubeAPI", "MeshCollections", "MeshPolicy", "MeshModel",
-                "MeshIdentity", "MeshTelemetry", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nioSSL, log,
-                lifecycle, grpcCore, grpcNIO, x509, crypto, yams,
+                "MeshXDS", "MeshCA", "MeshChannel", "KubeClient", "KubeAPI", "MeshCollections", "MeshPolicy",
+                "MeshModel", "MeshIdentity", "MeshTelemetry", nio("NIOCore"), nio("NIOPosix"), nioSSL, log,
+                .product(name: "NIOCertificateReloading", package: "swift-nio-extras"), lifecycle, grpcCore,
+                grpcNIO, crypto, yams,
             ]),
         target(
             "MeshNode",
@@ -206,12 +209,21 @@ let package = Package(
                 "MeshCA", "MeshChannel", "MeshLinux", "MeshTestSupport", log, x509,
             ]),
         test("MeshTelemetryTests", ["MeshTelemetry", log, nio("NIOCore"), nio("NIOPosix")]),
-        test("MeshXDSTests", ["MeshXDS", "MeshProto", "MeshModel"]),
-        test("MeshCATests", ["MeshCA", "MeshTestSupport", "MeshIdentity"]),
+        test(
+            "MeshXDSTests",
+            ["MeshXDS", "MeshCA", "MeshChannel", "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, protobuf, log]),
+        test(
+            "MeshCATests",
+            ["MeshCA", "MeshChannel", "MeshTestSupport", "MeshIdentity", grpcCore, grpcNIO, x509, crypto, log]),
         test("MeshZDSTests", ["MeshZDS", "MeshLinux", log]),
         test("MeshCNITests", ["MeshCNI", "KubeAPI", "MeshLinux", "MeshModel"]),
         test("MeshCollectionsTests", ["MeshCollections"]),
-        test("MeshControlTests", ["MeshControl", "MeshXDS", "KubeAPI", "MeshModel", "MeshPolicy"]),
+        test(
+            "MeshControlTests",
+            [
+                "MeshControl", "MeshXDS", "MeshCA", "MeshChannel", "KubeAPI", "KubeClient", "MeshModel", "MeshIdentity",
+                "MeshPolicy", log,
+            ]),
         test("MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),
         test("MeshLinuxTests", ["MeshLinux"]),
         test("MeshCLITests", ["MeshCLI", "KubeAPI"]),
