@@ -164,7 +164,8 @@ let package = Package(
                 "KubeAPI", "KubeClient", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"),
                 nio("NIOFoundationCompat"), nioSSL, log, grdb, collections, x509, crypto, asn1, jwt, yams,
             ], path: "Lab/LabAPIServer"),
-        target("LabControllers", ["KubeAPI", "KubeClient", log], path: "Lab/LabControllers"),
+        target(
+            "LabControllers", ["KubeAPI", "KubeClient", nio("NIOCore"), nio("NIOPosix"), log], path: "Lab/LabControllers"),
         target(
             "LabNode",
             [
@@ -174,8 +175,8 @@ let package = Package(
         target(
             "LabCluster",
             [
-                "LabAPIServer", "LabControllers", "LabNode", "KubeAPI", "KubeClient", "MeshLinux", arguments, log,
-                x509, crypto, yams,
+                "LabAPIServer", "LabControllers", "LabNode", "KubeAPI", "KubeClient", nio("NIOCore"), nio("NIOPosix"),
+                arguments, log,
             ], path: "Lab/LabCluster"),
 
         test("MeshModelTests", ["MeshModel", "MeshIdentity"]),
