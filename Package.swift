@@ -162,7 +162,7 @@ let package = Package(
             "LabAPIServer",
             [
                 "KubeAPI", "KubeClient", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"),
-                nio("NIOFoundationCompat"), nioSSL, log, grdb, collections, x509, crypto, asn1, jwt, yams,
+                nio("NIOFoundationCompat"), nio("NIOTLS"), nioSSL, log, grdb, collections, x509, crypto, asn1, yams,
             ], path: "Lab/LabAPIServer"),
         target(
             "LabControllers", ["KubeAPI", "KubeClient", nio("NIOCore"), nio("NIOPosix"), log], path: "Lab/LabControllers"),
@@ -196,7 +196,7 @@ let package = Package(
         test("MeshCLITests", ["MeshCLI", "KubeAPI"]),
         test("KubeAPITests", ["KubeAPI"]),
         test("KubeClientTests", ["KubeClient", "KubeAPI"]),
-        test("LabAPIServerTests", ["LabAPIServer", "KubeAPI", "KubeClient"]),
+        test("LabAPIServerTests", ["LabAPIServer", "KubeAPI", "KubeClient", crypto, log]),
         test("LabControllersTests", ["LabControllers", "LabAPIServer", "KubeAPI", "KubeClient"]),
         test("LabNodeTests", ["LabNode", "KubeAPI", "KubeClient", "MeshLinux"]),
         test("LabClusterTests", ["LabCluster", "KubeAPI"]),
