@@ -175,7 +175,8 @@ let package = Package(
                 "KubeAPI", "KubeClient", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"),
                 nio("NIOFoundationCompat"), nio("NIOTLS"), nioSSL, log, grdb, collections, x509, crypto, asn1, yams,
             ], path: "Lab/LabAPIServer"),
-        target("LabControllers", ["KubeAPI", "KubeClient", log], path: "Lab/LabControllers"),
+        target(
+            "LabControllers", ["KubeAPI", "KubeClient", nio("NIOCore"), nio("NIOPosix"), log], path: "Lab/LabControllers"),
         // fork, namespaces, mounts and terminals, which Swift cannot do safely by itself.
         .target(name: "CLabNode", path: "Lab/CLabNode", linkerSettings: [.linkedLibrary("z")]),
         target(
@@ -187,8 +188,8 @@ let package = Package(
         target(
             "LabCluster",
             [
-                "LabAPIServer", "LabControllers", "LabNode", "KubeAPI", "KubeClient", "MeshLinux", arguments, log,
-                x509, crypto, yams,
+                "LabAPIServer", "LabControllers", "LabNode", "KubeAPI", "KubeClient", nio("NIOCore"), nio("NIOPosix"),
+                arguments, log,
             ], path: "Lab/LabCluster"),
 
         test("MeshModelTests", ["MeshModel", "MeshIdentity"]),
@@ -230,7 +231,7 @@ let package = Package(
         test("KubeAPITests", ["KubeAPI"]),
         test("KubeClientTests", ["KubeClient", "KubeAPI"]),
         test("LabAPIServerTests", ["LabAPIServer", "KubeAPI", "KubeClient", crypto, log]),
-        test("LabControllersTests", ["LabControllers", "LabAPIServer", "KubeAPI", "KubeClient"]),
+        test("LabControllersTests", ["LabControllers", "LabAPIServer", "KubeAPI", "KubeClient", log]),
         test("LabNodeTests", ["LabNode", "KubeAPI", "KubeClient", "MeshLinux"]),
         test("LabClusterTests", ["LabCluster", "KubeAPI"]),
         test("LayeringTests", []),
