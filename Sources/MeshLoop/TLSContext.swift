@@ -21,17 +21,23 @@ public final class TLSContext: @unchecked Sendable {
         // From here on deinit frees `raw`.
         for (index, certificate) in chain.enumerated() {
             let part = index == 0 ? "certificate" : "intermediate certificate \(index)"
-            try Self.require(part, certificate.withUnsafeBytes {
-                cml_tls_context_add_certificate(raw, $0.baseAddress, $0.count)
-            })
+            try Self.require(
+                part,
+                certificate.withUnsafeBytes {
+                    cml_tls_context_add_certificate(raw, $0.baseAddress, $0.count)
+                })
         }
-        try Self.require("private key", privateKey.withUnsafeBytes {
-            cml_tls_context_set_key(raw, $0.baseAddress, $0.count)
-        })
-        for (index, root) in roots.enumerated() {
-            try Self.require("root certificate \(index + 1)", root.withUnsafeBytes {
-                cml_tls_context_add_root(raw, $0.baseAddress, $0.count)
+        try Self.require(
+            "private key",
+            privateKey.withUnsafeBytes {
+                cml_tls_context_set_key(raw, $0.baseAddress, $0.count)
             })
+        for (index, root) in roots.enumerated() {
+            try Self.require(
+                "root certificate \(index + 1)",
+                root.withUnsafeBytes {
+                    cml_tls_context_add_root(raw, $0.baseAddress, $0.count)
+                })
         }
         if chain.isEmpty { throw TLSContextError(part: "certificate", reason: "missing") }
         if roots.isEmpty { throw TLSContextError(part: "root certificates", reason: "missing") }

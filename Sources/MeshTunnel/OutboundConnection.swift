@@ -99,7 +99,9 @@ final class OutboundConnection: AppSocketHandler, Carrier {
         switch self.worker.pool.place(key) {
         case .full: self.tunnelFailed(.tooManyTunnels(route.peer), isStale: true)
         case .use(let id):
-            guard let tunnel = self.worker.pooled[id] else { preconditionFailure("the pool knows a tunnel that is gone") }
+            guard let tunnel = self.worker.pooled[id] else {
+                preconditionFailure("the pool knows a tunnel that is gone")
+            }
             self.join(tunnel)
         case .open(let id):
             do {

@@ -68,7 +68,8 @@ final class PlainRelay: AppSocketHandler, Carrier {
 
     private func move() {
         guard !self.isClosed, !self.target.isConnecting else { return }
-        if let (socket, code) = Self.copy(&self.upstream, from: self.client, to: self.target, self.proxied.countReceived)
+        if let (socket, code) = Self.copy(
+            &self.upstream, from: self.client, to: self.target, self.proxied.countReceived)
         {
             return self.appFailed(socket, code: code)
         }

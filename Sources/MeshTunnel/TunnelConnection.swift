@@ -17,6 +17,8 @@ final class TunnelConnection: EventSource {
     static let controlBytesMax = 128 << 10
     /// Reads before other connections get their chance.
     static let readsPerTurnMax = 4
+    /// How long a drained tunnel waits for its client to close.
+    static let lingerTimeout = Duration.seconds(1)
     /// TLS alert access_denied (RFC 8446, 6.2).
     static let accessDenied: UInt8 = 49
 
@@ -43,6 +45,9 @@ final class TunnelConnection: EventSource {
     var peerIdentity: WorkloadIdentity?
     var phase: Phase
     var isDraining = false
+    /// All is said; the peer, which has our GOAWAY, closes first. Closing with its frames unread would be a RST that
+    /// overtakes our last bytes.
+    private var isLingering = false
     /// The peer's first SETTINGS came: it is a working HTTP/2 peer.
     var isProven = false
     var tls: TLSSession?
@@ -201,7 +206,14 @@ final class TunnelConnection: EventSource {
         }
         self.pump()
         guard self.phase != .closed, self.isDraining, self.streams.isEmpty, self.waiting.isEmpty else { return }
-        if self.phase != .open || (self.control.isEmpty && self.unsent.isEmpty) { self.close(.drained) }
+        guard self.phase == .open else { return self.close(.drained) }
+        guard self.control.isEmpty, self.unsent.isEmpty, !self.isLingering else { return }
+        if self.isServer {
+            self.isLingering = true
+            self.timer?.arm(after: Self.lingerTimeout)
+        } else {
+            self.close(.drained)
+        }
     }
 
     /// Drives the handshake with what was fed; sends its messages at once, because the peer waits for them.
@@ -300,6 +312,7 @@ final class TunnelConnection: EventSource {
         case .closed: return
         case .connecting: return self.close(.dialTimedOut(self.peer, configuration.dialTimeout))
         case .handshaking: return self.close(.handshakeTimedOut(self.peer, configuration.handshakeTimeout))
+        case .open where self.isLingering: return self.close(.drained)
         case .open:
             guard self.isProven else {
                 return self.close(.handshakeTimedOut(self.peer, configuration.handshakeTimeout))

@@ -89,17 +89,20 @@ public final class TunnelEngine: Sendable {
             worker.listen(
                 uid: pod.uid,
                 sockets.all.map { kind, socket in
-                    (socket, { descriptor, peer in
-                        let arrival = Arrival(kind: kind, descriptor: descriptor, peer: peer, handle: handle)
-                        let chosen = loads.choose(preferring: acceptor)
-                        loads.add(chosen)
-                        let leave: @Sendable () -> Void = { loads.remove(chosen) }
-                        if chosen == acceptor {
-                            worker.arrived(arrival, whenDone: leave)
-                        } else {
-                            workers[chosen].execute { $0.arrived(arrival, whenDone: leave) }
+                    (
+                        socket,
+                        { descriptor, peer in
+                            let arrival = Arrival(kind: kind, descriptor: descriptor, peer: peer, handle: handle)
+                            let chosen = loads.choose(preferring: acceptor)
+                            loads.add(chosen)
+                            let leave: @Sendable () -> Void = { loads.remove(chosen) }
+                            if chosen == acceptor {
+                                worker.arrived(arrival, whenDone: leave)
+                            } else {
+                                workers[chosen].execute { $0.arrived(arrival, whenDone: leave) }
+                            }
                         }
-                    })
+                    )
                 })
         }
         return sockets.ports

@@ -11,7 +11,6 @@ enum TunnelError: Error, Hashable, CustomStringConvertible {
     case handshakeTimedOut(IPEndpoint, Duration)
     case wrongIdentity(IPEndpoint, presented: [String], expected: [WorkloadIdentity])
     case wrongTrustDomain(IPEndpoint, presented: [String], trustDomain: String)
-    case notHTTP2(IPEndpoint)
     case protocolBroken(IPEndpoint, String)
     case peerClosed(IPEndpoint)
     case peerSilent(IPEndpoint, Duration)
@@ -42,7 +41,6 @@ enum TunnelError: Error, Hashable, CustomStringConvertible {
         case .wrongTrustDomain(let peer, let presented, let trustDomain):
             "identity error: \(peer) proved to be \(presented.isEmpty ? "nobody" : presented.joined(separator: ", ")), "
                 + "which is not of trust domain \(trustDomain)"
-        case .notHTTP2(let peer): "\(peer) did not agree on HTTP/2 (ALPN h2); is it an HBONE port?"
         case .protocolBroken(let peer, let reason): "HTTP/2 with \(peer) failed: \(reason)"
         case .peerClosed(let peer): "\(peer) closed the tunnel"
         case .peerSilent(let peer, let limit): "\(peer) did not answer a PING within \(limit); the tunnel is given up"
@@ -64,7 +62,7 @@ enum TunnelError: Error, Hashable, CustomStringConvertible {
         case .dialFailed, .dialTimedOut, .answerTimedOut, .refused, .streamRefused, .tooManyTunnels: .connect
         case .certificateUnavailable, .tlsFailed: .tlsFailure
         case .wrongIdentity, .wrongTrustDomain: .identityError
-        case .handshakeTimedOut, .notHTTP2, .protocolBroken: .h2HandshakeFailure
+        case .handshakeTimedOut, .protocolBroken: .h2HandshakeFailure
         case .policyChanged: .deny
         case .selfCall: .connect
         case .peerClosed, .peerSilent, .clientReset, .peerReset, .podRemoved, .drained: .none
@@ -77,7 +75,7 @@ enum TunnelError: Error, Hashable, CustomStringConvertible {
         switch self {
         case .dialFailed, .dialTimedOut, .handshakeTimedOut, .peerClosed, .peerSilent, .tooManyTunnels, .streamRefused:
             true
-        case .selfCall, .certificateUnavailable, .tlsFailed, .wrongIdentity, .wrongTrustDomain, .notHTTP2,
+        case .selfCall, .certificateUnavailable, .tlsFailed, .wrongIdentity, .wrongTrustDomain,
             .protocolBroken, .answerTimedOut, .refused, .clientReset, .peerReset, .policyChanged, .podRemoved,
             .drained:
             false

@@ -120,9 +120,10 @@ final class TunnelWorker {
 
     // MARK: Drain
 
-    var isBusy: Bool { !self.live.isEmpty }
+    var isBusy: Bool { !self.live.isEmpty || !self.tunnels.isEmpty }
 
-    /// Stops accepting, tells peers with GOAWAY, and calls `done` once every connection has ended.
+    /// Stops accepting, tells peers with GOAWAY, and calls `done` once every connection has ended and every tunnel has
+    /// sent its last byte: tunnels close themselves when they are empty.
     func drain(_ done: @escaping () -> Void) {
         self.isDraining = true
         self.drained.append(done)
@@ -139,11 +140,9 @@ final class TunnelWorker {
     }
 
     private func finishDrainIfDone() {
-        guard self.isDraining, self.live.isEmpty, !self.drained.isEmpty else { return }
+        guard self.isDraining, !self.isBusy, !self.drained.isEmpty else { return }
         let waiting = self.drained
         self.drained = []
-        // Tunnels without streams are of no more use to anybody.
-        for tunnel in Array(self.tunnels.values) { tunnel.close(.drained) }
         self.progress?.cancel()
         for done in waiting { done() }
     }

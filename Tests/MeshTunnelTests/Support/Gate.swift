@@ -10,4 +10,7 @@ final class Gate: Sendable {
     func waitUntilOpen() {
         while !self.isOpen.load(ordering: .acquiring) { usleep(1000) }
     }
+
+    /// Whether it was open already; it is now.
+    func isOpenElseOpen() -> Bool { self.isOpen.exchange(true, ordering: .acquiringAndReleasing) }
 }

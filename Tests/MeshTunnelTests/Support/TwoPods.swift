@@ -30,7 +30,7 @@ struct TwoPods {
         admit: @escaping @Sendable (InboundQuestion) -> InboundAnswer = FakeView.admitAll,
         route: (@Sendable (OutboundQuestion, TunnelRoute) -> OutboundAnswer)? = nil,
         configure: (inout TunnelConfiguration) -> Void = { _ in },
-        configureServer: (inout TunnelConfiguration) -> Void = { _ in }
+        configureServer: (inout TunnelConfiguration) -> Void = { _ in }, namespace: CInt = -1
     ) throws {
         let ca = try ca ?? TestCA()
         let destination = IPEndpoint(address: Self.loopback, port: target)
@@ -39,7 +39,7 @@ struct TwoPods {
         self.server = TunnelEngine(
             configuration: serverConfiguration, view: FakeView(identity: Self.serverIdentity, admit: admit),
             certificates: serverCertificates ?? FakeCertificates(ca), observer: self.serverObserver)
-        self.serverPorts = try self.server.addPod(Self.serverPod, namespace: -1)
+        self.serverPorts = try self.server.addPod(Self.serverPod, namespace: namespace)
 
         var clientConfiguration = Self.configuration(destination)
         configure(&clientConfiguration)
@@ -51,7 +51,7 @@ struct TwoPods {
             configuration: clientConfiguration,
             view: FakeView(identity: clientIdentity, route: { route?($0, tunnel) ?? .tunnel(tunnel) }),
             certificates: clientCertificates ?? FakeCertificates(ca), observer: self.clientObserver)
-        self.clientPorts = try self.client.addPod(Self.clientPod, namespace: -1)
+        self.clientPorts = try self.client.addPod(Self.clientPod, namespace: namespace)
     }
 
     static func configuration(_ destination: IPEndpoint) -> TunnelConfiguration {
