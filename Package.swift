@@ -52,6 +52,7 @@ let package = Package(
         .executable(name: "martlet", targets: ["martlet"]),
         .executable(name: "martlet-cni", targets: ["martlet-cni"]),
         .executable(name: "martlet-lab", targets: ["martlet-lab"]),
+        .executable(name: "martlet-bench", targets: ["martlet-bench"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -89,6 +90,10 @@ let package = Package(
         .executableTarget(
             name: "martlet-lab", dependencies: ["LabCluster", "LabNode", arguments, log], path: "Lab/martlet-lab",
             swiftSettings: strict),
+        // One half of a tunnel pair, for Benchmarks/run.sh; never in the production image.
+        .executableTarget(
+            name: "martlet-bench", dependencies: ["MeshTunnel", "MeshLoop", "MeshPolicy", "MeshModel", "MeshIdentity"],
+            path: "Benchmarks/TunnelPair", swiftSettings: strict),
 
         // Roles: they wire things together and never import each other.
         target(
