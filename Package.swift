@@ -199,7 +199,7 @@ let package = Package(
         test("KubeClientTests", ["KubeClient", "KubeAPI"]),
         test("LabAPIServerTests", ["LabAPIServer", "KubeAPI", "KubeClient"]),
         test("LabControllersTests", ["LabControllers", "LabAPIServer", "KubeAPI", "KubeClient"]),
-        test("LabNodeTests", ["LabNode", "KubeAPI", "KubeClient", "MeshLinux"]),
+        test("LabNodeTests", ["LabNode", "KubeAPI", "KubeClient", "MeshLinux", log]),
         test("LabClusterTests", ["LabCluster", "KubeAPI"]),
         test("LayeringTests", []),
     ],
