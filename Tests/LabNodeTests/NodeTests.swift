@@ -19,7 +19,7 @@ private final class TestNode: Sendable {
         // Short: it holds a unix socket.
         self.root = "/tmp/mlt-\(UInt32.random(in: 0...UInt32.max))"
         try FileManager.default.createDirectory(atPath: "\(self.root)/scratch", withIntermediateDirectories: true)
-        FileManager.default.createFile(atPath: "\(self.root)/node-netns", contents: nil)
+        _ = FileManager.default.createFile(atPath: "\(self.root)/node-netns", contents: nil)
         let processes = ProcessTable(reapsOrphans: false)
         self.host = CommandRunner(processes: processes, networkNamespace: nil)
         try await self.host.check(["mount", "-t", "tmpfs", "tmpfs", "\(self.root)/scratch"])
@@ -159,7 +159,7 @@ struct NodeTests {
 
         try await self.serve(node, address)
 
-        try await node.cluster.delete(.pods, namespace: "default", name: "web", DeleteOptions(gracePeriodSeconds: 1))
+        _ = try await node.cluster.delete(.pods, namespace: "default", name: "web", DeleteOptions(gracePeriodSeconds: 1))
         #expect(await node.cluster.until(.pods, "default", "web") { $0 == nil })
         let left = try FileManager.default.contentsOfDirectory(atPath: "\(node.root)/netns")
         #expect(left.isEmpty)

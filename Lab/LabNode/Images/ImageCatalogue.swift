@@ -79,7 +79,7 @@ package struct ImageCatalogue: Sendable {
             command: ["\(data)/httpbin/bin/gunicorn", "-b", "0.0.0.0:80", "httpbin:app", "-k", "gthread"],
             environment: ["PYTHONUNBUFFERED": "1"],
             binds: [.init(source: "\(data)/httpbin", target: "\(data)/httpbin")])
-        for name in ["kennethreitz/httpbin", "kong/httpbin", "mccutchen/go-httpbin"] { catalogue.add(name, httpbin) }
+        for name in ["kennethreitz/httpbin", "kong/httpbin"] { catalogue.add(name, httpbin) }
         for version in ["v1", "v2"] {
             catalogue.add(
                 "istio/examples-helloworld-\(version)",
