@@ -237,7 +237,7 @@ let package = Package(
         test("KubeClientTests", ["KubeClient", "KubeAPI"]),
         test("LabAPIServerTests", ["LabAPIServer", "KubeAPI", "KubeClient", crypto, log]),
         test("LabControllersTests", ["LabControllers", "LabAPIServer", "KubeAPI", "KubeClient", log]),
-        test("LabNodeTests", ["LabNode", "KubeAPI", "KubeClient", "MeshLinux"]),
+        test("LabNodeTests", ["LabNode", "KubeAPI", "KubeClient", "MeshLinux", log]),
         test("LabClusterTests", ["LabCluster", "KubeAPI"]),
         test("LayeringTests", []),
     ],
