@@ -142,6 +142,46 @@ struct NodeAgentTests {
         }
     }
 
+    @Test("captures the new sandbox of a pod although the old one was just being enrolled")
+    func overtaken() async throws {
+        let bench = try await Workbench()
+        bench.putPod("new", Workbench.clientUID, [])
+        @Sendable func request(_ namespace: SharedNetworkNamespace) -> PluginRequest {
+            PluginRequest(
+                networkNamespace: namespace.namespace.withDescriptor { "/proc/self/fd/\($0)" }, podName: "new",
+                podNamespace: "shop", podUID: Workbench.clientUID, addresses: [Topology.clientV4])
+        }
+        try await bench.withProxy { proxy in
+            try await bench.withAgent { _ in
+                try await eventually("enabled") { bench.annotation() == "enabled" }
+                // The proxy takes its time over the first sandbox, which the runtime replaces meanwhile.
+                let (asked, ask) = AsyncStream.makeStream(of: Void.self)
+                let (released, release) = AsyncStream.makeStream(of: Void.self)
+                proxy.gate.withLock {
+                    $0 = {
+                        ask.yield()
+                        for await _ in released {}
+                    }
+                }
+                let abandoned = try await NetworkNamespace.create()
+                let first = Task { try await Self.post(bench, request(abandoned)) }
+                for await _ in asked { break }
+                let second = Task { try await Self.post(bench, request(bench.topology.client)) }
+                try await eventually("the second request is there") {
+                    try await Task.sleep(for: .milliseconds(200))
+                    return true
+                }
+                proxy.gate.withLock { $0 = nil }
+                release.finish()
+                #expect(try await second.value.status == 200)
+                #expect(try await Self.tables(bench.topology.client).contains("martlet_pod"))
+                #expect(try await first.value.status == 500)
+                _ = try TCP.connect(in: bench.topology.client, to: endpoint(Topology.podV4, 8080))
+                _ = try proxy[Workbench.clientUID]?.outbound.accept()
+            }
+        }
+    }
+
     @Test("ends the enrolment of completed, deleted and opted-out pods (3, 32, 33)")
     func ends() async throws {
         let bench = try await Workbench()
