@@ -3,6 +3,7 @@ import MeshCNI
 import MeshLinux
 import MeshModel
 import MeshNode
+import Synchronization
 import Testing
 
 /// The whole agent: a cluster in memory, everything else real. Numbers are the acceptance cases of the contract.
@@ -155,17 +156,18 @@ struct NodeAgentTests {
             try await bench.withAgent { _ in
                 try await eventually("enabled") { bench.annotation() == "enabled" }
                 // The proxy takes its time over the first sandbox, which the runtime replaces meanwhile.
-                let (asked, ask) = AsyncStream.makeStream(of: Void.self)
+                let isAsked = Mutex(false)
                 let (released, release) = AsyncStream.makeStream(of: Void.self)
                 proxy.gate.withLock {
                     $0 = {
-                        ask.yield()
+                        isAsked.withLock { $0 = true }
                         for await _ in released {}
                     }
                 }
                 let abandoned = try await NetworkNamespace.create()
+                try await Topology.ip(abandoned, "link set lo up")
                 let first = Task { try await Self.post(bench, request(abandoned)) }
-                for await _ in asked { break }
+                try await eventually("the proxy is asked") { isAsked.withLock { $0 } }
                 let second = Task { try await Self.post(bench, request(bench.topology.client)) }
                 try await eventually("the second request is there") {
                     try await Task.sleep(for: .milliseconds(200))
