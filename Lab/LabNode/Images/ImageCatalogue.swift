@@ -1,0 +1,178 @@
+import Foundation
+import KubeAPI
+
+/// What a host image runs: programs of this machine over an overlay of its root file system, instead of layers from a
+/// registry that no lab can reach.
+struct HostImage: Hashable, Sendable {
+    struct Bind: Hashable, Sendable {
+        /// On the host.
+        var source: String
+        /// In the container.
+        var target: String
+    }
+    /// As in an image configuration: what `command:` replaces.
+    var entrypoint: [String] = []
+    /// What `args:` replaces; also dropped when only `command:` is given.
+    var command: [String] = []
+    var environment: [String: String] = [:]
+    var workingDirectory = "/"
+    var user: Int64 = 0
+    var group: Int64 = 0
+    /// Read-only binds into the container.
+    var binds: [Bind] = []
+}
+
+/// Why there is no image of a name.
+struct UnknownImage: Error, Hashable, CustomStringConvertible {
+    var description: String
+}
+
+/// Which images the lab has, by full repository name.
+///
+/// The built-in ones can be extended and replaced with a JSON file:
+///
+/// ```json
+/// {"images": {"docker.io/acme/api": {"entrypoint": ["/opt/acme/api"], "command": ["--port=80"],
+///   "env": {"MODE": "lab"}, "workingDir": "/", "user": 1000, "group": 1000,
+///   "binds": [{"source": "/srv/acme", "target": "/opt/acme"}]}}}
+/// ```
+///
+/// A name without a tag stands for all tags; one that ends in `*` for all repositories with that beginning.
+struct ImageCatalogue: Sendable {
+    /// Where `make lab-images` puts what the built-in images need besides the programs of the distribution.
+    static let dataDirectory = "/var/lib/martlet-lab/images"
+
+    private(set) var images: [String: HostImage] = [:]
+
+    /// The directory of the running program: the other programs of this installation are beside it.
+    static func installationDirectory() -> String {
+        let program = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? "/usr/bin/x"
+        return (program as NSString).deletingLastPathComponent
+    }
+
+    static func builtIn(installation: String, data: String = dataDirectory) -> ImageCatalogue {
+        var catalogue = ImageCatalogue()
+        let shell = HostImage(command: ["sh"])
+        for name in ["busybox", "alpine", "debian", "ubuntu", "nicolaka/netshoot"] { catalogue.add(name, shell) }
+        catalogue.add("python", HostImage(command: ["python3"]))
+        // The image's entry point script takes words that are no options as a program to run; so does `env`-less sh.
+        catalogue.add(
+            "curlimages/curl",
+            HostImage(
+                entrypoint: ["sh", "-c", #"case "$1" in -*|*://*|"") exec curl "$@";; *) exec "$@";; esac"#, "curl"]))
+        catalogue.add("nginx", HostImage(command: ["nginx", "-g", "daemon off;"]))
+        let httpbin = HostImage(
+            command: ["\(data)/httpbin/bin/gunicorn", "-b", "0.0.0.0:80", "httpbin:app", "-k", "gthread"],
+            environment: ["PYTHONUNBUFFERED": "1"],
+            binds: [.init(source: "\(data)/httpbin", target: "\(data)/httpbin")])
+        for name in ["kennethreitz/httpbin", "kong/httpbin", "mccutchen/go-httpbin"] { catalogue.add(name, httpbin) }
+        for version in ["v1", "v2"] {
+            catalogue.add(
+                "istio/examples-helloworld-\(version)",
+                HostImage(
+                    command: ["python3", "-u", "-c", Self.helloWorld],
+                    environment: ["SERVICE_VERSION": version]))
+        }
+        catalogue.add("registry.k8s.io/pause", HostImage(command: ["sleep", "infinity"]))
+        let programs = ["martlet", "martlet-cni"].map {
+            HostImage.Bind(source: "\(installation)/\($0)", target: "/usr/local/bin/\($0)")
+        }
+        catalogue.add("martlet/martlet", HostImage(entrypoint: ["/usr/local/bin/martlet"], binds: programs))
+        return catalogue
+    }
+
+    /// What istio's helloworld sample answers.
+    static let helloWorld = """
+        import os, socket
+        from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            def do_GET(self):
+                known = {"/hello": 200, "/health": 200}.get(self.path.split("?")[0], 404)
+                text = "Hello version: %s, instance: %s\\n" % (
+                    os.environ.get("SERVICE_VERSION", "v1"), socket.gethostname())
+                if self.path.startswith("/health"): text = "Helloworld is healthy"
+                if known == 404: text = "not found: the paths are /hello and /health\\n"
+                self.send_response(known)
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text.encode())
+        ThreadingHTTPServer(("", 5000), Handler).serve_forever()
+        """
+
+    mutating func add(_ name: String, _ image: HostImage) {
+        self.images[Self.key(name)] = image
+    }
+
+    private static func key(_ name: String) -> String {
+        if name.hasSuffix("*") { return ImageReference(String(name.dropLast())).repository + "*" }
+        let reference = ImageReference(name)
+        // A tag counts only when it was written.
+        return name.split(separator: "/").last?.contains(":") == true ? reference.description : reference.repository
+    }
+
+    struct Invalid: Error, CustomStringConvertible {
+        let description: String
+    }
+
+    mutating func add(file: String) throws {
+        guard let data = FileManager.default.contents(atPath: file) else {
+            throw Invalid(description: "cannot read the image catalogue \(file)")
+        }
+        let json: JSONValue
+        do { json = try JSONValue(parsing: Array(data)) } catch {
+            throw Invalid(description: "image catalogue \(file): \(error)")
+        }
+        guard let images = json["images"]?.object else {
+            throw Invalid(description: "image catalogue \(file): wanted an object with a member \"images\"")
+        }
+        for (name, entry) in images { self.add(name, try Self.image(entry, name: name, file: file)) }
+    }
+
+    private static func image(_ json: JSONValue, name: String, file: String) throws -> HostImage {
+        let known: Set = ["entrypoint", "command", "env", "workingDir", "user", "group", "binds"]
+        guard let members = json.object, members.keys.allSatisfy(known.contains) else {
+            throw Invalid(
+                description: "image catalogue \(file): \(name) has members besides \(known.sorted().joined(separator: ", "))")
+        }
+        var image = HostImage()
+        image.entrypoint = json["entrypoint"]?.array?.compactMap(\.string) ?? []
+        image.command = json["command"]?.array?.compactMap(\.string) ?? []
+        image.environment = json["env"]?.stringMap ?? [:]
+        image.workingDirectory = json["workingDir"]?.string ?? "/"
+        image.user = json["user"]?.int ?? 0
+        image.group = json["group"]?.int ?? 0
+        image.binds = try (json["binds"]?.array ?? []).map { bind in
+            guard let source = bind["source"]?.string, let target = bind["target"]?.string else {
+                throw Invalid(description: "image catalogue \(file): a bind of \(name) needs source and target")
+            }
+            return .init(source: source, target: target)
+        }
+        return image
+    }
+
+    /// - Throws: ``UnknownImage``, with a message that says how to make the name known.
+    func image(named name: String) throws(UnknownImage) -> HostImage {
+        let reference = ImageReference(name)
+        var withoutDigest = reference
+        withoutDigest.digest = nil
+        let pattern = self.images.keys.filter { $0.hasSuffix("*") && reference.repository.hasPrefix($0.dropLast()) }
+            .max { $0.count < $1.count }
+        guard
+            let image = self.images[withoutDigest.description] ?? self.images[reference.repository]
+                ?? pattern.flatMap({ self.images[$0] })
+        else {
+            throw UnknownImage(
+                description: "the lab has no image \"\(reference)\": it pulls from no registry; describe the image in the "
+                    + "catalogue file images.json as {\"images\": {\"\(reference.repository)\": {\"entrypoint\": [...]}}} "
+                    + "and create the cluster with --images FILE")
+        }
+        for bind in image.binds where access(bind.source, F_OK) != 0 {
+            throw UnknownImage(
+                description: "the image \"\(reference)\" needs \(bind.source), which is not on this machine; "
+                    + "\"make lab-images\" prepares the images of the catalogue")
+        }
+        return image
+    }
+}

@@ -1,0 +1,229 @@
+import KubeAPI
+
+/// Everything that decides what a container's OCI bundle says. A pure value: ``configuration`` is golden-tested.
+struct ContainerBundle: Hashable, Sendable {
+    struct Mount: Hashable, Sendable {
+        var source: String
+        var target: String
+        var isReadOnly = false
+        /// `None`, `HostToContainer`, `Bidirectional`, as in a volumeMount.
+        var propagation = "None"
+    }
+
+    var pod: KubeObject
+    var container: ContainerSpec
+    var image: HostImage
+    var hostname: String
+    var environment: [String: String]
+    var volumeMounts: [Mount]
+    /// hosts, hostname, resolv.conf, termination log.
+    var fileMounts: [Mount]
+    var root: String
+    var networkNamespace: String?
+    var cgroup: String
+
+    struct Refused: Error, Hashable, CustomStringConvertible {
+        let description: String
+    }
+
+    static let standardPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+    /// The set that docker and containerd give.
+    static let standardCapabilities = [
+        "CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
+        "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID",
+        "CAP_SYS_CHROOT",
+    ]
+    /// Those that runc 1.1 knows.
+    static let allCapabilities =
+        standardCapabilities + [
+            "CAP_AUDIT_CONTROL", "CAP_AUDIT_READ", "CAP_BLOCK_SUSPEND", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
+            "CAP_DAC_READ_SEARCH", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_LEASE", "CAP_LINUX_IMMUTABLE",
+            "CAP_MAC_ADMIN", "CAP_MAC_OVERRIDE", "CAP_NET_ADMIN", "CAP_NET_BROADCAST", "CAP_PERFMON", "CAP_SYSLOG",
+            "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_MODULE", "CAP_SYS_NICE", "CAP_SYS_PACCT", "CAP_SYS_PTRACE",
+            "CAP_SYS_RAWIO", "CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_WAKE_ALARM",
+        ]
+
+    private var podSecurity: JSONValue { self.pod.spec["securityContext"] ?? [:] }
+
+    private func security(_ key: String) -> JSONValue? {
+        let own = self.container.securityContext[key]
+        return own == nil || own == .null ? self.podSecurity[key] : own
+    }
+
+    /// The command line: `command` replaces the image's entry point and its command, `args` only the latter.
+    func arguments() throws(Refused) -> [String] {
+        func list(_ key: String) -> [String] {
+            (self.container.json[key]?.array?.compactMap(\.string) ?? [])
+                .map { VariableExpansion.expand($0, self.environment) }
+        }
+        let (command, args) = (list("command"), list("args"))
+        let all =
+            command.isEmpty
+            ? self.image.entrypoint + (args.isEmpty ? self.image.command : args) : command + args
+        if all.isEmpty { throw Refused(description: "no command specified") }
+        return all
+    }
+
+    func capabilities() -> [String] {
+        if self.container.isPrivileged { return Self.allCapabilities.sorted() }
+        let wanted = self.container.securityContext["capabilities"] ?? [:]
+        func names(_ key: String) -> [String] {
+            (wanted[key]?.array?.compactMap(\.string) ?? []).map {
+                let name = $0.uppercased()
+                return name == "ALL" || name.hasPrefix("CAP_") ? name : "CAP_\(name)"
+            }
+        }
+        let (add, drop) = (names("add"), names("drop"))
+        var set = Set(add.contains("ALL") ? Self.allCapabilities : Self.standardCapabilities)
+        if drop.contains("ALL") { set = add.contains("ALL") ? set : [] }
+        set.formUnion(add.filter { $0 != "ALL" })
+        set.subtract(drop.filter { $0 != "ALL" && !add.contains($0) })
+        return set.sorted()
+    }
+
+    func user() throws(Refused) -> (uid: Int64, gid: Int64, groups: [Int64]) {
+        let uid = self.security("runAsUser")?.int ?? self.image.user
+        let gid = self.security("runAsGroup")?.int ?? (self.security("runAsUser")?.int == nil ? self.image.group : 0)
+        if self.security("runAsNonRoot")?.bool == true, uid == 0 {
+            throw Refused(
+                description: "container has runAsNonRoot and image will run as root (pod: \(self.pod.key), "
+                    + "container: \(self.container.name))")
+        }
+        var groups = self.podSecurity["supplementalGroups"]?.array?.compactMap(\.int) ?? []
+        if let fsGroup = self.podSecurity["fsGroup"]?.int { groups.append(fsGroup) }
+        return (uid, gid, groups)
+    }
+
+    private func mount(
+        _ target: String, _ type: String, _ source: String, _ options: [String]
+    ) -> JSONValue {
+        [
+            "destination": .string(target), "type": .string(type), "source": .string(source),
+            "options": JSONValue(options),
+        ]
+    }
+
+    private func bind(_ mount: Mount) -> JSONValue {
+        let propagation =
+            switch mount.propagation {
+            case "Bidirectional": "rshared"
+            case "HostToContainer": "rslave"
+            default: "rprivate"
+            }
+        return self.mount(
+            mount.target, "bind", mount.source, ["rbind", propagation, mount.isReadOnly ? "ro" : "rw"])
+    }
+
+    /// In the order in which runc makes them: what lies deeper comes later.
+    private func mounts() -> [JSONValue] {
+        let sys = self.container.isPrivileged ? "rw" : "ro"
+        var mounts = [
+            self.mount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
+            self.mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
+            self.mount(
+                "/dev/pts", "devpts", "devpts",
+                ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+            self.mount("/dev/shm", "tmpfs", "shm", ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+            self.mount("/dev/mqueue", "mqueue", "mqueue", ["nosuid", "noexec", "nodev"]),
+            self.mount("/sys", "sysfs", "sysfs", ["nosuid", "noexec", "nodev", sys]),
+            // The lower layer is the host's root file system; its transient files are none of the pod's business.
+            self.mount("/run", "tmpfs", "tmpfs", ["nosuid", "nodev", "mode=755"]),
+            self.mount("/tmp", "tmpfs", "tmpfs", ["nosuid", "nodev", "mode=1777"]),
+        ]
+        let binds = self.image.binds.map { Mount(source: $0.source, target: $0.target, isReadOnly: true) }
+        mounts += binds.map(self.bind)
+        mounts += (self.fileMounts + self.volumeMounts)
+            .sorted { ($0.target.split(separator: "/").count, $0.target) < ($1.target.split(separator: "/").count, $1.target) }
+            .map(self.bind)
+        return mounts
+    }
+
+    private func namespaces() -> [JSONValue] {
+        var namespaces: [JSONValue] = [["type": "mount"], ["type": "ipc"], ["type": "uts"]]
+        if self.pod.spec["hostPID"]?.bool != true { namespaces.append(["type": "pid"]) }
+        if let networkNamespace { namespaces.append(["type": "network", "path": .string(networkNamespace)]) }
+        return namespaces
+    }
+
+    private func resources() -> JSONValue {
+        let everything: JSONValue = ["allow": .bool(self.container.isPrivileged), "access": "rwm"]
+        var resources: JSONValue = ["devices": [everything]]
+        let limits = self.container.json.at("resources", "limits")
+        if let memory = limits?["memory"].flatMap(Quantity.init) {
+            resources["memory"] = ["limit": .int(memory.wholeUnits)]
+        }
+        var cpu: [String: JSONValue] = [:]
+        if let request = self.container.json.at("resources", "requests", "cpu").flatMap(Quantity.init) {
+            cpu["shares"] = .int(max(2, request.milliUnits * 1024 / 1000))
+        }
+        if let limit = limits?["cpu"].flatMap(Quantity.init) {
+            cpu["period"] = 100_000
+            cpu["quota"] = .int(max(1000, limit.milliUnits * 100))
+        }
+        if !cpu.isEmpty { resources["cpu"] = .object(cpu) }
+        return resources
+    }
+
+    /// The bundle's `config.json` (OCI runtime specification 1.0.2).
+    func configuration() throws(Refused) -> JSONValue {
+        let user = try self.user()
+        let capabilities = JSONValue(self.capabilities())
+        let isPrivileged = self.container.isPrivileged
+        var process: JSONValue = [
+            "terminal": false, "args": JSONValue(try self.arguments()),
+            "cwd": .string(
+                self.container.json["workingDir"]?.string.flatMap { $0.isEmpty ? nil : $0 }
+                    ?? self.image.workingDirectory),
+            "env": JSONValue(self.environment.sorted { $0.key < $1.key }.map { "\($0)=\($1)" }),
+            "user": [
+                "uid": .int(user.uid), "gid": .int(user.gid), "additionalGids": .array(user.groups.map { .int($0) }),
+            ],
+            "capabilities": [
+                "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
+            ],
+            "rlimits": [["type": "RLIMIT_NOFILE", "hard": 1_048_576, "soft": 1_048_576]],
+            "noNewPrivileges": .bool(self.container.securityContext["allowPrivilegeEscalation"]?.bool == false),
+        ]
+        if user.groups.isEmpty { process["user"]?["additionalGids"] = nil }
+        var linux: JSONValue = [
+            "namespaces": .array(self.namespaces()), "cgroupsPath": .string(self.cgroup),
+            "resources": self.resources(),
+        ]
+        if !isPrivileged {
+            linux["maskedPaths"] = [
+                "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+                "/proc/sched_debug", "/sys/firmware",
+            ]
+            linux["readonlyPaths"] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+        }
+        let propagations = Set(self.volumeMounts.map(\.propagation))
+        if propagations.contains("Bidirectional") {
+            linux["rootfsPropagation"] = "rshared"
+        } else if propagations.contains("HostToContainer") {
+            linux["rootfsPropagation"] = "rslave"
+        }
+        if self.networkNamespace != nil {
+            // As k3s' container runtime: any user may listen on port 80 of its own pod.
+            var sysctls = ["net.ipv4.ip_unprivileged_port_start": "0"]
+            for sysctl in self.podSecurity["sysctls"]?.array ?? [] {
+                if let name = sysctl["name"]?.string, let value = sysctl["value"]?.string { sysctls[name] = value }
+            }
+            linux["sysctl"] = JSONValue(sysctls)
+        }
+        return [
+            "ociVersion": "1.0.2", "hostname": .string(self.hostname), "process": process,
+            "root": [
+                "path": .string(self.root),
+                "readonly": .bool(self.container.securityContext["readOnlyRootFilesystem"]?.bool ?? false),
+            ],
+            "mounts": .array(self.mounts()), "linux": linux,
+            "annotations": [
+                "io.kubernetes.cri.container-name": .string(self.container.name),
+                "io.kubernetes.cri.sandbox-name": .string(self.pod.name),
+                "io.kubernetes.cri.sandbox-namespace": .string(self.pod.namespace),
+                "io.kubernetes.cri.sandbox-uid": .string(self.pod.uid),
+            ],
+        ]
+    }
+}
