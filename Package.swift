@@ -95,7 +95,8 @@ let package = Package(
             "MeshProxy",
             [
                 "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA", "MeshChannel", "MeshTelemetry", "MeshPolicy",
-                "MeshModel", "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), log,
+                "MeshModel", "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"),
+                log,
                 lifecycle, collections, x509,
             ]),
         target(
@@ -109,7 +110,8 @@ let package = Package(
         target(
             "MeshNode",
             [
-                "MeshZDS", "MeshCNI", "KubeClient", "KubeAPI", "MeshModel", "MeshLinux", "MeshTelemetry", nio("NIOCore"),
+                "MeshZDS", "MeshCNI", "KubeClient", "KubeAPI", "MeshModel", "MeshLinux", "MeshTelemetry",
+                nio("NIOCore"),
                 nio("NIOPosix"), nio("NIOHTTP1"), log, lifecycle, yams,
             ]),
         target(
@@ -205,13 +207,17 @@ let package = Package(
         test(
             "MeshProxyTests",
             [
-                "MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshZDS", "MeshXDS",
+                "MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshZDS",
+                "MeshXDS",
                 "MeshCA", "MeshLinux", "MeshTestSupport", log, x509,
             ]),
         test("MeshTelemetryTests", ["MeshTelemetry", log, nio("NIOCore"), nio("NIOPosix")]),
         test(
             "MeshXDSTests",
-            ["MeshXDS", "MeshCA", "MeshChannel", "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, protobuf, log]),
+            [
+                "MeshXDS", "MeshCA", "MeshChannel", "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO,
+                protobuf, log,
+            ]),
         test(
             "MeshCATests",
             ["MeshCA", "MeshChannel", "MeshTestSupport", "MeshIdentity", grpcCore, grpcNIO, x509, crypto, log]),
@@ -224,7 +230,8 @@ let package = Package(
                 "MeshControl", "MeshXDS", "MeshCA", "MeshChannel", "KubeAPI", "KubeClient", "MeshModel", "MeshIdentity",
                 "MeshPolicy", log,
             ]),
-        test("MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),
+        test(
+            "MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),
         test("MeshLinuxTests", ["MeshLinux"]),
         test("MeshCLITests", ["MeshCLI", "KubeAPI"]),
         test("KubeAPITests", ["KubeAPI"]),

@@ -88,7 +88,9 @@ struct AuthorityTests {
         }
     }
 
-    @Test("the client takes only what it asked for", arguments: ["good", "empty", "no root", "other identity", "other key", "other root"])
+    @Test(
+        "the client takes only what it asked for",
+        arguments: ["good", "empty", "no root", "other identity", "other key", "other root"])
     func answers(_ kind: String) throws {
         let key = P256.Signing.PrivateKey()
         let csr = try CertificateClient.signingRequest(Self.identity, key)
@@ -110,7 +112,9 @@ struct AuthorityTests {
             let signed = try CertificateAnswer.verify(answer, for: identity, key: keyPair, now: Date())
             #expect(signed.chain.count == 1 && signed.roots.count == 1)
             #expect(signed.notAfter - signed.notBefore == 86400 + 120)
-            #expect(try P256.Signing.PrivateKey(derRepresentation: signed.privateKey).rawRepresentation == key.rawRepresentation)
+            #expect(
+                try P256.Signing.PrivateKey(derRepresentation: signed.privateKey).rawRepresentation
+                    == key.rawRepresentation)
         } else {
             #expect(throws: CertificateError.self) {
                 try CertificateAnswer.verify(answer, for: identity, key: keyPair, now: Date())

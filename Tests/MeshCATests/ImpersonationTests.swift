@@ -74,7 +74,8 @@ struct ImpersonationTests {
         #expect(Self.refusal(caller: Self.caller(pod: nil))?.contains("not bound to a pod") == true)
         #expect(Self.refusal(caller: Self.caller(uid: "u2"))?.contains("UID does not match") == true)
         let rule = ImpersonationRule(trustedAccounts: ["istio-system/fake"], trustDomain: "cluster.local")
-        #expect(Self.refusal(caller: Self.caller("fake"), rule: rule)?.contains("ServiceAccount does not match") == true)
+        #expect(
+            Self.refusal(caller: Self.caller("fake"), rule: rule)?.contains("ServiceAccount does not match") == true)
     }
 
     @Test("82: without a wish, the own identity; so too for everyone else")

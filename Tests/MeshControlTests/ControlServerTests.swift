@@ -70,7 +70,9 @@ struct ControlServerTests {
 
     static func cluster() -> FakeCluster {
         let cluster = FakeCluster()
-        for name in ["istio-system", "ns1", "kube-public"] { cluster.store(.namespaces, KubeObject(.namespaces, name: name)) }
+        for name in ["istio-system", "ns1", "kube-public"] {
+            cluster.store(.namespaces, KubeObject(.namespaces, name: name))
+        }
         cluster.store(.pods, Make.pod("app", annotations: ["ambient.istio.io/redirection": "enabled"]))
         cluster.store(
             .pods,
@@ -130,7 +132,7 @@ struct ControlServerTests {
                 try await certificates.sign(
                     WorkloadIdentity(trustDomain: "cluster.local", namespace: "ns1", serviceAccount: "nobody"))
             }
-            // The stream and three calls, one review.
+            // The stream and two calls, one review.
             #expect(cluster.reviews == 1)
 
             cluster.store(.authorizationPolicies, Make.policy("allow", ["rules": [[:]]]))

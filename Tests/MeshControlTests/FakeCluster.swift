@@ -7,7 +7,9 @@ final class FakeCluster: KubeCluster {
     private struct State {
         var revision = 0
         var objects: [ResourceType: [String: KubeObject]] = [:]
-        var watchers: [Int: (type: ResourceType, namespace: String?, AsyncThrowingStream<WatchEvent, any Error>.Continuation)] = [:]
+        var watchers:
+            [Int: (type: ResourceType, namespace: String?, AsyncThrowingStream<WatchEvent, any Error>.Continuation)] =
+                [:]
         var nextWatcher = 0
         /// token → the `user` of a TokenReview
         var tokens: [String: JSONValue] = [:]

@@ -45,7 +45,9 @@ enum Make {
         return service
     }
 
-    static func policy(_ name: String, namespace: String = "ns1", annotations: [String: String] = [:], _ spec: JSONValue)
+    static func policy(
+        _ name: String, namespace: String = "ns1", annotations: [String: String] = [:], _ spec: JSONValue
+    )
         -> KubeObject
     {
         KubeObject(.authorizationPolicies, namespace: namespace, name: name, annotations: annotations, ["spec": spec])

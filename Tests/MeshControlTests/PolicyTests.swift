@@ -53,7 +53,10 @@ struct AuthorizationTests {
     @Test("53: an ALLOW rule with methods is omitted whole")
     func allowWithHTTP() {
         let outcome = Self.convert([
-            "rules": [["to": [["operation": ["methods": ["GET"], "ports": ["80"]]]]], ["to": [["operation": ["ports": ["81"]]]]]]
+            "rules": [
+                ["to": [["operation": ["methods": ["GET"], "ports": ["80"]]]]],
+                ["to": [["operation": ["ports": ["81"]]]]],
+            ]
         ])
         #expect(outcome.policy?.rules.count == 1)
         #expect(outcome.acceptance?.reason == "UnsupportedValue" && outcome.acceptance?.isAccepted == true)

@@ -67,7 +67,11 @@ struct WorkloadTests {
         let mesh = Mesh()
         mesh.set(
             Make.service(
-                "s", ports: [["name": "a", "port": 80, "targetPort": "80-target"], ["name": "b", "port": 81, "targetPort": "none"]]),
+                "s",
+                ports: [
+                    ["name": "a", "port": 80, "targetPort": "80-target"],
+                    ["name": "b", "port": 81, "targetPort": "none"],
+                ]),
             Make.pod("p", ports: ["80-target": 8080]))
         let key = NamespacedName(namespace: "ns1", name: "s.ns1.svc.company.com")
         #expect(mesh.workload("p")?.services == [key: [ServicePort(port: 80, targetPort: 8080)]])
@@ -139,7 +143,9 @@ struct WorkloadTests {
     func apiServer() {
         let mesh = Mesh()
         mesh.set(
-            Make.service("kubernetes", namespace: "default", selector: [:], ports: [["name": "https", "port": 443, "targetPort": 6443]]),
+            Make.service(
+                "kubernetes", namespace: "default", selector: [:],
+                ports: [["name": "https", "port": 443, "targetPort": 6443]]),
             KubeObject(
                 .endpointSlices, namespace: "default", name: "kubernetes",
                 labels: ["kubernetes.io/service-name": "kubernetes"],
@@ -182,14 +188,17 @@ struct WorkloadTests {
             Make.pod("captured", annotations: ["ambient.istio.io/redirection": "enabled"]),
             Make.pod("native", labels: ["networking.istio.io/tunnel": "x, http"]))
         #expect(mesh.workload("plain")?.tunnelProtocol == Workload.TunnelProtocol.none)
-        #expect(mesh.workload("captured")?.tunnelProtocol == .hbone && mesh.workload("captured")?.isNativeTunnel == false)
+        #expect(
+            mesh.workload("captured")?.tunnelProtocol == .hbone && mesh.workload("captured")?.isNativeTunnel == false)
         #expect(mesh.workload("native")?.tunnelProtocol == .hbone && mesh.workload("native")?.isNativeTunnel == true)
     }
 }
 
 @Suite("Services")
 struct ServiceTests {
-    static func service(_ change: (inout JSONValue) -> Void, annotations: [String: String] = [:], namespace: KubeObject? = nil)
+    static func service(
+        _ change: (inout JSONValue) -> Void, annotations: [String: String] = [:], namespace: KubeObject? = nil
+    )
         -> MeshModel.Service?
     {
         let mesh = Mesh()
@@ -202,7 +211,9 @@ struct ServiceTests {
     func plain() {
         let plain = Self.service { _ in }
         #expect(plain?.addresses.map(\.description) == ["testnetwork/10.0.0.1"])
-        #expect(plain?.isCanonical == true && plain?.ports == [ServicePort(port: 80, targetPort: 8080, appProtocol: .http11)])
+        #expect(
+            plain?.isCanonical == true
+                && plain?.ports == [ServicePort(port: 80, targetPort: 8080, appProtocol: .http11)])
         #expect(Self.service { $0.set(["spec", "clusterIPs"], to: ["10.0.0.1", "None", ""]) }?.addresses.count == 1)
         #expect(Self.service { $0.set(["spec", "clusterIP"], to: "None") }?.addresses.isEmpty == true)
         #expect(Self.service { $0.set(["spec", "type"], to: "ExternalName") } == nil)
@@ -239,7 +250,8 @@ struct ServiceTests {
             (["name": "grpc-x", "port": 1], ServicePort.AppProtocol.grpc),
             (["name": "grpc-web-x", "port": 1], .unknown), (["name": "https", "port": 1], .tls),
             (["name": "TCP-db", "port": 1], .tcp), (["name": "foo", "port": 1], .unknown),
-            (["port": 25], .tcp), (["port": 3306], .unknown), (["name": "http", "port": 1, "protocol": "UDP"], .unknown),
+            (["port": 25], .tcp), (["port": 3306], .unknown),
+            (["name": "http", "port": 1, "protocol": "UDP"], .unknown),
             (["name": "foo", "port": 1, "appProtocol": "kubernetes.io/h2c"], .http2),
             (["name": "http", "port": 1, "appProtocol": "GRPC"], .grpc),
         ] as [(JSONValue, ServicePort.AppProtocol)])
