@@ -10,7 +10,7 @@ private let layers: [[String]] = [
     ["MeshTestSupport"],
     ["MeshProxy", "MeshWaypoint", "MeshControl", "MeshNode", "MeshCLI"],
     ["MeshXDS", "MeshZDS", "MeshCA", "KubeClient", "MeshTelemetry", "MeshCNI"],
-    ["MeshProto", "KubeAPI"],
+    ["MeshProto", "MeshChannel", "KubeAPI"],
     ["MeshTunnel"],
     ["MeshHTTP"],
     ["MeshLoop"],
