@@ -201,7 +201,7 @@ let package = Package(
         test("LabAPIServerTests", ["LabAPIServer", "KubeAPI", "KubeClient", crypto, log]),
         test("LabControllersTests", ["LabControllers", "LabAPIServer", "KubeAPI", "KubeClient", log]),
         test("LabNodeTests", ["LabNode", "KubeAPI", "KubeClient", "MeshLinux"]),
-        test("LabClusterTests", ["LabCluster", "KubeAPI"]),
+        test("LabClusterTests", ["LabCluster", "KubeAPI", "KubeClient", arguments]),
         test("LayeringTests", []),
     ],
     cxxLanguageStandard: .cxx17

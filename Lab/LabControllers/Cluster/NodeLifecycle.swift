@@ -19,7 +19,8 @@ package enum NodeHealth {
         if due <= now { seen = self.silent(node, now: now) }
         let taints = self.taints(seen, now: now)
         return (
-            seen != node ? seen : nil, taints.map { list in
+            seen != node ? seen : nil,
+            taints.map { list in
                 var changed = node
                 changed.set("spec", "taints", to: list.isEmpty ? nil : .array(list))
                 return changed
