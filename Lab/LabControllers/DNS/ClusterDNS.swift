@@ -209,8 +209,6 @@ public struct ClusterDNS: Sendable {
             return .nothing
         } catch .answered(let id, let code) {
             return .answer(DNSWriter.failure(id: id, code))
-        } catch {
-            return .nothing
         }
         switch self.zone.answer(query.question) {
         case .response(let response):
