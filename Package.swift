@@ -244,7 +244,7 @@ let package = Package(
         test("LabAPIServerTests", ["LabAPIServer", "KubeAPI", "KubeClient", crypto, log]),
         test("LabControllersTests", ["LabControllers", "LabAPIServer", "KubeAPI", "KubeClient", log]),
         test("LabNodeTests", ["LabNode", "KubeAPI", "KubeClient", "MeshLinux", log]),
-        test("LabClusterTests", ["LabCluster", "KubeAPI"]),
+        test("LabClusterTests", ["LabCluster", "KubeAPI", "KubeClient", arguments]),
         test("LayeringTests", []),
     ],
     cxxLanguageStandard: .cxx17

@@ -10,7 +10,6 @@ import MeshProxy
 @main
 enum Martlet {
     static func main() async {
-        setvbuf(stdout, nil, _IOLBF, 0)
         let arguments = Array(CommandLine.arguments.dropFirst())
         let rest = Array(arguments.dropFirst())
         let environment = ProcessInfo.processInfo.environment
