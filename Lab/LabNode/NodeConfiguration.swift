@@ -1,5 +1,5 @@
-public import KubeAPI
 import Foundation
+public import KubeAPI
 
 /// What a node has to know before it starts, from a JSON file that cluster creation writes:
 ///
@@ -85,7 +85,8 @@ public struct NodeConfiguration: Hashable, Sendable {
         }
         func int(_ key: String, in range: ClosedRange<Int>) throws -> Int {
             guard let value = json[key]?.int, let value = Int(exactly: value), range.contains(value) else {
-                throw Invalid(description: "\(key) is missing or not between \(range.lowerBound) and \(range.upperBound)")
+                throw Invalid(
+                    description: "\(key) is missing or not between \(range.lowerBound) and \(range.upperBound)")
             }
             return value
         }

@@ -33,8 +33,9 @@ struct BundleTests {
         #expect(try line([:]) == ["curl", "--help"])
         #expect(try line(["args": ["-v"]]) == ["curl", "-v"])
         #expect(try line(["command": ["/bin/sleep", "3650d"]]) == ["/bin/sleep", "3650d"])
-        #expect(try line(["command": ["echo"], "args": ["$(NAME)", "$$(NAME)", "$(OTHER)"]])
-            == ["echo", "value", "$(NAME)", "$(OTHER)"])
+        #expect(
+            try line(["command": ["echo"], "args": ["$(NAME)", "$$(NAME)", "$(OTHER)"]])
+                == ["echo", "value", "$(NAME)", "$(OTHER)"])
     }
 
     @Test("an image without a command and a container without one are refused")

@@ -4,7 +4,9 @@ import KubeAPI
 /// What a host image runs: programs of this machine over an overlay of its root file system, instead of layers from a
 /// registry that no lab can reach.
 package struct HostImage: Hashable, Sendable {
-    package init(entrypoint: [String] = [], command: [String] = [], environment: [String: String] = [:], binds: [Bind] = []) {
+    package init(
+        entrypoint: [String] = [], command: [String] = [], environment: [String: String] = [:], binds: [Bind] = []
+    ) {
         self.entrypoint = entrypoint
         self.command = command
         self.environment = environment
@@ -148,7 +150,8 @@ package struct ImageCatalogue: Sendable {
         let known: Set = ["entrypoint", "command", "env", "workingDir", "user", "group", "binds"]
         guard let members = json.object, members.keys.allSatisfy(known.contains) else {
             throw Invalid(
-                description: "image catalogue \(file): \(name) has members besides \(known.sorted().joined(separator: ", "))")
+                description:
+                    "image catalogue \(file): \(name) has members besides \(known.sorted().joined(separator: ", "))")
         }
         var image = HostImage()
         image.entrypoint = json["entrypoint"]?.array?.compactMap(\.string) ?? []
@@ -178,7 +181,8 @@ package struct ImageCatalogue: Sendable {
                 ?? pattern.flatMap({ self.images[$0] })
         else {
             throw UnknownImage(
-                description: "the lab has no image \"\(reference)\": it pulls from no registry; describe the image in the "
+                description:
+                    "the lab has no image \"\(reference)\": it pulls from no registry; describe the image in the "
                     + "catalogue file images.json as {\"images\": {\"\(reference.repository)\": {\"entrypoint\": [...]}}} "
                     + "and create the cluster with --images FILE")
         }

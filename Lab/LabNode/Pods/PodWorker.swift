@@ -669,7 +669,8 @@ actor PodWorker {
                     description: "previous terminated container \"\(name)\" in pod \"\(self.pod.name)\" not found")
             }
             // While it waits to be started again the last file is the previous one's.
-            return self.running[name] == nil && report.termination == nil ? paths[paths.count - 1] : paths[max(0, paths.count - 2)]
+            return self.running[name] == nil && report.termination == nil
+                ? paths[paths.count - 1] : paths[max(0, paths.count - 2)]
         }
         guard let path = paths.last else {
             var why = "ContainerCreating"
