@@ -139,9 +139,9 @@ public struct NodeConfiguration: Hashable, Sendable {
     /// Below every cgroup hierarchy; containers are in `kubepods/pod<uid>/<container id>` under it.
     public var cgroup: String { "/martlet-lab/\(self.clusterName)/\(self.nodeName)" }
 
-    func catalogue() throws -> ImageCatalogue {
+    func catalogue() -> ImageCatalogue {
         var catalogue = ImageCatalogue.builtIn(installation: ImageCatalogue.installationDirectory())
-        if let imagesFile { try catalogue.add(file: imagesFile) }
+        catalogue.file = self.imagesFile
         return catalogue
     }
 }
