@@ -20,14 +20,14 @@ package struct NodePaths: Hashable, Sendable {
     /// A tmpfs for what containers write: the upper layers of their file systems. It must be another file system than
     /// `/`, which is the lower layer of all of them.
     package var scratch: String
-    /// Host images of `docker.io/...` applications: directories that the Makefile prepares.
+    /// The node's own, for pods with `dnsPolicy: Default`.
     package var resolvConf: String
 
     package static func node(_ configuration: NodeConfiguration) -> NodePaths {
         NodePaths(
             cniConfigurations: "/etc/cni/net.d", cniPlugins: ["/opt/cni/bin", "/usr/bin"],
             cniResults: "/var/lib/cni/results", networkNamespaces: "/run/netns", kubelet: "/var/lib/kubelet",
-            podLogs: "/var/log/pods", runc: "/var/lib/kubelet/runc", scratch: "/var/lib/kubelet/scratch",
+            podLogs: "/var/log/pods", runc: "/var/lib/kubelet/runc", scratch: "\(configuration.stateDirectory)/scratch",
             resolvConf: "/etc/resolv.conf")
     }
 
