@@ -130,7 +130,8 @@ public struct Lab: Sendable {
     // MARK: Launch
 
     /// Starts everything. Returns when the server serves and, with a timeout, when all nodes are Ready.
-    private func launch(_ spec: inout LabSpec, _ timeout: Duration?, since clock: ContinuousClock.Instant) async throws {
+    private func launch(_ spec: inout LabSpec, _ timeout: Duration?, since clock: ContinuousClock.Instant) async throws
+    {
         let program = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
         let name = spec.name
         self.progress(
@@ -275,7 +276,8 @@ public struct Lab: Sendable {
     func existing(_ name: String) throws(LabError) -> LabSpec {
         guard let spec = try self.paths.load(name), spec.phase == .created else {
             let known = self.paths.clusters().joined(separator: ", ")
-            throw LabError("there is no cluster \(name)\(known.isEmpty ? "" : " (known: \(known))"); see: martlet lab list")
+            throw LabError(
+                "there is no cluster \(name)\(known.isEmpty ? "" : " (known: \(known))"); see: martlet lab list")
         }
         return spec
     }

@@ -4,7 +4,9 @@ import Testing
 
 @Suite("The scheduler")
 struct SchedulePlanTests {
-    private func verdict(_ pod: KubeObject, _ nodes: [KubeObject], on: [String: [KubeObject]] = [:]) -> SchedulePlan.Verdict {
+    private func verdict(_ pod: KubeObject, _ nodes: [KubeObject], on: [String: [KubeObject]] = [:])
+        -> SchedulePlan.Verdict
+    {
         SchedulePlan.verdict(pod, nodes: nodes) { on[$0] ?? [] }
     }
 
@@ -25,7 +27,9 @@ struct SchedulePlanTests {
         let affinity: JSONValue = [
             "nodeAffinity": [
                 "requiredDuringSchedulingIgnoredDuringExecution": [
-                    "nodeSelectorTerms": [["matchExpressions": [["key": "zone", "operator": "NotIn", "values": ["1"]]]]]
+                    "nodeSelectorTerms": [
+                        ["matchExpressions": [["key": "zone", "operator": "NotIn", "values": ["1"]]]]
+                    ]
                 ]
             ]
         ]
@@ -41,7 +45,8 @@ struct SchedulePlanTests {
         #expect(
             self.verdict(Make.pod("p"), nodes)
                 == .unschedulable(
-                    "0/3 nodes are available: 1 node(s) had untolerated taint {dedicated: db}, 2 node(s) were unschedulable."))
+                    "0/3 nodes are available: 1 node(s) had untolerated taint {dedicated: db}, 2 node(s) were unschedulable."
+                ))
         #expect(self.verdict(Make.pod("p"), []) == .unschedulable("no nodes available to schedule pods"))
     }
 
@@ -77,7 +82,9 @@ struct SchedulePlanTests {
 @Suite("A node's health")
 struct NodeHealthTests {
     private func lease(_ renewed: KubeTime) -> KubeObject {
-        KubeObject(.leases, namespace: NodeHealth.leaseNamespace, name: "n", ["spec": ["renewTime": .string(renewed.microText)]])
+        KubeObject(
+            .leases, namespace: NodeHealth.leaseNamespace, name: "n",
+            ["spec": ["renewTime": .string(renewed.microText)]])
     }
 
     @Test("is left alone while its lease is fresh, and looked at when it runs out")
@@ -100,16 +107,24 @@ struct NodeHealthTests {
     @Test("loses its taints when it is ready again, and keeps those of others")
     func recovered() throws {
         let node = Make.node(
-            "n", taints: [["key": "mine", "effect": "NoSchedule"], ["key": .string(NodeHealth.unreachable), "effect": "NoExecute"]])
+            "n",
+            taints: [
+                ["key": "mine", "effect": "NoSchedule"],
+                ["key": .string(NodeHealth.unreachable), "effect": "NoExecute"],
+            ])
         let plan = NodeHealth.plan(node, lease: self.lease(Make.now), now: Make.now)
         #expect(plan.taints?.spec["taints"]?.array?.map { $0["key"]?.string } == ["mine"])
     }
 
     @Test("evicts a pod after the time it tolerates")
     func eviction() {
-        let taint: JSONValue = ["key": .string(NodeHealth.unreachable), "effect": "NoExecute", "timeAdded": .string(Make.now.text)]
+        let taint: JSONValue = [
+            "key": .string(NodeHealth.unreachable), "effect": "NoExecute", "timeAdded": .string(Make.now.text),
+        ]
         let node = Make.node("n", taints: [taint])
-        let toleration: JSONValue = ["key": .string(NodeHealth.unreachable), "operator": "Exists", "effect": "NoExecute"]
+        let toleration: JSONValue = [
+            "key": .string(NodeHealth.unreachable), "operator": "Exists", "effect": "NoExecute",
+        ]
         var limited = toleration
         limited["tolerationSeconds"] = 300
         #expect(NodeHealth.evictionTime(Make.pod("p"), on: node) == Make.now)
@@ -125,12 +140,17 @@ struct EndpointSlicesTests {
             .services, namespace: "ns", name: "web", labels: ["team": "a"],
             [
                 "spec": .object(
-                    ["selector": ["app": "web"], "clusterIP": "10.43.0.7", "ports": [["name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"]]].merging(spec) { $1 })
+                    [
+                        "selector": ["app": "web"], "clusterIP": "10.43.0.7",
+                        "ports": [["name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"]],
+                    ].merging(spec) { $1 })
             ])
         object.set("metadata", "uid", to: "svc-uid")
         return object
     }
-    private func plan(_ service: KubeObject, _ pods: [KubeObject], _ slices: [KubeObject] = [], _ endpoints: KubeObject? = nil) -> [Write] {
+    private func plan(
+        _ service: KubeObject, _ pods: [KubeObject], _ slices: [KubeObject] = [], _ endpoints: KubeObject? = nil
+    ) -> [Write] {
         EndpointSlices.plan(service, pods: pods, slices: slices, endpoints: endpoints, zones: ["n1": "z"])
     }
 
@@ -138,12 +158,16 @@ struct EndpointSlicesTests {
     func slice() throws {
         let pods = [
             Make.pod("a", node: "n1", ip: "10.42.0.5"), Make.pod("b", node: "n1", isReady: false, ip: "10.42.0.6"),
-            Make.pod("c", node: "n1", ip: "10.42.0.7", isBeingDeleted: true), Make.pod("noip"), Make.pod("done", phase: "Failed", ip: "10.42.0.8"),
+            Make.pod("c", node: "n1", ip: "10.42.0.7", isBeingDeleted: true), Make.pod("noip"),
+            Make.pod("done", phase: "Failed", ip: "10.42.0.8"),
             Make.pod("other", labels: [:], ip: "10.42.0.9"),
         ]
         let writes = self.plan(self.service(), pods)
         let slice = try #require(writes.created(.endpointSlices).first)
-        #expect(slice.labels == ["team": "a", EndpointSlices.serviceLabel: "web", EndpointSlices.managedByLabel: EndpointSlices.manager])
+        #expect(
+            slice.labels == [
+                "team": "a", EndpointSlices.serviceLabel: "web", EndpointSlices.managedByLabel: EndpointSlices.manager,
+            ])
         #expect(slice.json["ports"] == [["name": "http", "port": 8080, "protocol": "TCP"]])
         let endpoints = slice.json["endpoints"]?.array ?? []
         #expect(endpoints.map { $0["addresses"]?[0]?.string } == ["10.42.0.5", "10.42.0.6", "10.42.0.7"])
@@ -193,12 +217,16 @@ struct EndpointSlicesTests {
 
 @Suite("Times")
 struct KubeTimeTests {
-    @Test("are read and written as RFC 3339", arguments: ["1970-01-01T00:00:00Z", "2000-02-29T23:59:59Z", "2026-11-25T10:00:00Z", "2100-03-01T00:00:00Z"])
+    @Test(
+        "are read and written as RFC 3339",
+        arguments: ["1970-01-01T00:00:00Z", "2000-02-29T23:59:59Z", "2026-11-25T10:00:00Z", "2100-03-01T00:00:00Z"])
     func roundTrip(text: String) { #expect(KubeTime(text)?.text == text) }
 
     @Test("keep microseconds in leases")
     func micro() { #expect(KubeTime("2026-11-25T10:00:00.012345Z")?.microText == "2026-11-25T10:00:00.012345Z") }
 
-    @Test("refuse everything else", arguments: ["", "2026-11-25", "2026-13-25T10:00:00Z", "2026-11-25T10:00:00+01:00", "2026-11-25T10:00:00.Z"])
+    @Test(
+        "refuse everything else",
+        arguments: ["", "2026-11-25", "2026-13-25T10:00:00Z", "2026-11-25T10:00:00+01:00", "2026-11-25T10:00:00.Z"])
     func refused(text: String) { #expect(KubeTime(text) == nil) }
 }

@@ -6,14 +6,18 @@ enum Make {
     static let now = KubeTime(secondsSince1970: 1_800_000_000)
 
     static func deployment(
-        replicas: Int64 = 3, image: String = "v1", strategy: JSONValue = ["type": "RollingUpdate", "rollingUpdate": ["maxSurge": "25%", "maxUnavailable": "25%"]],
+        replicas: Int64 = 3, image: String = "v1",
+        strategy: JSONValue = [
+            "type": "RollingUpdate", "rollingUpdate": ["maxSurge": "25%", "maxUnavailable": "25%"],
+        ],
         status: JSONValue = [:], annotations: [String: String] = [:]
     ) -> KubeObject {
         var object = KubeObject(
             .deployments, namespace: "ns", name: "web", annotations: annotations,
             [
                 "spec": [
-                    "replicas": .int(replicas), "selector": ["matchLabels": ["app": "web"]], "template": self.template(image),
+                    "replicas": .int(replicas), "selector": ["matchLabels": ["app": "web"]],
+                    "template": self.template(image),
                     "strategy": strategy, "revisionHistoryLimit": 2, "progressDeadlineSeconds": 600,
                 ],
                 "status": status,
@@ -27,7 +31,11 @@ enum Make {
     static func template(_ image: String) -> JSONValue {
         [
             "metadata": ["labels": ["app": "web"]],
-            "spec": ["containers": [["name": "c", "image": .string(image), "ports": [["name": "http", "containerPort": 8080]]]]],
+            "spec": [
+                "containers": [
+                    ["name": "c", "image": .string(image), "ports": [["name": "http", "containerPort": 8080]]]
+                ]
+            ],
         ]
     }
 

@@ -6,8 +6,13 @@ import Testing
 struct ReplicaSetPlanTests {
     private let set = Make.replicaSet(of: Make.deployment(), image: "v1", replicas: 2, revision: 1)
     private var labels: [String: String] { self.set.spec.at("template", "metadata", "labels")?.stringMap ?? [:] }
-    private func pod(_ name: String, isReady: Bool = true, node: String = "n1", phase: String = "Running", isBeingDeleted: Bool = false) -> KubeObject {
-        Make.pod(name, labels: self.labels, owner: self.set, node: node, isReady: isReady, phase: phase, isBeingDeleted: isBeingDeleted)
+    private func pod(
+        _ name: String, isReady: Bool = true, node: String = "n1", phase: String = "Running",
+        isBeingDeleted: Bool = false
+    ) -> KubeObject {
+        Make.pod(
+            name, labels: self.labels, owner: self.set, node: node, isReady: isReady, phase: phase,
+            isBeingDeleted: isBeingDeleted)
     }
 
     @Test("makes what is missing; finished and terminating pods do not count")
@@ -23,7 +28,10 @@ struct ReplicaSetPlanTests {
 
     @Test("deletes pods without a node, then unready ones, then any")
     func deletes() {
-        let pods = [self.pod("good1"), self.pod("good2"), self.pod("unready", isReady: false), self.pod("new", isReady: false, node: "", phase: "Pending")]
+        let pods = [
+            self.pod("good1"), self.pod("good2"), self.pod("unready", isReady: false),
+            self.pod("new", isReady: false, node: "", phase: "Pending"),
+        ]
         let plan = ReplicaSetPlan(self.set, pods: pods, failure: nil, now: Make.now)
         #expect(plan.writes.deleted(.pods) == ["new", "unready"])
     }
@@ -49,7 +57,9 @@ struct ReplicaSetPlanTests {
 
 @Suite("A DaemonSet")
 struct DaemonSetPlanTests {
-    private func set(surge: JSONValue = 0, unavailable: JSONValue = 1, image: String = "v1", host: Bool = false) -> KubeObject {
+    private func set(surge: JSONValue = 0, unavailable: JSONValue = 1, image: String = "v1", host: Bool = false)
+        -> KubeObject
+    {
         var template = Make.template(image)
         if host { template.set(["spec", "hostNetwork"], to: true) }
         var object = KubeObject(
@@ -57,7 +67,9 @@ struct DaemonSetPlanTests {
             [
                 "spec": [
                     "selector": ["matchLabels": ["app": "web"]], "template": template,
-                    "updateStrategy": ["type": "RollingUpdate", "rollingUpdate": ["maxSurge": surge, "maxUnavailable": unavailable]],
+                    "updateStrategy": [
+                        "type": "RollingUpdate", "rollingUpdate": ["maxSurge": surge, "maxUnavailable": unavailable],
+                    ],
                 ]
             ])
         object.set("metadata", "uid", to: "ds-uid")
@@ -68,14 +80,18 @@ struct DaemonSetPlanTests {
 
     private func revision(_ set: KubeObject) throws -> KubeObject {
         var revision = try #require(
-            DaemonSetPlan(set, pods: [], nodes: [], revisions: [], now: Make.now).writes.created(.controllerRevisions).first)
+            DaemonSetPlan(set, pods: [], nodes: [], revisions: [], now: Make.now).writes.created(.controllerRevisions)
+                .first)
         revision.set("metadata", "uid", to: .string("rev-\(revision.name)"))
         return revision
     }
-    private func pod(_ set: KubeObject, _ revision: KubeObject, _ node: String, isReady: Bool = true, suffix: String = "") -> KubeObject {
+    private func pod(
+        _ set: KubeObject, _ revision: KubeObject, _ node: String, isReady: Bool = true, suffix: String = ""
+    ) -> KubeObject {
         let hash = revision.labels[ControllerRevisions.hashLabel] ?? ""
         return Make.pod(
-            "agent-\(node)\(suffix)", labels: ["app": "web", ControllerRevisions.hashLabel: hash], owner: set, node: node,
+            "agent-\(node)\(suffix)", labels: ["app": "web", ControllerRevisions.hashLabel: hash], owner: set,
+            node: node,
             isReady: isReady)
     }
 
@@ -88,7 +104,9 @@ struct DaemonSetPlanTests {
         ]
         let plan = DaemonSetPlan(self.set(), pods: [], nodes: nodes, revisions: [], now: Make.now)
         let pinned = plan.writes.created(.pods).compactMap {
-            $0.spec.at("affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")?[0]?["matchFields"]?[0]?["values"]?[0]?.string
+            $0.spec.at(
+                "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")?[0]?[
+                    "matchFields"]?[0]?["values"]?[0]?.string
         }
         #expect(pinned == ["n1", "cordoned", "silent"])
         #expect(plan.writes.status(.daemonSets)?["desiredNumberScheduled"] == 3)
@@ -152,7 +170,9 @@ struct StatefulSetPlanTests {
                     "replicas": .int(replicas), "serviceName": "db", "selector": ["matchLabels": ["app": "web"]],
                     "template": Make.template(image), "podManagementPolicy": .string(policy),
                     "updateStrategy": ["type": "RollingUpdate", "rollingUpdate": ["partition": 0]],
-                    "volumeClaimTemplates": [["metadata": ["name": "data"], "spec": ["accessModes": ["ReadWriteOnce"]]]],
+                    "volumeClaimTemplates": [
+                        ["metadata": ["name": "data"], "spec": ["accessModes": ["ReadWriteOnce"]]]
+                    ],
                 ]
             ])
         object.set("metadata", "uid", to: "sts-uid")
@@ -167,7 +187,10 @@ struct StatefulSetPlanTests {
     }
     private func pod(_ set: KubeObject, _ ordinal: Int, _ revision: KubeObject, isReady: Bool = true) -> KubeObject {
         Make.pod(
-            "db-\(ordinal)", labels: ["app": "web", ControllerRevisions.hashLabel: revision.labels[ControllerRevisions.hashLabel] ?? ""],
+            "db-\(ordinal)",
+            labels: [
+                "app": "web", ControllerRevisions.hashLabel: revision.labels[ControllerRevisions.hashLabel] ?? "",
+            ],
             owner: set, node: "n1", isReady: isReady)
     }
 
@@ -203,7 +226,9 @@ struct StatefulSetPlanTests {
         let revisions = [try self.revision(self.set()), try self.revision(new)]
         let pods = (0...1).map { self.pod(new, $0, revisions[0]) }
         #expect(self.plan(new, pods, revisions).writes.deleted(.pods) == ["db-1"])
-        let status = try #require(self.plan(new, [self.pod(new, 0, revisions[1]), self.pod(new, 1, revisions[1])], revisions).writes.status(.statefulSets))
+        let status = try #require(
+            self.plan(new, [self.pod(new, 0, revisions[1]), self.pod(new, 1, revisions[1])], revisions).writes.status(
+                .statefulSets))
         #expect(status["currentRevision"] == status["updateRevision"])
         #expect(status["updatedReplicas"] == 2)
     }
@@ -216,7 +241,9 @@ struct JobPlanTests {
             .jobs, namespace: "ns", name: "once",
             [
                 "spec": .object(
-                    ["completions": 1, "parallelism": 1, "backoffLimit": 1, "template": Make.template("v1")].merging(spec) { $1 }),
+                    ["completions": 1, "parallelism": 1, "backoffLimit": 1, "template": Make.template("v1")].merging(
+                        spec
+                    ) { $1 }),
                 "status": status,
             ])
         object.set("metadata", "uid", to: "job-uid")
@@ -240,13 +267,17 @@ struct JobPlanTests {
         let waiting = JobPlan(self.job(), pods: failed, now: Make.now + 1)
         #expect(waiting.writes.created(.pods).isEmpty && waiting.lookAgain != nil)
         #expect(JobPlan(self.job(), pods: failed, now: Make.now + 11).writes.created(.pods).count == 1)
-        let status = JobPlan(self.job(), pods: failed + [Make.pod("p2", owner: self.job(), phase: "Failed")], now: Make.now + 60).writes.status(.jobs)
+        let status = JobPlan(
+            self.job(), pods: failed + [Make.pod("p2", owner: self.job(), phase: "Failed")], now: Make.now + 60
+        ).writes.status(.jobs)
         #expect(Conditions(status?["conditions"])["Failed"]?["reason"] == "BackoffLimitExceeded")
     }
 
     @Test("is deleted when its time after the end is over")
     func expires() throws {
-        let status: JSONValue = ["conditions": [["type": "Complete", "status": "True", "lastTransitionTime": .string(Make.now.text)]]]
+        let status: JSONValue = [
+            "conditions": [["type": "Complete", "status": "True", "lastTransitionTime": .string(Make.now.text)]]
+        ]
         let job = self.job(["ttlSecondsAfterFinished": 10], status: status)
         #expect(JobPlan(job, pods: [], now: Make.now + 5).lookAgain != nil)
         #expect(JobPlan(job, pods: [], now: Make.now + 10).writes.deleted(.jobs) == ["once"])

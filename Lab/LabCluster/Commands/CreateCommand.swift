@@ -97,12 +97,15 @@ package struct CreateCommand: AsyncParsableCommand {
 
     static func endpoint(_ text: String) throws(LabError) -> (String, Int) {
         let fields = text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
-        guard (1...2).contains(fields.count), let port = Int(fields[fields.count - 1]), (1...65_535).contains(port) else {
+        guard (1...2).contains(fields.count), let port = Int(fields[fields.count - 1]), (1...65_535).contains(port)
+        else {
             throw LabError("--api-port \(text): wanted PORT or HOST:PORT")
         }
         var host = fields.count == 2 ? fields[0] : "127.0.0.1"
         if host == "localhost" { host = "127.0.0.1" }
-        guard IPv4Network.address(host) != nil else { throw LabError("--api-port \(text): \"\(host)\" is no IPv4 address") }
+        guard IPv4Network.address(host) != nil else {
+            throw LabError("--api-port \(text): \"\(host)\" is no IPv4 address")
+        }
         return (host, port)
     }
 

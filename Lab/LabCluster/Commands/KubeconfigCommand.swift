@@ -33,14 +33,17 @@ struct KubeconfigCommand: AsyncParsableCommand {
 
     struct Merge: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            commandName: "merge", abstract: "Write or merge the kubeconfig of clusters into a file.", aliases: ["write"])
+            commandName: "merge", abstract: "Write or merge the kubeconfig of clusters into a file.", aliases: ["write"]
+        )
         @Argument(help: "Names of clusters.")
         var names: [String] = []
         @Flag(name: .shortAndLong, help: "All clusters.")
         var all = false
         @Option(name: .shortAndLong, help: "File to merge into; by default one of the cluster's own.")
         var output: String?
-        @Flag(name: [.customShort("d"), .customLong("kubeconfig-merge-default")], help: "Merge into the default kubeconfig.")
+        @Flag(
+            name: [.customShort("d"), .customLong("kubeconfig-merge-default")],
+            help: "Merge into the default kubeconfig.")
         var intoDefault = false
         @Flag(
             name: .customLong("kubeconfig-switch-context"), inversion: .prefixedNo,

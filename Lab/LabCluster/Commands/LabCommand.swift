@@ -80,7 +80,9 @@ struct GoDuration: ExpressibleByArgument {
                 continue
             }
             let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0)]
-            guard let unit = units.first(where: { rest.hasPrefix($0.0) }), let number = Double(digits) else { return nil }
+            guard let unit = units.first(where: { rest.hasPrefix($0.0) }), let number = Double(digits) else {
+                return nil
+            }
             total += number * unit.1
             digits = ""
             rest = rest.dropFirst(unit.0.count)

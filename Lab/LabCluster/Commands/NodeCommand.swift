@@ -46,9 +46,11 @@ extension Lab {
     func find(node name: String) throws(LabError) -> (cluster: String, node: String, pid: pid_t) {
         let all = self.list().flatMap { spec, _ in spec.nodes.map { (spec.name, spec.nodeName($0)) } }
         let found = all.filter { $0.1 == name || $0.1.hasSuffix("-\(name)") }
-        guard let (cluster, node) = found.first(where: { $0.1 == name }) ?? (found.count == 1 ? found.first : nil) else {
+        guard let (cluster, node) = found.first(where: { $0.1 == name }) ?? (found.count == 1 ? found.first : nil)
+        else {
             let known = all.map(\.1).joined(separator: ", ")
-            throw LabError("there is no node \(name)\(known.isEmpty ? "" : " (known: \(known))"); see: martlet lab node list")
+            throw LabError(
+                "there is no node \(name)\(known.isEmpty ? "" : " (known: \(known))"); see: martlet lab node list")
         }
         guard let pid = self.nodePID(cluster, node) else {
             throw LabError("node \(node) does not run; start its cluster with: martlet lab start \(cluster)")
@@ -78,7 +80,9 @@ struct ExecCommand: AsyncParsableCommand {
             throw ValidationError("a command is missing; wanted: martlet lab exec \(self.node) -- CMD")
         }
         let target = try Lab.current().find(node: self.node)
-        guard let program = Command.find("nsenter") else { throw LabError("nsenter is not installed; apt-get install util-linux") }
+        guard let program = Command.find("nsenter") else {
+            throw LabError("nsenter is not installed; apt-get install util-linux")
+        }
         let arguments =
             [program, "--target", "\(target.pid)", "--mount", "--uts", "--ipc", "--net", "--pid", "--"] + command
         // SAFETY: the vector ends in nil; on success it is gone with this program, on failure we exit.

@@ -44,7 +44,8 @@ struct Command {
         let result = try self.run(arguments)
         guard result.exitCode == 0 else {
             let said = result.error.trimmingCharacters(in: .whitespacesAndNewlines)
-            throw LabError("\(arguments.joined(separator: " ")): \(said.isEmpty ? "exit code \(result.exitCode)" : said)")
+            throw LabError(
+                "\(arguments.joined(separator: " ")): \(said.isEmpty ? "exit code \(result.exitCode)" : said)")
         }
         return result.output
     }

@@ -1,14 +1,14 @@
 internal import Foundation
-internal import KubeAPI
+package import KubeAPI
 internal import KubeClient
 
 /// The user's kubeconfig: gets one context more, or one less. All others stay as they are.
-struct KubeconfigFile {
-    let path: String
+package struct KubeconfigFile {
+    package let path: String
     /// Who owns a new file; nil for us.
     private var owner: (user: Int, group: Int)?
 
-    init(path: String) { self.path = path }
+    package init(path: String) { self.path = path }
 
     /// The file that kubectl of the user would use: the first one of `$KUBECONFIG`, else `~/.kube/config`. Under sudo it
     /// is the calling user's, or kubectl without sudo would not find the cluster.
@@ -20,7 +20,8 @@ struct KubeconfigFile {
         } else {
             self.path = "\(environment["HOME"] ?? NSHomeDirectory())/.kube/config"
         }
-        if let user = environment["SUDO_UID"].flatMap({ Int($0) }), let group = environment["SUDO_GID"].flatMap({ Int($0) }),
+        if let user = environment["SUDO_UID"].flatMap({ Int($0) }),
+            let group = environment["SUDO_GID"].flatMap({ Int($0) }),
             user != 0, !self.path.hasPrefix("/root/")
         {
             self.owner = (user, group)
@@ -66,11 +67,11 @@ struct KubeconfigFile {
     }
 
     /// Takes over the clusters, users and contexts of `other`, replacing those of the same names.
-    func merge(_ other: JSONValue, switchContext: Bool) throws {
+    package func merge(_ other: JSONValue, switchContext: Bool) throws {
         try self.save(Self.merged(try self.load(), other, switchContext: switchContext))
     }
 
-    static func merged(_ config: JSONValue, _ other: JSONValue, switchContext: Bool) -> JSONValue {
+    package static func merged(_ config: JSONValue, _ other: JSONValue, switchContext: Bool) -> JSONValue {
         var config = config
         for list in ["clusters", "users", "contexts"] {
             let added = other[list]?.array ?? []
@@ -85,7 +86,7 @@ struct KubeconfigFile {
     }
 
     /// Takes out a context, its cluster and its user; does nothing when the context is not there.
-    func remove(context: String) throws {
+    package func remove(context: String) throws {
         guard FileManager.default.fileExists(atPath: self.path) else { return }
         let config = try self.load()
         let smaller = Self.without(config, context: context)

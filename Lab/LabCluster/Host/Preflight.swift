@@ -1,7 +1,7 @@
 internal import Foundation
 
 /// What has to be true of this machine before a cluster is made. Nothing is changed by looking.
-enum Preflight {
+package enum Preflight {
     /// Programs that the lab runs, and the Debian packages that bring them.
     static let programs: [(program: String, package: String)] = [
         ("ip", "iproute2"), ("nft", "nftables"), ("runc", "runc"), ("nsenter", "util-linux"), ("umount", "mount"),
@@ -17,7 +17,7 @@ enum Preflight {
     }
 
     /// - Throws: one error that names everything that is missing.
-    static func checkPrograms(
+    package static func checkPrograms(
         find: (String) -> String? = Command.find, exists: (String) -> Bool = FileManager.default.fileExists
     ) throws(LabError) {
         var missing = self.programs.filter { find($0.program) == nil }.map { ($0.program, $0.package) }
@@ -55,7 +55,7 @@ enum Preflight {
     }
 
     /// The networks of this machine's routes, the default route aside.
-    static func routes(_ text: String) -> [(network: IPv4Network, device: String)] {
+    package static func routes(_ text: String) -> [(network: IPv4Network, device: String)] {
         text.split(separator: "\n").compactMap { line in
             let words = line.split(separator: " ").map(String.init)
             let types: Set = ["unicast", "broadcast", "local", "blackhole", "unreachable", "prohibit"]
@@ -68,7 +68,9 @@ enum Preflight {
     }
 
     /// Nil when nothing on this machine uses a part of the network.
-    static func overlap(_ network: IPv4Network, with routes: [(network: IPv4Network, device: String)]) -> String? {
+    package static func overlap(_ network: IPv4Network, with routes: [(network: IPv4Network, device: String)])
+        -> String?
+    {
         routes.first { network.overlaps($0.network) }.map { "the route to \($0.network) by \($0.device)" }
     }
 }

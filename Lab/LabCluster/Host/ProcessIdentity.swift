@@ -1,4 +1,4 @@
-internal import Foundation
+public import Foundation
 
 /// A process that cannot be mistaken for a later one with the same number: its pid and when it started.
 public struct ProcessIdentity: Hashable, Sendable {

@@ -28,8 +28,8 @@ public enum K3sArgument: Hashable, Sendable {
             }
             self = .nothing
         case "--node-label":
-            let (key, value) = try Self.pair(value)
-            self = .label(key: key, value: value, nodes)
+            let (key, label) = try Self.pair(value)
+            self = .label(key: key, value: label, nodes)
         case "--node-taint":
             guard let colon = value.lastIndex(of: ":") else {
                 throw LabError("--k3s-arg \(argument): wanted --node-taint=KEY=VALUE:EFFECT")
@@ -37,7 +37,8 @@ public enum K3sArgument: Hashable, Sendable {
             let effect = String(value[value.index(after: colon)...])
             guard ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(effect) else {
                 throw LabError(
-                    "--k3s-arg \(argument): \"\(effect)\" is no taint effect; wanted NoSchedule, PreferNoSchedule or NoExecute")
+                    "--k3s-arg \(argument): \"\(effect)\" is no taint effect; wanted NoSchedule, PreferNoSchedule or NoExecute"
+                )
             }
             let (key, taint) = try Self.pair(String(value[..<colon]))
             self = .taint(key: key, value: taint, effect: effect, nodes)

@@ -43,21 +43,23 @@ public struct LabSpec: Hashable, Sendable {
     public init(name: String, agents: Int, subnet: IPv4Network, apiHost: String, apiPort: Int, ports: [PortMapping])
         throws(LabError)
     {
-        let isName =
-            (1...Self.nameBytesMax).contains(name.utf8.count)
-            && name.utf8.allSatisfy { (97...122).contains($0) || (48...57).contains($0) || $0 == 45 }
-            && !name.hasPrefix("-") && !name.hasSuffix("-")
-        guard isName else {
+        let allowed = Set("abcdefghijklmnopqrstuvwxyz0123456789-".utf8)
+        let isLength = (1...Self.nameBytesMax).contains(name.utf8.count)
+        guard isLength, name.utf8.allSatisfy(allowed.contains), !name.hasPrefix("-"), !name.hasSuffix("-") else {
             throw LabError(
-                "\"\(name)\" is no cluster name; wanted 1 to \(Self.nameBytesMax) lower-case letters, digits and dashes")
+                "\"\(name)\" is no cluster name; wanted 1 to \(Self.nameBytesMax) lower-case letters, digits and dashes"
+            )
         }
         guard (0...Self.agentsMax).contains(agents) else {
             throw LabError("--agents \(agents): wanted 0 to \(Self.agentsMax)")
         }
         self.name = name
         self.nodes = [Node(role: .server, index: 0)] + (0..<agents).map { Node(role: .agent, index: $0) }
-        guard subnet.prefixLength <= 30, 1 << (32 - subnet.prefixLength) >= self.nodes.count + 3, subnet.prefixLength >= 8 else {
-            throw LabError("--subnet \(subnet) has no room for \(self.nodes.count) nodes; wanted one like 172.28.0.0/16")
+        guard subnet.prefixLength <= 30, 1 << (32 - subnet.prefixLength) >= self.nodes.count + 3,
+            subnet.prefixLength >= 8
+        else {
+            throw LabError(
+                "--subnet \(subnet) has no room for \(self.nodes.count) nodes; wanted one like 172.28.0.0/16")
         }
         self.subnet = subnet
         self.apiHost = apiHost
@@ -111,7 +113,9 @@ public struct LabSpec: Hashable, Sendable {
             body(&self.nodes[index])
             isUsed = true
         }
-        if !isUsed { throw LabError("a node filter matches none of the \(self.nodes.count) nodes of cluster \(self.name)") }
+        if !isUsed {
+            throw LabError("a node filter matches none of the \(self.nodes.count) nodes of cluster \(self.name)")
+        }
     }
 
     // MARK: The file

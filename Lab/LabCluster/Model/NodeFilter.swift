@@ -28,7 +28,9 @@ public struct NodeFilter: Hashable, Sendable {
             if fields.count == 1 || fields == [fields[0], "*"] { return .nodes(role, nil) }
             if fields.count == 2 {
                 let numbers = fields[1].split(separator: ",", omittingEmptySubsequences: false).map { Int($0) }
-                if !numbers.isEmpty, numbers.allSatisfy({ $0 ?? -1 >= 0 }) { return .nodes(role, numbers.compactMap { $0 }) }
+                if !numbers.isEmpty, numbers.allSatisfy({ $0 ?? -1 >= 0 }) {
+                    return .nodes(role, numbers.compactMap { $0 })
+                }
             }
         default: break
         }

@@ -39,12 +39,16 @@ public struct PortMapping: Hashable, Sendable, CustomStringConvertible {
     public var description: String { "\(self.host):\(self.port)" }
 
     var json: JSONValue {
-        ["host": .string(self.host), "port": .int(Int64(self.port)), "target": .int(Int64(self.target)), "filter": .string(self.filterText)]
+        [
+            "host": .string(self.host), "port": .int(Int64(self.port)), "target": .int(Int64(self.target)),
+            "filter": .string(self.filterText),
+        ]
     }
 
     init(_ json: JSONValue) throws(LabError) {
         try self.init(
-            "\(json["host"]?.string ?? ""):\(json["port"]?.int ?? 0):\(json["target"]?.int ?? 0)@\(json["filter"]?.string ?? "")")
+            "\(json["host"]?.string ?? ""):\(json["port"]?.int ?? 0):\(json["target"]?.int ?? 0)@\(json["filter"]?.string ?? "")"
+        )
     }
 
     private var filterText: String {

@@ -91,11 +91,12 @@ struct LabServer {
                         break
                     }
                 }
-                try await Task.sleep(for: .seconds(Int64.max / 4))
+                // Only the end of another part, or of us, ends this one.
+                while true { try await Task.sleep(for: .seconds(3_600)) }
             }
             // The first part to end takes the others with it.
             defer { group.cancelAll() }
-            try await group.next()
+            _ = try await group.next()
         }
     }
 

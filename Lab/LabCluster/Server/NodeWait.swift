@@ -9,7 +9,7 @@ struct NodeWait: Sendable {
 
     init(_ spec: LabSpec, _ keepers: [(LabSpec.Node, ProcessIdentity)], _ lab: Lab) {
         self.spec = spec
-        self.keepers = keepers
+        self.keepers = keepers.map { (node: $0.0, process: $0.1) }
         self.lab = lab
     }
 

@@ -19,7 +19,7 @@ struct PortForwarder: Sendable {
     init(host: String, port: Int, targets: [(String, Int)], log: Logger) {
         self.host = host
         self.port = port
-        self.targets = targets
+        self.targets = targets.map { (host: $0.0, port: $0.1) }
         self.log = log
     }
 

@@ -31,7 +31,10 @@ enum SystemObjects {
             [
                 "addressType": "IPv4",
                 "endpoints": [
-                    ["addresses": [.string(dnsAddress)], "conditions": ["ready": true, "serving": true, "terminating": false]]
+                    [
+                        "addresses": [.string(dnsAddress)],
+                        "conditions": ["ready": true, "serving": true, "terminating": false],
+                    ]
                 ],
                 "ports": [
                     ["name": "dns", "port": 53, "protocol": "UDP"], ["name": "dns-tcp", "port": 53, "protocol": "TCP"],

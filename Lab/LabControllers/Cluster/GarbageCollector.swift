@@ -161,7 +161,8 @@ package struct GarbageCollector: Sendable {
         guard !object.ownerReferences.isEmpty else { return nil }
         var states: [(String, OwnerState)] = []
         for reference in object.ownerReferences {
-            states.append((reference["uid"]?.string ?? "", try await self.state(of: reference, namespace: object.namespace)))
+            states.append(
+                (reference["uid"]?.string ?? "", try await self.state(of: reference, namespace: object.namespace)))
         }
         let missing = Set(states.filter { $0.1 == .missing }.map(\.0))
         if states.contains(where: { $0.1 == .alive }) {

@@ -30,7 +30,9 @@ package struct NamespaceController: Controller {
     private static let waitForOthers = Duration.milliseconds(200)
 
     package func reconcile(_ key: ObjectKey) async throws -> Duration? {
-        guard let namespace = self.context.view.cache(.namespaces).get(key), namespace.isBeingDeleted else { return nil }
+        guard let namespace = self.context.view.cache(.namespaces).get(key), namespace.isBeingDeleted else {
+            return nil
+        }
         var remaining: [String: Int] = [:]
         var finalizers: [String: Int] = [:]
         var failures: [String] = []

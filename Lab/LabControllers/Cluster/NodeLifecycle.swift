@@ -19,7 +19,8 @@ package enum NodeHealth {
         if due <= now { seen = self.silent(node, now: now) }
         let taints = self.taints(seen, now: now)
         return (
-            seen != node ? seen : nil, taints.map { list in
+            seen != node ? seen : nil,
+            taints.map { list in
                 var changed = node
                 changed.set("spec", "taints", to: list.isEmpty ? nil : .array(list))
                 return changed
@@ -113,10 +114,12 @@ package struct NodeLifecycle: Controller {
         let view = self.context.view
         let pods = view.cache(.pods).list(ClusterView.By.node, key.name)
         guard let node = view.cache(.nodes).get(key) else {
-            // Nobody is left who could end them gracefully.
+            // Nobody is left who could end them gracefully. A young pod may be waiting for a node that is to come.
+            let now = self.context.now()
+            let old = pods.filter { $0.createdAt + NodeHealth.graceSeconds <= now }
             try await self.context.perform(
-                pods.map { .delete(.pods, $0, .background, gracePeriodSeconds: 0) })
-            return nil
+                old.map { .delete(.pods, $0, .background, gracePeriodSeconds: 0) })
+            return old.count < pods.count ? .seconds(NodeHealth.graceSeconds) : nil
         }
         let now = self.context.now()
         let lease = view.cache(.leases).get(ObjectKey(NodeHealth.leaseNamespace, node.name))

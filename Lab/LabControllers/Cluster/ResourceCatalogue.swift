@@ -23,13 +23,15 @@ package struct ResourceCatalogue: Sendable {
     /// The type that a definition defines, in its storage version.
     package static func type(of definition: KubeObject) -> ResourceType? {
         let spec = definition.spec
-        let version = spec["versions"]?.array?.first { $0["storage"]?.bool == true && $0["served"]?.bool == true }
+        let version =
+            spec["versions"]?.array?.first { $0["storage"]?.bool == true && $0["served"]?.bool == true }
             ?? spec["versions"]?.array?.first { $0["served"]?.bool == true }
         guard let group = spec["group"]?.string, let plural = spec.at("names", "plural")?.string,
             let kind = spec.at("names", "kind")?.string, let name = version?["name"]?.string
         else { return nil }
         return ResourceType(
-            group: group, version: name, plural: plural, kind: kind, isNamespaced: spec["scope"]?.string == "Namespaced")
+            group: group, version: name, plural: plural, kind: kind, isNamespaced: spec["scope"]?.string == "Namespaced"
+        )
     }
 
     private static func type(

@@ -26,9 +26,10 @@ package enum SchedulePlan {
                 obstacles[obstacle.description, default: 0] += 1
                 continue
             }
-            let siblings = owner.map { owner in
-                pods.count { $0.controllerReference?["uid"]?.string == owner }
-            } ?? 0
+            let siblings =
+                owner.map { owner in
+                    pods.count { $0.controllerReference?["uid"]?.string == owner }
+                } ?? 0
             let rank = (siblings, pods.count, node.name)
             if best.map({ rank < $0.rank }) ?? true { best = (rank, node.name) }
         }

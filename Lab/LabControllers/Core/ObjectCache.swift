@@ -41,7 +41,9 @@ package final class ObjectCache: Sendable {
     /// In key order.
     package func list(namespace: String? = nil) -> [KubeObject] {
         let found = self.state.withLock { state in
-            if let namespace { (state.byNamespace[namespace] ?? []).compactMap { state.objects[$0] } } else {
+            if let namespace {
+                (state.byNamespace[namespace] ?? []).compactMap { state.objects[$0] }
+            } else {
                 Array(state.objects.values)
             }
         }

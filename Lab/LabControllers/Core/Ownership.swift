@@ -15,7 +15,9 @@ extension KubeObject {
 
     package mutating func set(_ path: String..., to value: JSONValue?) { self.json.set(path, to: value) }
 
-    package var createdAt: KubeTime { KubeTime(self.metadata["creationTimestamp"]?.string) ?? KubeTime(secondsSince1970: 0) }
+    package var createdAt: KubeTime {
+        KubeTime(self.metadata["creationTimestamp"]?.string) ?? KubeTime(secondsSince1970: 0)
+    }
 }
 
 /// Sorts what a controller owns from what it has to take or let go.

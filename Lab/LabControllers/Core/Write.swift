@@ -23,7 +23,9 @@ package struct EventNote: Hashable, Sendable {
     /// The component that speaks, e.g. `deployment-controller`.
     package var component: String
 
-    package init(_ object: KubeObject, isWarning: Bool = false, _ reason: String, _ message: String, by component: String) {
+    package init(
+        _ object: KubeObject, isWarning: Bool = false, _ reason: String, _ message: String, by component: String
+    ) {
         self.object = object
         self.isWarning = isWarning
         self.reason = reason

@@ -56,7 +56,8 @@ public struct ClusterDNS: Sendable {
         // Room for the longest name below it: two labels of a service, an endpoint's, "svc".
         guard let domain = DNSName(configuration.domain), !domain.labels.isEmpty, configuration.domain.utf8.count <= 60
         else {
-            throw Failure(description: "\"\(configuration.domain)\" is no cluster domain; wanted one like cluster.local")
+            throw Failure(
+                description: "\"\(configuration.domain)\" is no cluster domain; wanted one like cluster.local")
         }
         self.configuration = configuration
         self.view = ClusterView(cluster, log: logger)
@@ -202,14 +203,13 @@ public struct ClusterDNS: Sendable {
 
     private func local(_ bytes: [UInt8], isDatagram: Bool) -> Step {
         let query: DNSQuery
-        do {
+        do throws(DNSMalformed) {
             query = try DNSReader.query(bytes)
-        } catch .ignored {
-            return .nothing
-        } catch .answered(let id, let code) {
-            return .answer(DNSWriter.failure(id: id, code))
         } catch {
-            return .nothing
+            switch error {
+            case .ignored: return .nothing
+            case .answered(let id, let code): return .answer(DNSWriter.failure(id: id, code))
+            }
         }
         switch self.zone.answer(query.question) {
         case .response(let response):
@@ -230,7 +230,8 @@ public struct ClusterDNS: Sendable {
         let bytesMax = self.bytesMax(query, isDatagram)
         var question = query.question
         if let chased { question.name = chased.name }
-        guard isAllowed, let answer = await self.forwarder.ask(question, recursionDesired: query.recursionDesired) else {
+        guard isAllowed, let answer = await self.forwarder.ask(question, recursionDesired: query.recursionDesired)
+        else {
             let response = chased?.response ?? DNSResponse(.serverFailure, isAuthoritative: false)
             return DNSWriter.response(response, to: query, bytesMax: bytesMax)
         }

@@ -122,7 +122,8 @@ package struct ClusterZone: Sendable {
         case 0: return self.addresses(question, service, key)
         case 1: return self.endpoint(question, key, rest[0])
         case 2 where rest[0].hasPrefix("_") && rest[1].hasPrefix("_"):
-            return self.ports(question, service, key, port: String(rest[0].dropFirst()), proto: String(rest[1].dropFirst()))
+            return self.ports(
+                question, service, key, port: String(rest[0].dropFirst()), proto: String(rest[1].dropFirst()))
         default: return self.absent
         }
     }

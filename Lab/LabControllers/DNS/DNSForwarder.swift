@@ -31,7 +31,9 @@ package struct DNSForwarder: Sendable {
     }
 
     /// The first good answer; nil when there is none.
-    package func ask(_ question: DNSQuestion, recursionDesired: Bool = true) async -> (bytes: [UInt8], reply: DNSReader.Reply)? {
+    package func ask(_ question: DNSQuestion, recursionDesired: Bool = true) async -> (
+        bytes: [UInt8], reply: DNSReader.Reply
+    )? {
         for resolver in self.resolvers {
             if let answer = await self.ask(resolver, question, recursionDesired, overTCP: false) {
                 guard answer.reply.isTruncated else { return answer }
@@ -63,7 +65,8 @@ package struct DNSForwarder: Sendable {
 
     private static func matching(_ bytes: [UInt8], _ query: DNSQuery) -> (bytes: [UInt8], reply: DNSReader.Reply)? {
         guard let reply = DNSReader.reply(bytes), reply.id == query.id,
-            reply.question?.name.lowercased == query.question.name.lowercased, reply.question?.type == query.question.type
+            reply.question?.name.lowercased == query.question.name.lowercased,
+            reply.question?.type == query.question.type
         else { return nil }
         return (bytes, reply)
     }

@@ -32,7 +32,9 @@ package struct DNSRecord: Hashable, Sendable {
         case ns(DNSName)
         case srv(priority: UInt16, weight: UInt16, port: UInt16, target: DNSName)
         /// Times in seconds.
-        case soa(server: DNSName, mailbox: DNSName, serial: UInt32, refresh: UInt32, retry: UInt32, expire: UInt32, minimum: UInt32)
+        case soa(
+            server: DNSName, mailbox: DNSName, serial: UInt32, refresh: UInt32, retry: UInt32, expire: UInt32,
+            minimum: UInt32)
     }
     package var name: DNSName
     /// Seconds.

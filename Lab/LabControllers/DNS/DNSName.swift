@@ -22,7 +22,8 @@ package struct DNSName: Hashable, Sendable, CustomStringConvertible {
             self.init(labels: [])
             return
         }
-        self.init(labels: bare.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false).map(Array.init))
+        self.init(
+            labels: bare.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false).map(Array.init))
     }
 
     package var description: String {

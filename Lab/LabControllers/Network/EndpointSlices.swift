@@ -91,7 +91,8 @@ package enum EndpointSlices {
             } else {
                 number = port["targetPort"]?.int ?? port["targetPort"]?.string.flatMap { Int64($0) }
             }
-            let resolved = number.flatMap { $0 > 0 ? $0 : nil } ?? (port["targetPort"]?.string == nil ? port["port"]?.int : nil)
+            let resolved =
+                number.flatMap { $0 > 0 ? $0 : nil } ?? (port["targetPort"]?.string == nil ? port["port"]?.int : nil)
             guard let resolved else { return nil }
             var entry: JSONValue = [
                 "name": port["name"] ?? "", "port": .int(resolved), "protocol": port["protocol"] ?? "TCP",

@@ -71,7 +71,8 @@ package struct DaemonSetPlan {
     static func node(of pod: KubeObject) -> String {
         if !pod.nodeName.isEmpty { return pod.nodeName }
         let terms =
-            pod.spec.at("affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution",
+            pod.spec.at(
+                "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution",
                 "nodeSelectorTerms")?.array ?? []
         for term in terms {
             for field in term["matchFields"]?.array ?? [] where field["key"]?.string == "metadata.name" {
@@ -164,7 +165,9 @@ package struct DaemonSetPlan {
             let current = alive.filter(state.isCurrent)
             let old = alive.filter { !state.isCurrent($0) }
             for group in [current, old] where group.count > 1 {
-                let keep = group.sorted { ($0.isPodReady ? 0 : 1, $0.createdAt, $0.name) < ($1.isPodReady ? 0 : 1, $1.createdAt, $1.name) }
+                let keep = group.sorted {
+                    ($0.isPodReady ? 0 : 1, $0.createdAt, $0.name) < ($1.isPodReady ? 0 : 1, $1.createdAt, $1.name)
+                }
                 for pod in keep.dropFirst() { self.delete(pod, &state) }
             }
             if state.surge > 0, let new = current.first, state.isAvailable(new) {
@@ -185,7 +188,9 @@ package struct DaemonSetPlan {
             for (node, _, pods) in running {
                 let alive = pods.filter(\.isPodActive)
                 guard let old = alive.first(where: { !state.isCurrent($0) }) else { continue }
-                if alive.contains(where: state.isCurrent) { surging += 1 } else {
+                if alive.contains(where: state.isCurrent) {
+                    surging += 1
+                } else {
                     candidates.append((node, !state.isAvailable(old)))
                 }
             }

@@ -24,7 +24,9 @@ package struct DeploymentPlan {
     ///   - replicaSets: those the Deployment controls, and those of its namespace that nobody controls.
     ///   - names: every ReplicaSet name of the namespace that is taken.
     ///   - hasOldPods: whether pods of old ReplicaSets still run; only strategy Recreate asks.
-    package init(_ deployment: KubeObject, replicaSets: [KubeObject], taken names: Set<String>, hasOldPods: Bool, now: KubeTime) {
+    package init(
+        _ deployment: KubeObject, replicaSets: [KubeObject], taken names: Set<String>, hasOldPods: Bool, now: KubeTime
+    ) {
         self.deployment = deployment
         self.now = now
         self.hasOldPods = hasOldPods

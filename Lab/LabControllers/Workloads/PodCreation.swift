@@ -67,7 +67,9 @@ struct PodCreation: Sendable {
             self.context.events.record(
                 EventNote(owner, "SuccessfulCreate", "Created pod: \(created.name)", by: self.component))
             return nil
-        } catch let error as StatusError where error.details.at("causes")?[0]?["reason"]?.string == "NamespaceTerminating" {
+        } catch let error as StatusError
+            where error.details.at("causes")?[0]?["reason"]?.string == "NamespaceTerminating"
+        {
             return nil
         } catch {
             self.context.events.record(
