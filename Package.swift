@@ -38,8 +38,11 @@ func target(
         swiftSettings: strict)
 }
 
-func test(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource]? = nil) -> Target {
-    .testTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: strict)
+func test(
+    _ name: String, _ dependencies: [Target.Dependency], resources: [Resource]? = nil, exclude: [String] = []
+) -> Target {
+    .testTarget(
+        name: name, dependencies: dependencies, exclude: exclude, resources: resources, swiftSettings: strict)
 }
 
 let package = Package(
@@ -49,6 +52,7 @@ let package = Package(
         .executable(name: "martlet", targets: ["martlet"]),
         .executable(name: "martlet-cni", targets: ["martlet-cni"]),
         .executable(name: "martlet-lab", targets: ["martlet-lab"]),
+        .executable(name: "martlet-bench", targets: ["martlet-bench"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -60,6 +64,8 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         // Exact: CMeshLoop uses the BoringSSL copy inside (CNIOBoringSSL), which is no declared product.
         .package(url: "https://github.com/apple/swift-nio-ssl", exact: "2.37.6"),
+        // The certificate reloader of gRPC's TLS; the version that gRPC itself asks for.
+        .package(url: "https://github.com/apple/swift-nio-extras.git", from: "1.31.0"),
         .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/grpc/grpc-swift-2", from: "2.4.3"),
@@ -77,33 +83,38 @@ let package = Package(
             dependencies: ["MeshProxy", "MeshControl", "MeshNode", "MeshCLI", arguments, log],
             swiftSettings: strict),
         .executableTarget(
-            name: "martlet-cni", dependencies: ["MeshLinux", "KubeAPI", "MeshModel"],
+            name: "martlet-cni", dependencies: ["MeshCNI"],
             swiftSettings: strict,
             // Without Foundation nothing else brings in the rounding functions that Double needs.
             linkerSettings: [.linkedLibrary("m")]),
         .executableTarget(
             name: "martlet-lab", dependencies: ["LabCluster", "LabNode", arguments, log], path: "Lab/martlet-lab",
             swiftSettings: strict),
+        // One half of a tunnel pair, for Benchmarks/run.sh; never in the production image.
+        .executableTarget(
+            name: "martlet-bench", dependencies: ["MeshTunnel", "MeshLoop", "MeshPolicy", "MeshModel", "MeshIdentity"],
+            path: "Benchmarks/TunnelPair", swiftSettings: strict),
 
         // Roles: they wire things together and never import each other.
         target(
             "MeshProxy",
             [
-                "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA", "MeshTelemetry", "MeshPolicy", "MeshModel",
-                "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), log,
-                lifecycle,
+                "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA", "MeshChannel", "MeshTelemetry", "MeshPolicy",
+                "MeshModel", "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), log,
+                lifecycle, collections, x509,
             ]),
         target(
             "MeshControl",
             [
-                "MeshXDS", "MeshCA", "KubeClient", "KubeAPI", "MeshCollections", "MeshPolicy", "MeshModel",
-                "MeshIdentity", "MeshTelemetry", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nioSSL, log,
-                lifecycle, grpcCore, grpcNIO, x509, crypto, yams,
+                "MeshXDS", "MeshCA", "MeshChannel", "KubeClient", "KubeAPI", "MeshCollections", "MeshPolicy",
+                "MeshModel", "MeshIdentity", "MeshTelemetry", nio("NIOCore"), nio("NIOPosix"), nioSSL, log,
+                .product(name: "NIOCertificateReloading", package: "swift-nio-extras"), lifecycle, grpcCore,
+                grpcNIO, crypto, yams,
             ]),
         target(
             "MeshNode",
             [
-                "MeshZDS", "KubeClient", "KubeAPI", "MeshModel", "MeshLinux", "MeshTelemetry", nio("NIOCore"),
+                "MeshZDS", "MeshCNI", "KubeClient", "KubeAPI", "MeshModel", "MeshLinux", "MeshTelemetry", nio("NIOCore"),
                 nio("NIOPosix"), nio("NIOHTTP1"), log, lifecycle, yams,
             ]),
         target(
@@ -121,21 +132,26 @@ let package = Package(
         target(
             "MeshXDS",
             [
-                "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf, log,
-                nio("NIOCore"), nioSSL,
+                "MeshProto", "MeshChannel", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf,
+                crypto, log,
             ]),
-        target("MeshZDS", ["MeshProto", "MeshModel", "MeshLinux", protobuf, log]),
+        target("MeshZDS", ["MeshLinux", log]),
+        // Linked into the CNI plugin: no NIO, no Foundation, here and in what it imports.
+        target("MeshCNI", ["KubeAPI", "MeshModel", "MeshLinux"]),
         target(
             "MeshCA",
             [
-                "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf, x509, asn1,
-                crypto, log,
+                "MeshProto", "MeshChannel", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf,
+                x509, asn1, crypto, log,
             ]),
         target("KubeClient", ["KubeAPI", http, nio("NIOCore"), nio("NIOFoundationCompat"), nioSSL, log, yams]),
-        target("MeshTelemetry", ["MeshModel", log]),
+        target(
+            "MeshTelemetry",
+            ["MeshModel", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), log]),
 
         // Wire types.
-        target("MeshProto", [protobuf, grpcCore, grpcProtobuf]),
+        target("MeshProto", [protobuf, grpcCore, grpcProtobuf], exclude: ["Protos"]),
+        target("MeshChannel", [grpcCore, grpcNIO]),
         target("KubeAPI"),
 
         // The byte path.
@@ -183,24 +199,45 @@ let package = Package(
 
         test("MeshModelTests", ["MeshModel", "MeshIdentity"]),
         test("MeshPolicyTests", ["MeshPolicy", "MeshModel", "MeshIdentity"]),
-        test("MeshHTTPTests", ["MeshHTTP"]),
+        test(
+            "MeshHTTPTests", ["MeshHTTP"],
+            resources: [
+                .embedInCode("Golden/conversations.txt"), .embedInCode("Golden/hpack-python.txt"),
+            ], exclude: ["Golden/make.py"]),
         test("MeshLoopTests", ["MeshLoop", "MeshModel", "MeshTestSupport"]),
-        test("MeshTunnelTests", ["MeshTunnel", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshTestSupport"]),
-        test("MeshProxyTests", ["MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshTelemetry", "MeshZDS"]),
-        test("MeshTelemetryTests", ["MeshTelemetry"]),
-        test("MeshXDSTests", ["MeshXDS", "MeshProto", "MeshModel"]),
-        test("MeshCATests", ["MeshCA", "MeshTestSupport", "MeshIdentity"]),
-        test("MeshZDSTests", ["MeshZDS", "MeshLinux"]),
+        test(
+            "MeshTunnelTests",
+            ["MeshTunnel", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTestSupport"]),
+        test(
+            "MeshProxyTests",
+            [
+                "MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshZDS", "MeshXDS",
+                "MeshCA", "MeshChannel", "MeshLinux", "MeshTestSupport", log, x509,
+            ]),
+        test("MeshTelemetryTests", ["MeshTelemetry", log, nio("NIOCore"), nio("NIOPosix")]),
+        test(
+            "MeshXDSTests",
+            ["MeshXDS", "MeshCA", "MeshChannel", "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, protobuf, log]),
+        test(
+            "MeshCATests",
+            ["MeshCA", "MeshChannel", "MeshTestSupport", "MeshIdentity", grpcCore, grpcNIO, x509, crypto, log]),
+        test("MeshZDSTests", ["MeshZDS", "MeshLinux", log]),
+        test("MeshCNITests", ["MeshCNI", "KubeAPI", "MeshLinux", "MeshModel"]),
         test("MeshCollectionsTests", ["MeshCollections"]),
-        test("MeshControlTests", ["MeshControl", "MeshXDS", "KubeAPI", "MeshModel", "MeshPolicy"]),
-        test("MeshNodeTests", ["MeshNode", "MeshLinux", "KubeAPI", "KubeClient"]),
+        test(
+            "MeshControlTests",
+            [
+                "MeshControl", "MeshXDS", "MeshCA", "MeshChannel", "KubeAPI", "KubeClient", "MeshModel", "MeshIdentity",
+                "MeshPolicy", log,
+            ]),
+        test("MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),
         test("MeshLinuxTests", ["MeshLinux"]),
         test("MeshCLITests", ["MeshCLI", "KubeAPI"]),
         test("KubeAPITests", ["KubeAPI"]),
         test("KubeClientTests", ["KubeClient", "KubeAPI"]),
         test("LabAPIServerTests", ["LabAPIServer", "KubeAPI", "KubeClient", crypto, log]),
         test("LabControllersTests", ["LabControllers", "LabAPIServer", "KubeAPI", "KubeClient", log]),
-        test("LabNodeTests", ["LabNode", "KubeAPI", "KubeClient", "MeshLinux"]),
+        test("LabNodeTests", ["LabNode", "KubeAPI", "KubeClient", "MeshLinux", log]),
         test("LabClusterTests", ["LabCluster", "KubeAPI", "KubeClient", arguments]),
         test("LayeringTests", []),
     ],

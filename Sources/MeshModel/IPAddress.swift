@@ -181,7 +181,8 @@ public struct CIDR: Hashable, Sendable, CustomStringConvertible {
     public let base: IPAddress
     public let prefixLength: Int
 
-    /// - Returns: nil when the length is negative or longer than the address.
+    /// - Returns: nil when the length is negative or longer than the address. An IPv4-mapped base has become IPv4
+    ///   already, so its length counts from the IPv4 address's first bit.
     public init?(base: IPAddress, prefixLength: Int) {
         guard (0...base.bitWidth).contains(prefixLength) else { return nil }
         self.base = Self.mask(base, prefixLength)
@@ -192,6 +193,8 @@ public struct CIDR: Hashable, Sendable, CustomStringConvertible {
     public init?(_ text: String) {
         let parts = text.split(separator: "/", omittingEmptySubsequences: false)
         guard parts.count <= 2, let address = IPAddress(parts[0]) else { return nil }
+        // `::ffff:10.0.0.0/104` would mean 10.0.0.0/8, but says something else here: refused, not guessed.
+        if parts.count == 2, !address.isV6, parts[0].utf8.contains(UInt8(ascii: ":")) { return nil }
         guard parts.count == 2 else {
             self.init(base: address, prefixLength: address.bitWidth)
             return

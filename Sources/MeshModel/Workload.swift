@@ -12,7 +12,7 @@ public struct NamespacedName: Hashable, Sendable, CustomStringConvertible {
     /// Exactly one `/`, something after it.
     public init?(_ key: String) {
         let parts = key.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)
-        guard parts.count == 2, !parts[1].isEmpty else { return nil }
+        guard parts.count == 2, !parts[1].isEmpty, !parts[1].contains("/") else { return nil }
         self.init(namespace: String(parts[0]), name: String(parts[1]))
     }
 

@@ -42,9 +42,10 @@ extension AuthorizationPolicy.StringMatch {
     func matches(_ value: String) -> Bool {
         if value.isEmpty { return false }
         switch self {
-        case .exact(let text): return value == text
-        case .prefix(let text): return value.hasPrefix(text)
-        case .suffix(let text): return value.hasSuffix(text)
+        // Bytes, not characters: texts that only look alike are different names.
+        case .exact(let text): return value.utf8.elementsEqual(text.utf8)
+        case .prefix(let text): return value.utf8.starts(with: text.utf8)
+        case .suffix(let text): return value.utf8.reversed().starts(with: text.utf8.reversed())
         case .presence: return true
         }
     }

@@ -9,12 +9,13 @@ public struct PolicySet: Sendable {
 
     public static let empty = PolicySet([])
 
+    /// - Parameter policies: of two with one key the later counts.
     public init(_ policies: some Sequence<AuthorizationPolicy>) {
         var byKey: [NamespacedName: AuthorizationPolicy] = [:]
+        for policy in policies { byKey[policy.key] = policy }
         var byNamespace: [String: [AuthorizationPolicy]] = [:]
         var global: [AuthorizationPolicy] = []
-        for policy in policies {
-            byKey[policy.key] = policy
+        for policy in byKey.values {
             switch policy.scope {
             case .global: global.append(policy)
             case .namespace: byNamespace[policy.key.namespace, default: []].append(policy)

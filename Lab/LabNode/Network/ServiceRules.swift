@@ -1,4 +1,4 @@
-import KubeAPI
+package import KubeAPI
 
 /// The node's service rules: from Services and EndpointSlices to the text of an nftables ruleset. Pure, and the same
 /// text for the same input, whatever its order.
@@ -6,33 +6,33 @@ import KubeAPI
 /// Cluster addresses and node ports are looked up in one map each, so a packet's cost does not grow with the number of
 /// services. Chosen once per connection, an endpoint is random, or by the client's address with `ClientIP` affinity.
 /// What is left with a cluster address after that has no endpoint: refused.
-struct ServiceRules: Sendable {
-    static let table = "martlet-lab-services"
+package struct ServiceRules: Sendable {
+    package static let table = "martlet-lab-services"
 
-    struct Endpoint: Hashable, Sendable, Comparable {
-        var address: String
-        var port: Int64
-        static func < (a: Endpoint, b: Endpoint) -> Bool { (a.address, a.port) < (b.address, b.port) }
+    package struct Endpoint: Hashable, Sendable, Comparable {
+        package var address: String
+        package var port: Int64
+        package static func < (a: Endpoint, b: Endpoint) -> Bool { (a.address, a.port) < (b.address, b.port) }
     }
-    struct Port: Hashable, Sendable {
+    package struct Port: Hashable, Sendable {
         /// `namespace/name:port/proto`: what the rules are named after.
-        var key: String
-        var addresses: [String]
-        var proto: String
-        var port: Int64
-        var nodePort: Int64?
-        var isSticky: Bool
-        var endpoints: [Endpoint]
+        package var key: String
+        package var addresses: [String]
+        package var proto: String
+        package var port: Int64
+        package var nodePort: Int64?
+        package var isSticky: Bool
+        package var endpoints: [Endpoint]
     }
 
-    var ports: [Port]
-    var podCIDR: String
-    var clusterCIDR: String
-    var serviceCIDR: String
+    package var ports: [Port]
+    package var podCIDR: String
+    package var clusterCIDR: String
+    package var serviceCIDR: String
     /// What leaves the node through it for somewhere outside the cluster gets the node's address.
-    var uplink: String
+    package var uplink: String
 
-    init(
+    package init(
         services: [KubeObject], slices: [KubeObject], podCIDR: String, clusterCIDR: String, serviceCIDR: String,
         nodeName: String, uplink: String = "eth0"
     ) {
@@ -89,14 +89,14 @@ struct ServiceRules: Sendable {
     }
 
     /// A dotted quad: only such text gets into the ruleset.
-    static func isAddress(_ text: String) -> Bool {
+    package static func isAddress(_ text: String) -> Bool {
         let parts = text.split(separator: ".", omittingEmptySubsequences: false)
         return parts.count == 4
             && parts.allSatisfy { part in part.count <= 3 && UInt8(part) != nil && part.allSatisfy(\.isNumber) }
     }
 
     /// A whole replacement, for `nft -f -`: applied in one transaction.
-    var ruleset: String {
+    package var ruleset: String {
         let live = self.ports.filter { !$0.endpoints.isEmpty }
         let names = Dictionary(uniqueKeysWithValues: live.enumerated().map { ($1.key, "port-\($0)") })
         var lines = ["table ip \(Self.table)", "delete table ip \(Self.table)", "table ip \(Self.table) {"]

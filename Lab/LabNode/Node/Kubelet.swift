@@ -1,20 +1,20 @@
 import Foundation
 import KubeAPI
-import KubeClient
-import Logging
+package import KubeClient
+package import Logging
 
 /// A node's agent: registers the node, runs its pods, programs its services and routes, answers exec and logs.
-final class Kubelet: Sendable {
-    let configuration: NodeConfiguration
-    let paths: NodePaths
-    let cluster: any KubeCluster
-    let commands: CommandRunner
-    let catalogue: ImageCatalogue
-    let logger: Logger
+package final class Kubelet: Sendable {
+    package let configuration: NodeConfiguration
+    package let paths: NodePaths
+    package let cluster: any KubeCluster
+    package let commands: CommandRunner
+    package let catalogue: ImageCatalogue
+    package let logger: Logger
     let pods = PodTable()
     private let machine = Machine.current()
 
-    init(
+    package init(
         _ configuration: NodeConfiguration, paths: NodePaths, cluster: any KubeCluster, commands: CommandRunner,
         catalogue: ImageCatalogue, logger: Logger
     ) {
@@ -27,7 +27,7 @@ final class Kubelet: Sendable {
     }
 
     /// Runs until cancelled; then the pods are stopped at once, and nothing of them is left.
-    func run() async throws {
+    package func run() async throws {
         try self.writeStandardNetwork()
         let registration = NodeRegistration(
             configuration: self.configuration, machine: self.machine, cluster: self.cluster, logger: self.logger)

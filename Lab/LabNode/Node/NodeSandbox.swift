@@ -39,11 +39,42 @@ struct NodeSandbox: Sendable {
         close(hostNetworkNamespace)
     }
 
+    /// Parts of the host's file system that a node may write to without the host noticing: what is written is kept in
+    /// memory and gone with the node. `/usr/bin` is here because a mesh installs its plugin into /bin of a k3d node.
+    static let shieldedDirectories = ["/etc", "/opt", "/run", "/usr/bin", "/var"]
+
     private func makeDirectories() throws {
         let files = FileManager.default
+        let scratch = self.paths.scratch
+        try files.createDirectory(atPath: scratch, withIntermediateDirectories: true)
+        try mount("tmpfs", on: scratch, type: "tmpfs", data: "mode=0711,size=75%")
+        // The shields would hide these from us; they are reached through descriptors and put back on top.
+        let kept = [self.configuration.stateDirectory, self.configuration.runDirectory]
+        let descriptors = kept.map { open($0, O_PATH | O_DIRECTORY | O_CLOEXEC) }
+        defer { for descriptor in descriptors { close(descriptor) } }
+        for directory in Self.shieldedDirectories {
+            let layers = "\(scratch)/shields/\(directory.split(separator: "/").joined(separator: "-"))"
+            for part in ["upper", "work"] {
+                try files.createDirectory(atPath: "\(layers)/\(part)", withIntermediateDirectories: true)
+            }
+            chmod("\(layers)/upper", 0o755)
+        }
+        for directory in Self.shieldedDirectories {
+            // Once the shield of /var or /run is up, the path of the scratch directory leads elsewhere.
+            let layers = "/proc/self/fd/\(descriptors[0])/scratch/shields/"
+                + directory.split(separator: "/").joined(separator: "-")
+            try mount(
+                "overlay", on: directory, type: "overlay",
+                data: "lowerdir=\(directory),upperdir=\(layers)/upper,workdir=\(layers)/work")
+        }
+        for (path, descriptor) in zip(kept, descriptors) {
+            try files.createDirectory(atPath: path, withIntermediateDirectories: true)
+            try mount(
+                "/proc/self/fd/\(descriptor)", on: path, flags: clabnode_mount_bind | clabnode_mount_recursive)
+        }
         for (path, state) in Self.privateDirectories {
             let source = "\(self.configuration.stateDirectory)/\(state)"
-            // What lay on a tmpfs on a real node does not survive its death.
+            // What lies on a tmpfs on a real node does not survive its death.
             if path.hasPrefix("/run/") || path.hasPrefix("/var/run/") { try? files.removeItem(atPath: source) }
             try files.createDirectory(atPath: source, withIntermediateDirectories: true)
             try files.createDirectory(atPath: path, withIntermediateDirectories: true)
@@ -60,16 +91,6 @@ struct NodeSandbox: Sendable {
             try files.createDirectory(atPath: of, withIntermediateDirectories: true)
             try mount(of, on: path, flags: clabnode_mount_bind)
         }
-        try files.createDirectory(atPath: self.paths.scratch, withIntermediateDirectories: true)
-        try mount("tmpfs", on: self.paths.scratch, type: "tmpfs", data: "mode=0711,size=75%")
-        // A mesh installs its plugin into /bin of a k3d node. Here that is the host's: what is written must stay ours.
-        let upper = "\(self.paths.scratch)/node-bin"
-        for part in ["upper", "work"] {
-            try files.createDirectory(atPath: "\(upper)/\(part)", withIntermediateDirectories: true)
-        }
-        try mount(
-            "overlay", on: "/usr/bin", type: "overlay",
-            data: "lowerdir=/usr/bin,upperdir=\(upper)/upper,workdir=\(upper)/work")
         // As on a real node: what a pod mounts with Bidirectional, and every new pod namespace, reaches the others.
         // Only within this node: the mounts were made private when its namespace was.
         try mount("none", on: "/", flags: clabnode_mount_shared | clabnode_mount_recursive)

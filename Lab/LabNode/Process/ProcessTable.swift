@@ -3,18 +3,18 @@ import Foundation
 import Synchronization
 
 /// How a child process ended.
-struct ProcessExit: Hashable, Sendable {
+package struct ProcessExit: Hashable, Sendable {
     /// As a shell says it: 128 + signal for a death by signal.
-    var code: Int32
+    package var code: Int32
     /// 0 when it exited by itself.
-    var signal: Int32
+    package var signal: Int32
 }
 
 /// Every child process of this program: starts them and tells how they ended, each exactly once.
 ///
 /// One thread waits for each child (about 20 µs and a few KB of stack). Orphans that the kernel gives to pid 1, such as
 /// the processes of a container whose own pid 1 is gone, are collected every ``orphanSweep``.
-final class ProcessTable: Sendable {
+package final class ProcessTable: Sendable {
     static let orphanSweep = Duration.seconds(5)
 
     private struct State {
@@ -24,7 +24,7 @@ final class ProcessTable: Sendable {
 
     /// - Parameter reapsOrphans: as pid 1 must. Otherwise orphans come to us too (containers have to), but whose
     ///   children the others are is not known.
-    init(reapsOrphans: Bool) {
+    package init(reapsOrphans: Bool) {
         _ = clabnode_become_subreaper()
         if reapsOrphans {
             Thread.detachNewThread {

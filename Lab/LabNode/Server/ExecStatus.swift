@@ -1,13 +1,13 @@
-import KubeAPI
+package import KubeAPI
 
 /// What a client of exec gets at the end, on the error channel.
-enum ExecStatus {
-    static let success: JSONValue = ["metadata": [:], "status": "Success"]
+package enum ExecStatus {
+    package static let success: JSONValue = ["metadata": [:], "status": "Success"]
 
     /// - Parameters:
     ///   - code: as a shell says it, so never negative: clients refuse negative ones.
     ///   - reason: runc's own error, when the program could not be started.
-    static func ended(code: Int32, reason: String?) -> JSONValue {
+    package static func ended(code: Int32, reason: String?) -> JSONValue {
         if let reason, code != 0 {
             return self.failure("error executing command in container: \(reason)")
         }
@@ -19,7 +19,7 @@ enum ExecStatus {
         ]
     }
 
-    static func failure(_ message: String) -> JSONValue {
+    package static func failure(_ message: String) -> JSONValue {
         [
             "metadata": [:], "status": "Failure", "reason": "InternalError", "code": 500, "message": .string(message),
         ]

@@ -2,19 +2,19 @@ import Foundation
 
 /// A request to the kubelet: `/containerLogs/{ns}/{pod}/{container}`, `/exec/...`, `/attach/...`,
 /// `/portForward/{ns}/{pod}`, `/healthz`.
-struct KubeletRequest: Hashable, Sendable {
-    enum Target: Hashable, Sendable {
+package struct KubeletRequest: Hashable, Sendable {
+    package enum Target: Hashable, Sendable {
         case health
         case logs(namespace: String, pod: String, container: String)
         case exec(namespace: String, pod: String, container: String)
         case attach(namespace: String, pod: String, container: String)
         case portForward(namespace: String, pod: String)
     }
-    var target: Target
-    var query: [String: [String]]
+    package var target: Target
+    package var query: [String: [String]]
 
     /// Nil for a path that the kubelet does not serve.
-    init?(uri: String) {
+    package init?(uri: String) {
         let halves = uri.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
         let parts = (halves.first ?? "").split(separator: "/").map { Self.decoded($0) }
         switch (parts.first, parts.count) {
@@ -38,18 +38,18 @@ struct KubeletRequest: Hashable, Sendable {
         return spaced.removingPercentEncoding ?? String(spaced)
     }
 
-    func flag(_ name: String) -> Bool { ["true", "1"].contains(self.query[name]?.last ?? "") }
+    package func flag(_ name: String) -> Bool { ["true", "1"].contains(self.query[name]?.last ?? "") }
 
-    var pairs: [(String, String)] { self.query.flatMap { name, values in values.map { (name, $0) } } }
+    package var pairs: [(String, String)] { self.query.flatMap { name, values in values.map { (name, $0) } } }
 }
 
 /// The protocols of streams in WebSockets.
-enum StreamProtocol {
-    static let exec = ["v5.channel.k8s.io", "v4.channel.k8s.io"]
-    static let portForward = ["SPDY/3.1+portforward.k8s.io", "v4.channel.k8s.io"]
+package enum StreamProtocol {
+    package static let exec = ["v5.channel.k8s.io", "v4.channel.k8s.io"]
+    package static let portForward = ["SPDY/3.1+portforward.k8s.io", "v4.channel.k8s.io"]
 
     /// The best of ours among those offered; nil when there is none.
-    static func choose(_ ours: [String], offered headers: [String]) -> String? {
+    package static func choose(_ ours: [String], offered headers: [String]) -> String? {
         let offered = headers.flatMap { $0.split(separator: ",") }
             .map { $0.trimmingCharacters(in: .whitespaces) }
         return ours.first { offered.contains($0) }

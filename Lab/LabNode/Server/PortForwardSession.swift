@@ -38,7 +38,7 @@ struct PortForwardSession: Sendable {
         }
         let path = self.namespace
         let result = await CommandRunner.blocking { () -> Int32 in
-            let namespace = path.map { open($0, O_RDONLY | O_CLOEXEC) } ?? -1
+            let namespace = path.map { Glibc.open($0, O_RDONLY | O_CLOEXEC) } ?? -1
             if path != nil, namespace < 0 { return -errno }
             defer { if namespace >= 0 { close(namespace) } }
             let v4 = clabnode_connect(namespace, "127.0.0.1", number, Self.connectTimeoutMilliseconds)

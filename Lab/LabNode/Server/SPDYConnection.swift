@@ -3,25 +3,25 @@ import CLabNode
 /// The receiving half of a SPDY/3.1 connection, as `kubectl port-forward` uses it, and the few frames we send.
 ///
 /// Performs no I/O: bytes in, frames out. Flow control windows are left alone: neither kubectl nor we wait for them.
-struct SPDYConnection: ~Copyable {
-    enum Frame: Hashable, Sendable {
+package struct SPDYConnection: ~Copyable {
+    package enum Frame: Hashable, Sendable {
         case open(stream: UInt32, headers: [String: String], isEnd: Bool)
         case data(stream: UInt32, bytes: [UInt8], isEnd: Bool)
         case reset(stream: UInt32)
         case ping([UInt8])
         case goAway
     }
-    struct Malformed: Error, Hashable, CustomStringConvertible {
-        let description: String
+    package struct Malformed: Error, Hashable, CustomStringConvertible {
+        package let description: String
     }
 
-    static let frameBytesMax = 1 << 20
-    static let headerBytesMax = 64 << 10
+    package static let frameBytesMax = 1 << 20
+    package static let headerBytesMax = 64 << 10
 
     private var buffer: [UInt8] = []
     private let inflater: OpaquePointer?
 
-    init() {
+    package init() {
         let dictionary = SPDYDictionary.bytes
         self.inflater = clabnode_inflater_new(dictionary, UInt32(dictionary.count))
     }
@@ -30,7 +30,7 @@ struct SPDYConnection: ~Copyable {
     deinit { if let inflater { clabnode_inflater_free(inflater) } }
 
     /// The frames that are complete now.
-    mutating func receive(_ bytes: [UInt8]) throws(Malformed) -> [Frame] {
+    package mutating func receive(_ bytes: [UInt8]) throws(Malformed) -> [Frame] {
         self.buffer += bytes
         var frames: [Frame] = []
         var at = 0
@@ -104,15 +104,15 @@ struct SPDYConnection: ~Copyable {
 
     /// The answer to an opened stream: no headers. The header block is a zlib stream of its own for all answers of
     /// the connection; ours is made of stored blocks, so the first one only differs by zlib's two bytes.
-    static func reply(stream: UInt32, isFirst: Bool) -> [UInt8] {
+    package static func reply(stream: UInt32, isFirst: Bool) -> [UInt8] {
         let block: [UInt8] = (isFirst ? [0x78, 0x01] : []) + [0x00, 0x04, 0x00, 0xfb, 0xff, 0, 0, 0, 0]
         return [0x80, 0x03, 0x00, 0x02, 0x00] + self.bytes(UInt32(4 + block.count)).dropFirst() + self.bytes(stream)
             + block
     }
 
-    static func data(stream: UInt32, _ bytes: [UInt8], isEnd: Bool) -> [UInt8] {
+    package static func data(stream: UInt32, _ bytes: [UInt8], isEnd: Bool) -> [UInt8] {
         self.bytes(stream) + [isEnd ? 1 : 0] + self.bytes(UInt32(bytes.count)).dropFirst() + bytes
     }
 
-    static func ping(_ id: [UInt8]) -> [UInt8] { [0x80, 0x03, 0x00, 0x06, 0x00, 0x00, 0x00, 0x04] + id }
+    package static func ping(_ id: [UInt8]) -> [UInt8] { [0x80, 0x03, 0x00, 0x06, 0x00, 0x00, 0x00, 0x04] + id }
 }

@@ -1,0 +1,1 @@
+DESC="no proxy: client and server over the same three veth links"

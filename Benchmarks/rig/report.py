@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""Writes the results of bench.py as Markdown: medians with their range, and ratios against one plug-in.
+
+    report.py RESULTS.jsonl --against envoy-l4
+"""
+
+import argparse
+import collections
+import json
+import statistics
+
+from scenarios import SCENARIOS
+
+# What a reader wants first: figure, and whether more is better.
+HEADLINES = [
+    ("t1_1", "gbit_s", True, "1 stream, Gbit/s"),
+    ("t1_1", "cpu_s_per_gb", False, "1 stream, CPU s/GB (A+B)"),
+    ("t1_8", "gbit_s", True, "8 streams, Gbit/s"),
+    ("t1_8", "cpu_s_per_gb", False, "8 streams, CPU s/GB (A+B)"),
+    ("t2_c1", "p50_us", False, "1 connection, p50 µs"),
+    ("t2_c64", "rps", True, "64 connections, requests/s"),
+    ("t2_c64", "p99_us", False, "64 connections, p99 µs"),
+    ("t2_c64", "us_per_request", False, "64 connections, CPU µs/request (A+B)"),
+    ("t2_r1000", "p99_us", False, "1000 requests/s, p99 µs"),
+    ("t2_r1000", "cores", False, "1000 requests/s, cores (A+B)"),
+    ("t3", "rps", True, "new connections/s"),
+    ("t3", "us_per_connection", False, "CPU µs/connection (A+B)"),
+    ("t4_1000", "rss_mb_before", False, "RSS at rest, MB (A+B)"),
+    ("t4_5000", "kb_per_connection", False, "KB per idle connection (A+B)"),
+]
+
+
+def load(path):
+    """{(scenario, plugin): records}; disturbed ones only where there are no others."""
+    found = collections.defaultdict(list)
+    with open(path) as file:
+        for line in file:
+            record = json.loads(line)
+            found[record["scenario"], record["plugin"]].append(record)
+    return {key: [r for r in records if not r["disturbed"]] or records for key, records in found.items()}
+
+
+def value(figures, key):
+    return figures[key] if key in figures else figures[f"A_{key}"] + figures[f"B_{key}"]
+
+
+def median(records, key):
+    return statistics.median(value(record["figures"], key) for record in records)
+
+
+def number(x):
+    return f"{x:,.0f}".replace(",", " ") if abs(x) >= 100 else f"{x:.3g}"
+
+
+def row(cells):
+    return "| " + " | ".join(cells) + " |"
+
+
+def headlines(results, plugins, against):
+    yield row(["median", *plugins, *(f"{p} / {against}" for p in plugins if p != against)])
+    yield row(["---"] * (2 * len(plugins) if against in plugins else len(plugins) + 1))
+    for scenario, key, _, title in HEADLINES:
+        medians = {p: median(results[scenario, p], key) for p in plugins if (scenario, p) in results}
+        if not medians:
+            continue
+        cells = [title] + [number(medians[p]) if p in medians else "-" for p in plugins]
+        if against in plugins:
+            for plugin in plugins:
+                if plugin != against:
+                    known = plugin in medians and medians.get(against)
+                    cells.append(f"{medians[plugin] / medians[against]:.2f}" if known else "-")
+        yield row(cells)
+
+
+def details(results, plugins):
+    for name, scenario in SCENARIOS.items():
+        if not any((name, plugin) in results for plugin in plugins):
+            continue
+        yield from ("", f"### {name}: {scenario.title}", "")
+        yield row(["plug-in", "n", *scenario.figures])
+        yield row(["---"] * (len(scenario.figures) + 2))
+        for plugin in plugins:
+            records = results.get((name, plugin))
+            if not records:
+                continue
+            cells = [plugin, f"{len(records)}{'*' if any(r['disturbed'] for r in records) else ''}"]
+            for key in scenario.figures:
+                values = sorted(r["figures"][key] for r in records)
+                text = number(statistics.median(values))
+                cells.append(text if values[0] == values[-1] else f"{text} ({number(values[0])}–{number(values[-1])})")
+            yield row(cells)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results")
+    parser.add_argument("--against", default="envoy-l4")
+    options = parser.parse_args()
+    results = load(options.results)
+    plugins = list(dict.fromkeys(plugin for _, plugin in results))
+    print("\n".join(headlines(results, plugins, options.against)))
+    print("\n".join(details(results, plugins)))
+
+
+if __name__ == "__main__":
+    main()

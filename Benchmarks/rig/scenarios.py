@@ -1,0 +1,131 @@
+"""What is measured. Each scenario takes the client's addresses and returns (figures, accounting)."""
+
+import json
+import os
+import re
+import subprocess
+import time
+
+from accounting import RUN, Locked, cpu, measure, memory, pids, wait_until_quiet
+
+QUIET_SECONDS = float(os.environ.get("RIG_QUIET", "45"))
+PREFIX = os.environ["RIG_PREFIX"]
+# With RIG_PIN=split client and server have CPU 0 and the proxies CPU 1.
+PIN = ["taskset", "-c", "0"] if os.environ.get("RIG_PIN") == "split" else []
+
+
+def client(*command):
+    return ["ip", "netns", "exec", f"{PREFIX}c", *PIN, *map(str, command)]
+
+
+def bulk(addresses, streams, seconds=5, extra=()):
+    """iperf3: Gbit/s, CPU seconds per 10^9 bytes."""
+    ip, port = addresses["bulk"].split(":")
+    command = client("iperf3", "-c", ip, "-p", port, "-t", seconds, "-P", streams, "-J", *extra)
+    output, account = measure(command, QUIET_SECONDS)
+    received = json.loads(output)["end"]["sum_received"]
+    gigabytes = received["bytes"] / 1e9
+    figures = {"gbit_s": gigabytes * 8 / received["seconds"]}
+    for role in "AB":
+        figures[f"{role}_cpu_s_per_gb"] = account[role]["total"] / gigabytes
+    return figures, account
+
+
+def closed_loop(addresses, connections, seconds=4, extra=()):
+    """wrk, keep-alive, answers of 1 KB: requests/s, latency, CPU microseconds per request."""
+    command = client(
+        "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", *extra, f"http://{addresses['http']}/"
+    )
+    output, account = measure(command, QUIET_SECONDS)
+    unit = {"us": 1, "ms": 1e3, "s": 1e6}
+    requests = int(re.search(r"(\d+) requests in", output)[1])
+    figures = {"rps": float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1])}
+    for percent in (50, 90, 99):
+        value = re.search(rf"\n\s+{percent}%\s+([\d.]+)(us|ms|s)", output)
+        figures[f"p{percent}_us"] = float(value[1]) * unit[value[2]]
+    for role in "AB":
+        figures[f"{role}_us_per_request"] = account[role]["total"] * 1e6 / requests
+    refused = re.search(r"Non-2xx.*: (\d+)", output)
+    broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
+    figures["errors"] = (int(refused[1]) if refused else 0) + sum(map(int, broken.groups()) if broken else [0])
+    return figures, account
+
+
+def timetable(addresses, rate=1000, connections=16, seconds=8):
+    """openload: requests on a timetable, so latency counts from the intended send time."""
+    ip, port = addresses["http"].split(":")
+    command = client(
+        f"{RUN}/openload", "-r", rate, "-c", connections, "-d", seconds, "-w", 1, "-b", 1024, ip, port
+    )
+    output, account = measure(command, QUIET_SECONDS)
+    figures = json.loads(output)
+    for role in "AB":
+        figures[f"{role}_cores"] = account[role]["total"] / (seconds + 1)
+        figures[f"{role}_rss_mb"] = memory(pids(role))["rss_kb"] / 1024
+    return figures, account
+
+
+def short(addresses, workers=16, seconds=4):
+    """openload: one request per connection."""
+    ip, port = addresses["http"].split(":")
+    command = client(f"{RUN}/openload", "-S", "-c", workers, "-d", seconds, "-w", "0.5", ip, port)
+    output, account = measure(command, QUIET_SECONDS)
+    figures = json.loads(output)
+    connections = max(1, figures["rps"] * (seconds + 0.5))
+    for role in "AB":
+        figures[f"{role}_us_per_connection"] = account[role]["total"] * 1e6 / connections
+    return figures, account
+
+
+def hold(addresses, count):
+    """Idle connections, one byte exchanged on each: resident memory before and after, idle CPU."""
+    ip, port = addresses["hold"].split(":")
+    wait_until_quiet(QUIET_SECONDS)
+    with Locked():
+        before = {role: memory(pids(role)) for role in "AB"}
+        command = client(f"{RUN}/hold", "client", ip, port, count)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        figures = json.loads(process.stdout.readline())
+        time.sleep(2)
+        processes = {role: pids(role) for role in "AB"}
+        after = {role: memory(processes[role]) for role in "AB"}
+        used, began = {role: sum(cpu(processes[role])) for role in "AB"}, time.monotonic()
+        time.sleep(3)
+        wall = time.monotonic() - began
+        for role in "AB":
+            figures[f"{role}_rss_mb_before"] = before[role]["rss_kb"] / 1024
+            figures[f"{role}_rss_mb"] = after[role]["rss_kb"] / 1024
+            figures[f"{role}_kb_per_connection"] = (after[role]["rss_kb"] - before[role]["rss_kb"]) / count
+            figures[f"{role}_idle_cores"] = (sum(cpu(processes[role])) - used[role]) / wall
+        process.stdin.close()
+        process.wait()
+    # Memory does not depend on who else computes.
+    return figures, {"wall": round(wall, 3), "foreign": 0}
+
+
+class Scenario:
+    def __init__(self, group, title, capability, figures, run, needs_fresh_pair=False):
+        self.group, self.title, self.capability = group, title, capability
+        self.figures, self.run, self.needs_fresh_pair = figures, run, needs_fresh_pair
+
+
+BULK = ["gbit_s", "A_cpu_s_per_gb", "B_cpu_s_per_gb"]
+REQUESTS = ["rps", "p50_us", "p90_us", "p99_us", "A_us_per_request", "B_us_per_request", "errors"]
+TIMETABLE = ["rps", "p50_us", "p99_us", "p999_us", "A_cores", "B_cores", "A_rss_mb", "B_rss_mb", "errors"]
+SHORT = ["rps", "p50_us", "p99_us", "A_us_per_connection", "B_us_per_connection", "errors"]
+HOLD = [
+    *("ready", "failed", "seconds", "A_rss_mb_before", "B_rss_mb_before", "A_rss_mb", "B_rss_mb"),
+    *("A_kb_per_connection", "B_kb_per_connection", "A_idle_cores", "B_idle_cores"),
+]
+SCENARIOS = {
+    "t1_1": Scenario("t1", "iperf3, 1 stream, 5 s", "bulk", BULK, lambda a: bulk(a, 1)),
+    "t1_8": Scenario("t1", "iperf3, 8 streams, 5 s", "bulk", BULK, lambda a: bulk(a, 8)),
+    "t1_1r": Scenario("t1r", "iperf3, 1 stream, server sends", "bulk", BULK, lambda a: bulk(a, 1, 5, ["-R"])),
+    "t2_c1": Scenario("t2", "wrk, 1 connection, 1 KB answers", "http", REQUESTS, lambda a: closed_loop(a, 1)),
+    "t2_c16": Scenario("t2", "wrk, 16 connections", "http", REQUESTS, lambda a: closed_loop(a, 16)),
+    "t2_c64": Scenario("t2", "wrk, 64 connections", "http", REQUESTS, lambda a: closed_loop(a, 64)),
+    "t2_r1000": Scenario("t2", "1000 requests/s on a timetable, 1 KB each way", "http", TIMETABLE, timetable),
+    "t3": Scenario("t3", "one request per connection, 16 at a time", "short", SHORT, short),
+    "t4_1000": Scenario("t4", "1000 idle connections", "hold", HOLD, lambda a: hold(a, 1000), True),
+    "t4_5000": Scenario("t4", "5000 idle connections", "hold", HOLD, lambda a: hold(a, 5000), True),
+}

@@ -1,0 +1,152 @@
+internal import KubeAPI
+internal import MeshLinux
+
+/// The CNI plugin: runs last in the node's chain, when the pod has its addresses, and does not let the pod start before
+/// the agent has captured it.
+///
+/// It fails closed: when it cannot learn that a pod is captured or need not be, the pod does not start (kubelet tries
+/// again). It needs no credentials and asks no API server: the agent knows, and for when the agent is down there is
+/// an ``EnrolmentRecord``.
+public struct CNIPlugin: Sendable {
+    public static let versions = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
+
+    /// What a run prints and returns to the runtime.
+    public struct Outcome: Hashable, Sendable {
+        public let standardOutput: String
+        public let exitCode: Int32
+        /// One line for the log; nil when there is nothing to say.
+        public let note: String?
+    }
+
+    /// Longer than the agent's own limits (rules, then 5 s for the proxy's answer, then the next proxy), so that the agent's
+    /// reason arrives; far shorter than a runtime's patience (minutes).
+    public static let agentTimeout = Duration.seconds(30)
+
+    /// How the agent is asked; tests pass their own.
+    public enum Answer: Hashable, Sendable {
+        case done
+        case refused(status: Int, reason: String)
+        case down(String)
+        case silent(String)
+    }
+    private let ask: @Sendable (_ socket: String, PluginRequest) -> Answer
+    private let readRecord: @Sendable (_ path: String) throws -> [UInt8]
+
+    public init() {
+        self.init(ask: Self.askAgent, readRecord: { try Files.read($0) })
+    }
+
+    package init(
+        ask: @escaping @Sendable (_ socket: String, PluginRequest) -> Answer,
+        readRecord: @escaping @Sendable (_ path: String) throws -> [UInt8]
+    ) {
+        self.ask = ask
+        self.readRecord = readRecord
+    }
+
+    /// - Parameters:
+    ///   - environment: `CNI_COMMAND`, `CNI_NETNS`, `CNI_ARGS`.
+    ///   - input: standard input.
+    public func run(environment: [String: String], input: [UInt8]) -> Outcome {
+        var version = "1.0.0"
+        do throws(CNIFailure) {
+            let command = environment["CNI_COMMAND"] ?? ""
+            if command == "VERSION" { return Self.success(Self.versionAnswer) }
+            let configuration = try Self.configuration(input)
+            version = configuration.cniVersion
+            switch command {
+            case "ADD":
+                let note = try self.add(configuration, environment)
+                // The result of the plugins before us, unchanged.
+                let result = configuration.previousResult ?? ["cniVersion": .string(version)]
+                return Outcome(standardOutput: "\(result)\n", exitCode: 0, note: note)
+            case "DEL", "CHECK", "GC", "STATUS":
+                // The agent sees pods go by itself; nothing of ours is in the chain's way.
+                return Outcome(standardOutput: "", exitCode: 0, note: nil)
+            default: throw .badEnvironment("CNI_COMMAND is \"\(command)\"")
+            }
+        } catch {
+            return Outcome(
+                standardOutput: "\(error.result(cniVersion: version))\n", exitCode: 1, note: "\(error)")
+        }
+    }
+
+    private static func success(_ result: JSONValue) -> Outcome {
+        Outcome(standardOutput: "\(result)\n", exitCode: 0, note: nil)
+    }
+
+    private static var versionAnswer: JSONValue {
+        ["cniVersion": .string(Self.versions.last!), "supportedVersions": JSONValue(Self.versions)]
+    }
+
+    private static func configuration(_ input: [UInt8]) throws(CNIFailure) -> CNIConfiguration {
+        let json: JSONValue
+        do throws(JSONError) { json = try JSONValue(parsing: input) } catch { throw .badConfiguration("\(error)") }
+        return try CNIConfiguration(json)
+    }
+
+    /// Returns (with a note) when the pod may start.
+    private func add(
+        _ configuration: CNIConfiguration, _ environment: [String: String]
+    ) throws(CNIFailure) -> String? {
+        let arguments = Self.arguments(environment["CNI_ARGS"] ?? "")
+        guard configuration.isEnabled, let name = arguments["K8S_POD_NAME"], !name.isEmpty,
+            let namespace = arguments["K8S_POD_NAMESPACE"], !namespace.isEmpty
+        else { return nil }
+        // The agent's own replacement must never wait for the agent.
+        if namespace == configuration.agentNamespace, name.hasPrefix("istio-cni-node-") { return nil }
+        if configuration.excludedNamespaces.contains(namespace) { return nil }
+        guard let path = environment["CNI_NETNS"], path.hasPrefix("/") else {
+            throw .badEnvironment("CNI_NETNS is not set to an absolute path")
+        }
+        let request = PluginRequest(
+            networkNamespace: path, podName: name, podNamespace: namespace,
+            podUID: arguments["K8S_POD_UID"] ?? "",
+            addresses: PluginRequest.addresses(inResult: configuration.previousResult))
+        switch self.ask(configuration.eventSocket, request) {
+        case .done: return nil
+        case .refused(let status, let reason): throw .refused(status: status, reason: reason)
+        case .silent(let reason): throw .noAnswer(reason)
+        case .down(let reason):
+            try self.decideAlone(configuration, namespace, reason)
+            return "pod \(namespace)/\(name) starts without the agent (\(reason)): nothing is captured in its namespace"
+        }
+    }
+
+    /// Returns when the record says that the pod needs no agent.
+    private func decideAlone(
+        _ configuration: CNIConfiguration, _ namespace: String, _ reason: String
+    ) throws(CNIFailure) {
+        let record: EnrolmentRecord
+        do {
+            record = try EnrolmentRecord(JSONValue(parsing: self.readRecord(configuration.recordPath)))
+        } catch {
+            throw .undecided(
+                namespace: namespace, reason: "\(reason), and \(configuration.recordPath) is unusable: \(error)")
+        }
+        if !record.freeNamespaces.contains(namespace) { throw .undecided(namespace: namespace, reason: reason) }
+    }
+
+    /// `A=b;C=d`
+    static func arguments(_ text: String) -> [String: String] {
+        var found: [String: String] = [:]
+        for pair in text.split(separator: ";") {
+            guard let equals = pair.firstIndex(of: "=") else { continue }
+            found[String(pair[..<equals])] = String(pair[pair.index(after: equals)...])
+        }
+        return found
+    }
+
+    private static func askAgent(_ socket: String, _ request: PluginRequest) -> Answer {
+        do throws(UnixHTTPError) {
+            let response = try UnixHTTP.post(
+                socket: socket, target: PluginRequest.target, body: request.json.encoded, timeout: Self.agentTimeout)
+            if response.status == 200 { return .done }
+            return .refused(status: response.status, reason: response.text)
+        } catch .nobodyListening(let error) {
+            return .down("\(error)")
+        } catch {
+            return .silent("\(error)")
+        }
+    }
+}

@@ -1,0 +1,77 @@
+package import MeshIdentity
+internal import MeshModel
+internal import MeshTunnel
+package import MeshXDS
+
+/// Keeps the mesh's state up to date and publishes a snapshot after each update.
+///
+/// Nothing is published before the first complete picture: a half-known mesh would send traffic past waypoints and
+/// policies that are still on their way.
+package actor MeshDirectory: MeshStateSink {
+    private var state: MeshState
+    private let settings: RoutingSettings
+    private let flows: FlowTable
+    private var isSynced = false
+    private var isEnding = false
+    private var waiting: [CheckedContinuation<Void, Never>] = []
+    private var localIdentities: Set<WorkloadIdentity> = []
+    private let published: @Sendable (MeshSnapshot) -> Void
+    private let identitiesChanged: @Sendable (_ added: Set<WorkloadIdentity>, _ removed: Set<WorkloadIdentity>) -> Void
+
+    /// - Parameters:
+    ///   - published: called with every new snapshot, in order.
+    ///   - identitiesChanged: called when identities of this node's mesh workloads appear or are gone.
+    package init(
+        nodeName: String?, settings: RoutingSettings, flows: FlowTable,
+        published: @escaping @Sendable (MeshSnapshot) -> Void = { _ in },
+        identitiesChanged:
+            @escaping @Sendable (
+                _ added: Set<WorkloadIdentity>, _ removed: Set<WorkloadIdentity>
+            ) -> Void = { _, _ in }
+    ) {
+        self.state = MeshState(nodeName: nodeName)
+        self.settings = settings
+        self.flows = flows
+        self.published = published
+        self.identitiesChanged = identitiesChanged
+    }
+
+    package var snapshot: MeshSnapshot { MeshSnapshot(state: self.state, settings: self.settings, flows: self.flows) }
+
+    package func apply(_ update: MeshUpdate) {
+        switch update {
+        case .addresses(let upserted, let removed):
+            self.state.apply(upserted: upserted, removed: removed)
+            let identities = self.state.localIdentities
+            if identities != self.localIdentities {
+                let old = self.localIdentities
+                self.localIdentities = identities
+                self.identitiesChanged(identities.subtracting(old), old.subtracting(identities))
+            }
+        case .policies(let upserted, let removed):
+            self.state.apply(upserted: upserted, removed: removed)
+        }
+        if self.isSynced { self.published(self.snapshot) }
+    }
+
+    package func synced() {
+        guard !self.isSynced else { return }
+        self.isSynced = true
+        self.published(self.snapshot)
+        for waiter in self.waiting { waiter.resume() }
+        self.waiting = []
+    }
+
+    /// Returns once the first complete picture is published, or ``stopWaiting()`` was called.
+    package func waitUntilSynced() async {
+        if self.isSynced || self.isEnding { return }
+        await withCheckedContinuation { self.waiting.append($0) }
+    }
+
+    /// The process ends: nobody has to wait for the mesh any more.
+    package func stopWaiting() {
+        self.isEnding = true
+        for waiter in self.waiting { waiter.resume() }
+        self.waiting = []
+    }
+}

@@ -1,0 +1,79 @@
+internal import MeshLoop
+internal import MeshTelemetry
+internal import MeshTunnel
+internal import MeshXDS
+
+extension ProxyConfiguration {
+    var tunnel: TunnelConfiguration {
+        var tunnel = TunnelConfiguration()
+        tunnel.isIPv6Enabled = self.isIPv6Enabled
+        tunnel.mark = self.mark
+        switch self.keepsSource {
+        case true?: tunnel.sourceSpoofing = .required
+        case false?: tunnel.sourceSpoofing = .off
+        case nil: tunnel.sourceSpoofing = .bestEffort
+        }
+        tunnel.keepalive = self.keepalive.map {
+            Sockets.Keepalive(
+                idle: CInt(clamping: $0.time.components.seconds),
+                interval: CInt(clamping: $0.interval.components.seconds), count: CInt($0.retries))
+        }
+        tunnel.loops = self.workerThreads
+        tunnel.streamsPerTunnelMax = self.streamsPerTunnelMax
+        tunnel.idleTunnelTimeout = self.idleTunnelTimeout
+        tunnel.streamWindowBytes = self.streamWindowBytes
+        tunnel.tunnelWindowBytes = self.tunnelWindowBytes
+        tunnel.frameBytesMax = self.frameBytesMax
+        return tunnel
+    }
+
+    var routing: RoutingSettings {
+        var routing = RoutingSettings()
+        routing.network = self.network
+        routing.usesBaggage = self.usesBaggage
+        return routing
+    }
+
+    var xdsClient: XDSClientConfiguration {
+        var metadata = self.metadata
+        metadata["NAME"] = .string(self.podName)
+        metadata["NAMESPACE"] = .string(self.podNamespace)
+        metadata["INSTANCE_IPS"] = .string(self.instanceIP)
+        metadata["NODE_NAME"] = .string(self.nodeName ?? "")
+        metadata["CLUSTER_ID"] = .string(self.clusterID)
+        return XDSClientConfiguration(
+            endpoint: self.xds,
+            nodeID: XDSClientConfiguration.nodeID(
+                instanceIP: self.instanceIP, podName: self.podName, podNamespace: self.podNamespace),
+            metadata: metadata)
+    }
+
+    /// For dumps: without tokens, without anything secret.
+    func write(_ json: inout JSONText) {
+        json.member("network", self.network)
+        json.member("localNode", self.nodeName ?? "")
+        json.member("clusterId", self.clusterID)
+        json.member("xdsAddress", "https://\(self.xds.host):\(self.xds.port)")
+        json.member("caAddress", "https://\(self.ca.host):\(self.ca.port)")
+        json.member("inpodUds", self.agentSocket)
+        json.member("packetMark", self.mark)
+        json.member("ipv6Enabled", self.isIPv6Enabled)
+        if let keepsSource = self.keepsSource {
+            json.member("requireOriginalSource", keepsSource)
+        } else {
+            json.null("requireOriginalSource")
+        }
+        json.member("numWorkerThreads", self.workerThreads)
+        json.member("poolMaxStreamsPerConn", self.streamsPerTunnelMax)
+        json.member("poolUnusedReleaseTimeoutSeconds", self.idleTunnelTimeout.components.seconds)
+        json.member("windowSize", self.streamWindowBytes)
+        json.member("connectionWindowSize", self.tunnelWindowBytes)
+        json.member("frameSize", self.frameBytesMax)
+        json.member("secretTtlSeconds", self.certificateValidity.components.seconds)
+        json.member("selfTerminationDeadlineSeconds", self.drainDeadline.components.seconds)
+        json.member("enableResponseBaggage", self.usesBaggage)
+        json.member("adminPort", self.adminPort)
+        json.member("statsPort", self.statsPort)
+        json.member("readinessPort", self.readinessPort)
+    }
+}

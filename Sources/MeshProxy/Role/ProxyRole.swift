@@ -1,0 +1,65 @@
+internal import Glibc
+internal import Logging
+internal import MeshCA
+internal import MeshLinux
+internal import MeshTelemetry
+internal import MeshTunnel
+internal import MeshXDS
+internal import MeshZDS
+
+/// The node proxy: `martlet proxy`.
+public enum ProxyRole {
+    public static let version = "0.1.0"
+
+    /// Runs until SIGTERM, SIGINT or `POST /quitquitquit`, then drains.
+    /// - Parameters:
+    ///   - environment: see `ProxyConfiguration`.
+    ///   - arguments: after the role's name; `proxy` and `ztunnel`, as the charts write them, or none.
+    /// - Throws: for a setting that cannot be used, and for a port that cannot be bound.
+    public static func run(environment: [String: String], arguments: [String]) async throws {
+        if let unknown = arguments.first(where: { $0 != "ztunnel" && $0 != "proxy" }) {
+            throw InvalidSetting("argument", unknown, wanted: "no arguments: the node proxy is set up by environment")
+        }
+        let configuration = try ProxyConfiguration(environment: environment)
+        let log = MeshLog(directives: configuration.logDirectives, format: configuration.logFormat)
+        log.bootstrap()
+        // A peer that is gone shows as EPIPE, not as our end.
+        signal(SIGPIPE, SIG_IGN)
+        Self.raiseDescriptorLimit(log.logger("app"))
+        let shutdown = ShutdownSignal()
+        let trap = shutdown.trapSignals()
+        defer { withExtendedLifetime(trap) {} }
+        let process = ProxyProcess(
+            configuration: configuration, log: log, surroundings: .real(configuration, log), shutdown: shutdown,
+            version: Self.version)
+        try await process.run()
+    }
+
+    /// The soft limit of open files up to the hard one: every connection needs two.
+    private static func raiseDescriptorLimit(_ log: Logger) {
+        let kind = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+        var limit = rlimit()
+        guard getrlimit(kind, &limit) == 0, limit.rlim_cur < limit.rlim_max else { return }
+        limit.rlim_cur = limit.rlim_max
+        if setrlimit(kind, &limit) != 0 { log.warning("cannot raise the limit of open files") }
+    }
+}
+
+extension ProxyProcess.Surroundings {
+    static func real(_ configuration: ProxyConfiguration, _ log: MeshLog) -> Self {
+        let xds = configuration.xdsClient
+        let signer = CertificateClient(
+            CertificateClientConfiguration(endpoint: configuration.ca, validity: configuration.certificateValidity),
+            logger: log.logger("ca"))
+        return Self(
+            followMesh: { sink in await MeshXDSClient(xds, sink: sink, logger: log.logger("xds")).run() },
+            signer: signer,
+            obeyAgent: { enrolment in
+                await ZDSClient(path: configuration.agentSocket, log: log.logger("zds")).run(handler: enrolment)
+            },
+            makeTunnel: { view, certificates, observer in
+                TunnelEngine(
+                    configuration: configuration.tunnel, view: view, certificates: certificates, observer: observer)
+            })
+    }
+}

@@ -1,0 +1,7 @@
+package import MeshTunnel
+
+extension TunnelEngine: Tunnel {
+    package func serve(_ pod: EnrolledPod, namespace descriptor: CInt) throws {
+        try self.addPod(pod, namespace: descriptor)
+    }
+}

@@ -1,0 +1,50 @@
+package import MeshIdentity
+package import MeshTunnel
+internal import Synchronization
+
+/// What the role needs of the tunnel engine.
+package protocol Tunnel: Sendable {
+    func publish(_ view: any MeshView)
+    func certificateRenewed(_ identity: WorkloadIdentity)
+    /// - Parameter descriptor: of the pod's network namespace, borrowed.
+    func serve(_ pod: EnrolledPod, namespace descriptor: CInt) throws
+    func removePod(uid: String)
+    func drain(deadline: Duration) async
+}
+
+/// The place of the tunnel, which is made late: only once the mesh is known. Whatever is published before is kept for
+/// the moment it is made.
+package final class TunnelSlot: Sendable {
+    private struct Content {
+        var snapshot: MeshSnapshot?
+        var tunnel: (any Tunnel)?
+    }
+    private let content = Mutex(Content())
+
+    package init() {}
+
+    package var tunnel: (any Tunnel)? { self.content.withLock { $0.tunnel } }
+    package var snapshot: MeshSnapshot? { self.content.withLock { $0.snapshot } }
+
+    package func publish(_ snapshot: MeshSnapshot) {
+        // Under the lock: snapshots reach the tunnel in the order in which they were published.
+        self.content.withLock { content in
+            content.snapshot = snapshot
+            content.tunnel?.publish(snapshot)
+        }
+    }
+
+    package func certificateRenewed(_ identity: WorkloadIdentity) {
+        self.tunnel?.certificateRenewed(identity)
+    }
+
+    /// - Parameter make: gets the newest snapshot.
+    package func fill(_ make: (MeshSnapshot) -> any Tunnel) -> (any Tunnel)? {
+        self.content.withLock { content in
+            guard content.tunnel == nil, let snapshot = content.snapshot else { return content.tunnel }
+            let tunnel = make(snapshot)
+            content.tunnel = tunnel
+            return tunnel
+        }
+    }
+}

@@ -1,0 +1,192 @@
+internal import MeshIdentity
+internal import MeshModel
+internal import MeshPolicy
+package import MeshTunnel
+
+extension MeshSnapshot {
+    /// Checks in the order that decides which answer a peer gets: the request's form (400), our pod (503), whether the
+    /// request may end here (400), its target (503), policy (401).
+    package func admitInbound(_ question: InboundQuestion) -> InboundAnswer {
+        switch question.via {
+        case .hbone(let authority, let headers): self.admitTunnelled(question, authority, headers)
+        case .plaintext(let destination): self.admitPlaintext(question, destination)
+        }
+    }
+
+    // MARK: Plaintext
+
+    private func admitPlaintext(_ question: InboundQuestion, _ destination: IPEndpoint) -> InboundAnswer {
+        if self.settings.ownPorts.contains(destination.port) { return Self.selfCall(destination) }
+        guard let local = self.local(question.pod) else {
+            return .refuse(status: 503, Self.unknownPod(question.pod), labels: nil)
+        }
+        let source = self.state.workload(
+            at: NetworkAddress(network: self.settings.network, address: question.source.address))
+        let labels = self.flows.labels(
+            Flow(
+                reporter: .destination, source: source?.peer, destination: local.peer,
+                service: self.service(of: local, forwarded: nil, port: destination.port),
+                isMutualTLS: false, sourceIdentity: nil,
+                destinationIdentity: Self.identity(local, question.pod)))
+        return self.decide(question, local, target: destination, headers: [], labels)
+    }
+
+    // MARK: HBONE
+
+    private func admitTunnelled(
+        _ question: InboundQuestion, _ text: String, _ headers: [(name: String, value: String)]
+    ) -> InboundAnswer {
+        guard let authority = Authority(text) else {
+            return Self.refuse(400, "the CONNECT authority \"\(text)\" is neither ip:port nor host:port")
+        }
+        guard let local = self.local(question.pod) else {
+            return .refuse(status: 503, Self.unknownPod(question.pod), labels: nil)
+        }
+        let arrival = question.local.address
+        if case .address(let asked) = authority, !self.mayEnd(asked.address, at: local, arrival: arrival) {
+            return Self.refuse(400, "ip mismatch: \(arrival) != \(asked.address)")
+        }
+        let requested: UInt16
+        switch authority {
+        case .address(let asked): requested = asked.port
+        case .host(let host, let port):
+            guard let service = self.state.service(hostname: host, from: local.workload.namespace) else {
+                return Self.refuse(503, "unknown hostname \(host): no service that \(question.pod.namespace) may see")
+            }
+            guard let found = self.targetPort(port, of: service, at: local) else {
+                return Self.refuse(503, "requested service \(host):\(port) found, but cannot resolve port")
+            }
+            requested = found
+        }
+        var target = IPEndpoint(address: arrival, port: requested)
+        if let tunnel = local.workload.applicationTunnel {
+            if let port = tunnel.port { target = IPEndpoint(address: arrival, port: port) }
+            if tunnel.handoff == .proxyProtocol {
+                return Self.refuse(
+                    503,
+                    "\(question.pod.namespace)/\(question.pod.name) wants connections with a PROXY protocol header, "
+                        + "which this node proxy does not write")
+            }
+        }
+        if self.settings.ownPorts.contains(target.port) { return Self.selfCall(target) }
+        let labels = self.flows.labels(
+            Flow(
+                reporter: .destination, source: self.source(of: question, headers), destination: local.peer,
+                service: self.service(of: local, forwarded: Forwarded.host(in: headers), port: target.port),
+                isMutualTLS: true, sourceIdentity: question.identity,
+                destinationIdentity: Self.identity(local, question.pod)))
+        return self.decide(
+            question, local, target: target,
+            headers: self.settings.usesBaggage ? [("baggage", local.baggage)] : [], labels)
+    }
+
+    /// Who called, for telemetry only: by address on our own network, by `baggage` when a gateway stands between.
+    private func source(
+        of question: InboundQuestion, _ headers: [(name: String, value: String)]
+    ) -> PeerAttributes? {
+        let network = headers.first { $0.name == "x-forwarded-network" }?.value
+        let isDirect = network.map { $0.lowercased() == self.settings.network.lowercased() } ?? true
+        if isDirect,
+            let known = self.state.workload(
+                at: NetworkAddress(network: self.settings.network, address: question.source.address))
+        {
+            return known.peer
+        }
+        guard self.settings.usesBaggage else { return nil }
+        return Baggage(headers: headers).map(PeerAttributes.init)
+    }
+
+    /// A request for another address ends here only if this pod stands in front of it: a waypoint, or an application
+    /// that takes whole tunnels.
+    private func mayEnd(_ asked: IPAddress, at local: WorkloadEntry, arrival: IPAddress) -> Bool {
+        if asked == arrival || local.workload.applicationTunnel != nil { return true }
+        let address = NetworkAddress(network: self.settings.network, address: asked)
+        let gateways: [GatewayAddress]
+        if let workload = self.state.workload(at: address) {
+            gateways = workload.workload.waypoint.map { [$0] } ?? []
+        } else if let service = self.state.service(at: address, from: nil) {
+            gateways =
+                (service.service.waypoint.map { [$0] } ?? [])
+                + service.service.weightedWaypoints.filter { $0.weight > 0 }.map(\.destination)
+        } else {
+            gateways = []
+        }
+        return gateways.contains { self.leads($0, to: local) || self.owns($0, arrival) }
+    }
+
+    /// Whether a gateway is this workload: one of the service's endpoints, or the workload itself.
+    func leads(_ gateway: GatewayAddress, to local: WorkloadEntry) -> Bool {
+        switch gateway.destination {
+        case .address(let address):
+            if let service = self.state.service(at: address, from: nil) {
+                return self.state.hasEndpoint(local.workload.uid, in: service.key)
+            }
+            return self.state.workload(at: address) === local
+        case .hostname(let key):
+            if self.state.service(key) != nil { return self.state.hasEndpoint(local.workload.uid, in: key) }
+            return self.state.workload(hostname: key) === local
+        }
+    }
+
+    private func owns(_ gateway: GatewayAddress, _ arrival: IPAddress) -> Bool {
+        guard case .address(let address) = gateway.destination,
+            self.state.service(at: address, from: nil) == nil
+        else { return false }
+        return self.state.workload(at: address)?.workload.addresses.contains(arrival) ?? false
+    }
+
+    private func targetPort(_ port: UInt16, of service: ServiceEntry, at local: WorkloadEntry) -> UInt16? {
+        if let mapped = local.workload.services[service.key]?.first(where: { $0.port == port }),
+            mapped.targetPort > 0
+        {
+            return mapped.targetPort
+        }
+        guard let listed = service.service.ports.first(where: { $0.port == port }), listed.targetPort > 0 else {
+            return nil
+        }
+        return listed.targetPort
+    }
+
+    /// For telemetry: the pod's service with the host name the client's proxy named, else the first one that serves the
+    /// port. First by name, so that the answer does not change from one question to the next.
+    private func service(of local: WorkloadEntry, forwarded: String?, port: UInt16) -> ServiceAttributes? {
+        let services = local.workload.services
+        if services.isEmpty { return nil }
+        let sorted = services.keys.sorted { ($0.namespace, $0.name) < ($1.namespace, $1.name) }
+        let key =
+            sorted.first { $0.name == forwarded }
+            ?? sorted.first { key in
+                services[key]?.contains { $0.targetPort == port } ?? false
+                    || self.state.service(key)?.service.ports.contains { $0.targetPort == port } ?? false
+            }
+        return key.flatMap { self.state.service($0) }.map { ServiceAttributes($0.service) }
+    }
+
+    // MARK: Policy
+
+    private func decide(
+        _ question: InboundQuestion, _ local: WorkloadEntry, target: IPEndpoint,
+        headers: [(name: String, value: String)], _ labels: FlowLabels
+    ) -> InboundAnswer {
+        let verdict = self.state.policies.decide(
+            ConnectionFacts(
+                identity: question.identity, source: question.source.address, destination: target),
+            namespace: local.workload.namespace, named: local.workload.authorizationPolicies)
+        switch verdict {
+        case .permit(let permit):
+            return .admit(permit, target: target, responseHeaders: headers, labels: labels)
+        case .deny(let denial):
+            return .refuse(
+                status: 401,
+                RefusalReason(.deny, "connection closed due to policy rejection: \(denial)"), labels: labels)
+        }
+    }
+
+    private static func refuse(_ status: Int, _ text: String) -> InboundAnswer {
+        .refuse(status: status, RefusalReason(.connect, text), labels: nil)
+    }
+
+    private static func selfCall(_ target: IPEndpoint) -> InboundAnswer {
+        Self.refuse(503, "attempted recursive call to ourselves: \(target) is one of the proxy's own ports")
+    }
+}

@@ -1,0 +1,80 @@
+internal import Glibc
+internal import MeshLoop
+
+/// What happens on a plain TCP connection. Called on the loop's thread; the socket may be closed inside any call.
+protocol AppSocketHandler: AnyObject {
+    func appConnected(_ socket: AppSocket)
+    /// The connection broke, or could not be made; `code` is an errno.
+    func appFailed(_ socket: AppSocket, code: CInt)
+    func appReadable(_ socket: AppSocket)
+    func appWritable(_ socket: AppSocket)
+    func appTurn(_ socket: AppSocket)
+}
+
+/// A plain TCP connection: an application's, or a dialled target's.
+///
+/// Remembers what the edge-triggered kernel said: `isReadable` and `isWritable` stay true until a call would have
+/// blocked. Nobody listening yet is no loss: the flags are still there when a handler comes.
+final class AppSocket: EventSource {
+    /// Set while somebody moves this socket's bytes; cleared before close, which breaks the cycle.
+    var handler: (any AppSocketHandler)?
+    private(set) var isConnecting: Bool
+    var isReadable = false
+    var isWritable: Bool
+    /// Called once, when the socket has closed.
+    var whenClosed: (@Sendable () -> Void)?
+    /// The peer sent FIN: after the last byte a read answers "ended".
+    private(set) var sawEnd = false
+
+    init(descriptor: CInt, loop: EventLoop, isConnecting: Bool) {
+        self.isConnecting = isConnecting
+        self.isWritable = !isConnecting
+        super.init(descriptor: descriptor, loop: loop)
+    }
+
+    override func ready(_ readiness: Readiness) {
+        if self.isConnecting {
+            if readiness.contains(.failed) || readiness.contains(.hungUp) {
+                self.handler?.appFailed(self, code: Sockets.pendingError(of: self.descriptor))
+                return
+            }
+            guard readiness.contains(.writable) else { return }
+            self.isConnecting = false
+            self.isWritable = true
+            self.handler?.appConnected(self)
+            if self.isClosed { return }
+        }
+        if readiness.contains(.failed) {
+            self.handler?.appFailed(self, code: Sockets.pendingError(of: self.descriptor))
+            return
+        }
+        if readiness.contains(.writable), !self.isWritable {
+            self.isWritable = true
+            self.handler?.appWritable(self)
+            if self.isClosed { return }
+        }
+        if !readiness.isDisjoint(with: [.readable, .peerFinished, .hungUp]) {
+            self.isReadable = true
+            if !readiness.isDisjoint(with: [.peerFinished, .hungUp]) { self.sawEnd = true }
+            self.handler?.appReadable(self)
+        }
+    }
+
+    override func turn() { self.handler?.appTurn(self) }
+
+    /// Closes with FIN, or with RST and the loss of whatever was not delivered.
+    func end(reset: Bool) {
+        self.handler = nil
+        if reset, !self.isClosed { Sockets.resetOnClose(self.descriptor) }
+        self.close()
+        self.whenClosed?()
+        self.whenClosed = nil
+    }
+
+    /// Whether nothing but the end is left to read; looks without taking.
+    func isAtEnd() -> Bool {
+        guard self.sawEnd else { return false }
+        var byte: UInt8 = 0
+        return recv(self.descriptor, &byte, 1, CInt(MSG_PEEK) | CInt(MSG_DONTWAIT)) == 0
+    }
+}

@@ -1,0 +1,269 @@
+internal import Glibc
+internal import MeshHTTP
+internal import MeshLoop
+internal import MeshModel
+
+// Reading: socket → TLS → frames, all in the loop's scratch buffers.
+//
+// SAFETY of this file: payload slices and gathered vectors point into `scratch.opened`. They are delivered before the
+// buffer is filled again and before `readBatch` returns.
+
+extension TunnelConnection {
+    func readBatch() {
+        for _ in 0..<Self.readsPerTurnMax {
+            let scratch = self.loop.scratch
+            switch Sockets.read(self.descriptor, scratch.received.baseAddress!, scratch.received.count) {
+            case .moved(let count):
+                self.heard()
+                self.opened(UnsafeRawBufferPointer(rebasing: scratch.received[..<count]))
+                if self.phase == .closed { return }
+                // A short read emptied the socket, and what comes later is a new edge. Not so with FIN: its edge may
+                // have come already, and only a read that answers "ended" shows it.
+                if count < scratch.received.count, !self.sawEnd {
+                    self.hasMoreToRead = false
+                    return
+                }
+            case .wouldBlock:
+                self.hasMoreToRead = false
+                return
+            case .ended: return self.close(.peerClosed(self.peer))
+            case .failed: return self.close(.peerClosed(self.peer))
+            }
+        }
+        self.wantsTurn()
+    }
+
+    /// Everything in `ciphertext` is used up here: the session is read until it wants more, so that nothing stays in
+    /// it that no edge will ever announce.
+    private func opened(_ ciphertext: UnsafeRawBufferPointer) {
+        guard let tls else { return }
+        tls.feed(ciphertext)
+        if self.phase == .handshaking {
+            self.advanceHandshake()
+            guard self.phase == .open else { return }
+        }
+        let plain = self.loop.scratch.opened
+        var end = 0
+        while self.phase == .open {
+            if plain.count - end < ScratchBuffers.recordBytes {
+                self.flushGathered()
+                end = 0
+            }
+            switch tls.read(into: plain.baseAddress! + end, plain.count - end) {
+            case .plain(let count):
+                self.parse(UnsafeRawBufferPointer(rebasing: plain[end..<(end + count)]))
+                end += count
+            case .wantsMore:
+                self.flushGathered()
+                return
+            case .closed:
+                self.flushGathered()
+                self.close(.peerClosed(self.peer))
+            case .failed:
+                self.flushGathered()
+                self.close(.tlsFailed(self.peer, tls.errorText))
+            }
+        }
+    }
+
+    private func parse(_ bytes: UnsafeRawBufferPointer) {
+        var input = bytes
+        do {
+            while let event = try self.reader.next(&input) {
+                try self.received(event)
+                if self.phase == .closed { return }
+            }
+        } catch let error as HTTP2ConnectionError {
+            self.flushGathered()
+            self.close(.protocolBroken(self.peer, "\(error)"), code: error.code)
+        } catch {
+            self.close(.protocolBroken(self.peer, "\(error)"), code: .internalError)
+        }
+        if self.control.count > Self.controlBytesMax {
+            self.close(.protocolBroken(self.peer, "the peer does not read our answers"), code: .enhanceYourCalm)
+        }
+    }
+
+    private func received(_ event: HTTP2Event) throws {
+        switch event {
+        case .data(let id, let bytes, let flowControlled, let endStream):
+            try self.receivedData(id, bytes, flowControlled, endStream)
+        case .headers(let id, let block, let endStream):
+            self.flushGathered()
+            try self.receivedHeaders(id, block, endStream)
+        case .reset(let id, let code):
+            self.flushGathered()
+            guard let stream = self.streams[id] else { return try self.flood.record(.useless, at: self.loop.now) }
+            if !stream.isRelaying { try self.flood.record(.unansweredReset, at: self.loop.now) }
+            stream.peerReset(code)
+        case .settings(let settings):
+            try self.flood.record(.settings, at: self.loop.now)
+            try self.apply(settings)
+        case .settingsAck, .priorityIgnored, .unknownIgnored:
+            try self.flood.record(.useless, at: self.loop.now)
+        case .ping(let opaque, let ack):
+            guard !ack else { return }
+            try self.flood.record(.ping, at: self.loop.now)
+            HTTP2FrameWriter.appendPing(opaque: opaque, ack: true, to: &self.control)
+            self.wantsTurn()
+        case .goAway(let lastStream, let code, _):
+            self.flushGathered()
+            self.receivedGoAway(lastStream, code)
+        case .windowUpdate(let id, let increment):
+            try self.receivedCredit(id, increment)
+        case .streamError(let error):
+            self.flushGathered()
+            try self.broke(error)
+        }
+    }
+
+    // MARK: DATA
+
+    @inline(__always)
+    private func receivedData(
+        _ id: HTTP2StreamID, _ bytes: UnsafeRawBufferPointer, _ flowControlled: Int, _ endStream: Bool
+    ) throws(HTTP2ConnectionError) {
+        do { try self.receiveWindow.received(flowControlled) } catch { throw .windowExceeded }
+        if flowControlled == 0, !endStream { try self.flood.record(.emptyData, at: self.loop.now) }
+        let stream: TunnelStream
+        if let gathered, gathered.id == id {
+            stream = gathered
+        } else if let found = self.streams[id] {
+            stream = found
+        } else {
+            // The stream is gone on our side; its bytes still count for the connection.
+            guard self.isServer ? id <= self.lastPeerStream : self.wasOpened(id) else {
+                throw .wrongStream(.data, id)
+            }
+            return self.returnCredit(flowControlled)
+        }
+        do { try stream.receiveWindow.received(flowControlled) } catch {
+            self.returnCredit(flowControlled)
+            return try self.broke(HTTP2StreamError(id, .windowExceeded))
+        }
+        guard !stream.ends.peerHasEnded, self.isServer || stream.isRelaying else {
+            return try self.broke(HTTP2StreamError(id, .streamClosed))
+        }
+        if flowControlled > bytes.count { stream.release(flowControlled - bytes.count) }
+        if !bytes.isEmpty { self.gather(stream, bytes) }
+        if endStream {
+            self.flushGathered()
+            if !stream.isClosed { stream.peerEnded() }
+        }
+    }
+
+    private func wasOpened(_ id: HTTP2StreamID) -> Bool {
+        // Ours are handed out in order: everything at or below the highest was open once.
+        id <= self.highestOwnStream
+    }
+
+    /// Puts a payload slice into the vectors of its stream; another stream's are delivered first.
+    @inline(__always)
+    private func gather(_ stream: TunnelStream, _ bytes: UnsafeRawBufferPointer) {
+        if self.gathered !== stream || self.gatheredCount == ScratchBuffers.vectorsMax {
+            self.flushGathered()
+            self.gathered = stream
+        }
+        // SAFETY: writev does not write through the pointer; below `vectorsMax`.
+        self.loop.scratch.vectors[self.gatheredCount] = iovec(
+            iov_base: UnsafeMutableRawPointer(mutating: bytes.baseAddress), iov_len: bytes.count)
+        self.gatheredCount += 1
+        self.gatheredBytes += bytes.count
+    }
+
+    func flushGathered() {
+        guard let stream = self.gathered else { return }
+        let (count, bytes) = (self.gatheredCount, self.gatheredBytes)
+        self.gathered = nil
+        self.gatheredCount = 0
+        self.gatheredBytes = 0
+        stream.deliver(self.loop.scratch.vectors, count, bytes)
+    }
+
+    /// `bytes` of the connection's window are free again.
+    func returnCredit(_ bytes: Int) {
+        guard bytes > 0, let increment = self.receiveWindow.released(bytes) else { return }
+        HTTP2FrameWriter.appendWindowUpdate(stream: .connection, increment: increment, to: &self.control)
+        self.wantsTurn()
+    }
+
+    // MARK: Other frames
+
+    private func apply(_ settings: [HTTP2Setting]) throws(HTTP2ConnectionError) {
+        let change = try self.peerSettings.apply(settings, from: self.isServer ? .client : .server)
+        if change.initialWindowDelta != 0 {
+            for stream in self.streams.values {
+                do { try stream.sendWindow.adjust(by: change.initialWindowDelta) } catch { throw .windowOverflow }
+                stream.windowOpened()
+            }
+        }
+        if let table = change.headerTableBytes {
+            self.encoder.peerTableBytesMaxChanged(to: table.smallest)
+            self.encoder.peerTableBytesMaxChanged(to: table.last)
+        }
+        if let poolID, let limit = self.peerSettings.maxConcurrentStreams { self.worker.pool.limit(poolID, to: limit) }
+        HTTP2FrameWriter.appendSettingsAck(to: &self.control)
+        self.proven()
+        self.wantsTurn()
+    }
+
+    private func receivedCredit(_ id: HTTP2StreamID, _ increment: Int) throws(HTTP2ConnectionError) {
+        guard !id.isConnection else {
+            do { try self.sendWindow.credit(increment) } catch { throw .windowOverflow }
+            if self.readyHead < self.ready.count { self.wantsTurn() }
+            return
+        }
+        guard let stream = self.streams[id] else { return try self.flood.record(.useless, at: self.loop.now) }
+        do { try stream.sendWindow.credit(increment) } catch {
+            return try self.broke(HTTP2StreamError(id, .windowOverflow))
+        }
+        stream.windowOpened()
+    }
+
+    private func receivedGoAway(_ lastStream: HTTP2StreamID, _ code: HTTP2ErrorCode) {
+        guard !self.isServer else { return }
+        self.goAway()
+        // The peer never looked at these: they may go elsewhere.
+        for stream in Array(self.streams.values) where stream.id > lastStream {
+            stream.neverProcessed("GOAWAY \(code)")
+        }
+    }
+
+    /// The peer broke a rule on one stream.
+    func broke(_ error: HTTP2StreamError) throws(HTTP2ConnectionError) {
+        try self.flood.record(.provokedReset, at: self.loop.now)
+        if let stream = self.streams[error.stream] {
+            stream.fail(.protocolBroken(self.peer, "\(error)"), code: error.code)
+        } else {
+            self.sendReset(error.stream, error.code)
+        }
+    }
+
+    private func receivedHeaders(
+        _ id: HTTP2StreamID, _ block: [UInt8], _ endStream: Bool
+    ) throws(HTTP2ConnectionError) {
+        let fields: HTTP2HeaderList
+        do { fields = try self.decoder.decode(block) } catch { throw .compression(error) }
+        if let stream = self.streams[id] {
+            if self.isServer || stream.isRelaying {
+                // Trailers: a tunnel has none, their end counts.
+                guard endStream else { return try self.broke(HTTP2StreamError(id, .malformed(.truncated))) }
+                stream.peerEnded()
+            } else {
+                do { try stream.answered(HTTP2ResponseHead(validating: fields), endStream: endStream) } catch {
+                    try self.broke(HTTP2StreamError(id, .malformed(error)))
+                }
+            }
+            return
+        }
+        guard self.isServer, id > self.lastPeerStream else {
+            guard self.isServer || self.wasOpened(id) else { throw .wrongStream(.headers, id) }
+            return try self.flood.record(.useless, at: self.loop.now)
+        }
+        self.lastPeerStream = id
+        guard !self.isDraining, self.streams.count < self.worker.configuration.inboundStreamsMax else {
+            return self.sendReset(id, .refusedStream)
+        }
+        try self.accept(id, fields, endStream)
+    }
+}

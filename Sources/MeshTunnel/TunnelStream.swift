@@ -1,0 +1,287 @@
+internal import Glibc
+internal import MeshHTTP
+internal import MeshLoop
+internal import MeshModel
+
+/// One CONNECT stream of a tunnel and the plain connection at our end of it.
+///
+///     unanswered ─200─▶ relaying ─both directions ended─▶ closed
+///     any of them ─reset, refused, deadline, tunnel lost, policy─▶ closed
+///
+/// Inbound: made by the peer's CONNECT; `app` is the dialled target. Outbound: made for an accepted connection, which
+/// is `app`; until the answer comes `outbound` can take the application elsewhere.
+final class TunnelStream: AppSocketHandler, Carrier {
+    let tunnel: TunnelConnection
+    let id: HTTP2StreamID
+    private(set) var app: AppSocket?
+    /// Who reports this stream. Nil until an inbound request is admitted or refused.
+    var proxied: ProxiedConnection?
+    private var outbound: OutboundConnection?
+    private var deadline: LoopTimer?
+
+    var sendWindow: FlowWindow
+    var receiveWindow: ReceiveWindow
+    private(set) var ends = RelayEnds()
+    /// From the peer, refused by the application's socket; bounded by `receiveWindow`.
+    private var pending = PendingBytes()
+    /// The answer was 200: bytes may flow to the peer.
+    private(set) var isRelaying = false
+    private(set) var isClosed = false
+    /// In the tunnel's ready queue.
+    var isQueued = false
+
+    init(tunnel: TunnelConnection, id: HTTP2StreamID) {
+        self.tunnel = tunnel
+        self.id = id
+        self.sendWindow = FlowWindow(tunnel.peerSettings.initialWindowBytes)
+        self.receiveWindow = ReceiveWindow(target: tunnel.worker.configuration.streamWindowBytes)
+    }
+
+    // MARK: Outbound
+
+    /// Takes over the application of `outbound`; CONNECT is on its way.
+    func carry(_ outbound: OutboundConnection, _ app: AppSocket) {
+        self.outbound = outbound
+        self.proxied = outbound.proxied
+        outbound.proxied.carrier = self
+        self.attach(app)
+        let limit = self.tunnel.worker.configuration.answerTimeout
+        self.arm(after: limit) { stream in
+            stream.fail(.answerTimedOut(stream.tunnel.peer, limit), code: .cancel)
+        }
+    }
+
+    func answered(_ head: HTTP2ResponseHead, endStream: Bool) {
+        if head.isInformational { return }
+        guard head.status == 200 else {
+            return self.fail(.refused(self.tunnel.peer, status: head.status), code: .cancel)
+        }
+        self.outbound = nil
+        let identity = self.tunnel.peerIdentity
+        self.proxied?.update { $0.peerIdentity = identity }
+        self.beginRelay()
+        if endStream { self.peerEnded() }
+    }
+
+    /// The peer has not looked at this stream: another tunnel may take it.
+    func neverProcessed(_ reason: String) {
+        self.tunnelLost(.streamRefused(self.tunnel.peer, code: reason))
+    }
+
+    // MARK: Inbound
+
+    /// The target is being dialled.
+    func dial(_ app: AppSocket) {
+        self.attach(app)
+        let limit = self.tunnel.worker.configuration.dialTimeout
+        self.arm(after: limit) { stream in
+            guard let target = stream.proxied?.record?.destination else { return }
+            stream.dialFailed(.dialTimedOut(target, limit))
+        }
+    }
+
+    /// Headers of the 200, kept until the target is connected.
+    var responseHeaders: [(name: String, value: String)] = []
+
+    func appConnected(_ socket: AppSocket) {
+        self.tunnel.answer(self.id, status: 200, headers: self.responseHeaders, endStream: false)
+        self.responseHeaders = []
+        self.beginRelay()
+    }
+
+    /// 503 and flag CONNECT.
+    func dialFailed(_ error: TunnelError) { self.refuse(status: 503) { $0.end(error) } }
+
+    /// Answers with a status and nothing more.
+    func refuse(status: Int, report: (ProxiedConnection) -> Void) {
+        guard !self.isClosed else { return }
+        self.tunnel.answer(self.id, status: status, endStream: true)
+        // The answer is complete and the rest of the request is not wanted (RFC 9113, 8.1).
+        if !self.ends.peerHasEnded { self.tunnel.sendReset(self.id, .noError) }
+        let proxied = self.proxied
+        self.shut(resetApp: true)
+        if let proxied { report(proxied) }
+    }
+
+    // MARK: Relay
+
+    private func attach(_ app: AppSocket) {
+        self.app = app
+        app.handler = self
+    }
+
+    private func beginRelay() {
+        self.isRelaying = true
+        self.deadline?.cancel()
+        self.deadline = nil
+        self.drain()
+        // What arrived before: its edge has come and gone.
+        if !self.isClosed, self.app?.isReadable == true { self.tunnel.markReady(self) }
+    }
+
+    /// Bytes from the peer, in the tunnel's scratch buffer: written at once, or copied.
+    func deliver(_ vectors: UnsafeMutablePointer<iovec>, _ count: Int, _ bytes: Int) {
+        guard !self.isClosed else { return }
+        var written = 0
+        if self.pending.isEmpty, let app, app.isWritable, self.isRelaying {
+            switch Sockets.write(app.descriptor, vectors, count) {
+            case .moved(let moved): written = moved
+            case .wouldBlock, .ended: break
+            case .failed(let code): return self.appFailed(app, code: code)
+            }
+            if written > 0 { self.delivered(written) }
+            if written == bytes { return }
+            app.isWritable = false
+        }
+        var skip = written
+        for i in 0..<count {
+            let length = vectors[i].iov_len
+            if skip >= length {
+                skip -= length
+            } else {
+                // SAFETY: `skip` is inside this vector.
+                self.pending.append(vectors[i].iov_base + skip, length - skip)
+                skip = 0
+            }
+        }
+    }
+
+    private func drain() {
+        guard self.isRelaying, let app, app.isWritable, !self.pending.isEmpty else { return }
+        let (written, stop) = self.pending.write(to: app.descriptor)
+        if written > 0 { self.delivered(written) }
+        switch stop {
+        case .moved: self.perform(self.ends.delivered())
+        case .wouldBlock, .ended: app.isWritable = false
+        case .failed(let code): self.appFailed(app, code: code)
+        }
+    }
+
+    private func delivered(_ bytes: Int) {
+        if self.tunnel.isServer { self.proxied?.countReceived(bytes) } else { self.proxied?.countSent(bytes) }
+        self.release(bytes)
+    }
+
+    func countFromApp(_ bytes: Int) {
+        if self.tunnel.isServer { self.proxied?.countSent(bytes) } else { self.proxied?.countReceived(bytes) }
+    }
+
+    /// The windows of stream and connection have `bytes` back.
+    func release(_ bytes: Int) {
+        if let increment = self.receiveWindow.released(bytes), !self.ends.peerHasEnded {
+            HTTP2FrameWriter.appendWindowUpdate(stream: self.id, increment: increment, to: &self.tunnel.control)
+            self.tunnel.wantsTurn()
+        }
+        self.tunnel.returnCredit(bytes)
+    }
+
+    /// END_STREAM from the peer; every byte before it was given to `deliver`.
+    func peerEnded() {
+        // Before the target is connected nothing has been told, however little there was to tell.
+        self.perform(self.ends.peerEnded(isDelivered: self.pending.isEmpty && self.isRelaying))
+    }
+
+    /// The application sent FIN, and END_STREAM is on its way.
+    func appEnded() {
+        self.app?.isReadable = false
+        self.perform(self.ends.appEnded())
+    }
+
+    private func perform(_ action: RelayEnds.Action) {
+        switch action {
+        case .none: break
+        case .finishApp:
+            if let app { Sockets.finishWriting(app.descriptor) }
+        case .finishAppAndClose, .close:
+            let proxied = self.proxied
+            self.shut(resetApp: false)
+            proxied?.end(nil)
+        }
+    }
+
+    /// Whether the application has nothing left but its end: that needs no window.
+    var isAtEnd: Bool { self.app?.isAtEnd() ?? false }
+
+    func windowOpened() {
+        if self.app?.isReadable == true { self.tunnel.markReady(self) }
+    }
+
+    // MARK: The application's socket
+
+    func appReadable(_ socket: AppSocket) { self.tunnel.markReady(self) }
+    func appWritable(_ socket: AppSocket) { self.drain() }
+    func appTurn(_ socket: AppSocket) {}
+
+    func appFailed(_ socket: AppSocket, code: CInt) {
+        let reason = SystemError.text(code)
+        if self.tunnel.isServer, !self.isRelaying {
+            guard let target = self.proxied?.record?.destination else { return }
+            return self.dialFailed(.dialFailed(target, reason))
+        }
+        // RFC 9113, 8.5: a TCP error is a stream error of this type.
+        self.fail(.clientReset(reason), code: .connectError)
+    }
+
+    // MARK: Ends before their time
+
+    /// RST_STREAM from the peer.
+    func peerReset(_ code: HTTP2ErrorCode) {
+        if code == .refusedStream, self.outbound != nil { return self.neverProcessed("\(code)") }
+        // After END_STREAM it only says that no more is read.
+        if code == .noError, self.ends.peerHasEnded, self.isRelaying {
+            if !self.ends.appHasEnded { self.perform(self.ends.appEnded()) }
+            return
+        }
+        self.finish(.peerReset(code: "\(code)"))
+    }
+
+    /// Our decision: resets both sides.
+    func fail(_ error: TunnelError, code: HTTP2ErrorCode) {
+        guard !self.isClosed else { return }
+        self.tunnel.sendReset(self.id, code)
+        self.finish(error)
+    }
+
+    func abort(_ error: TunnelError) { self.fail(error, code: .cancel) }
+
+    /// The tunnel broke or will not serve this stream. An unanswered outbound connection tries elsewhere.
+    func tunnelLost(_ error: TunnelError) {
+        guard !self.isClosed else { return }
+        if let outbound, let app {
+            self.outbound = nil
+            self.app = nil
+            app.handler = nil
+            self.proxied = nil
+            self.shut(resetApp: false)
+            outbound.takeBack(app)
+            outbound.tunnelFailed(error, isStale: self.tunnel.isProven)
+        } else {
+            self.finish(error)
+        }
+    }
+
+    private func finish(_ error: TunnelError) {
+        guard !self.isClosed else { return }
+        let proxied = self.proxied
+        self.shut(resetApp: true)
+        proxied?.end(error)
+    }
+
+    private func shut(resetApp: Bool) {
+        self.isClosed = true
+        self.deadline?.cancel()
+        self.deadline = nil
+        self.outbound = nil
+        self.proxied = nil
+        self.app?.end(reset: resetApp)
+        self.app = nil
+        self.tunnel.forget(self)
+        self.pending.removeAll()
+    }
+
+    private func arm(after limit: Duration, _ expired: @escaping (TunnelStream) -> Void) {
+        let timer = LoopTimer(loop: self.tunnel.loop) { [unowned self] in expired(self) }
+        self.deadline = timer
+        timer.arm(after: limit)
+    }
+}

@@ -1,0 +1,149 @@
+internal import MeshIdentity
+internal import MeshLoop
+internal import MeshModel
+
+/// The tunnel on one event loop: its pods, pool, contexts and live connections. Touched only on the loop.
+final class TunnelWorker {
+    let loop: EventLoop
+    let shared: TunnelShared
+    let contexts: TunnelContexts
+    var view: any MeshView
+    var configuration: TunnelConfiguration { self.shared.configuration }
+
+    /// Tunnels by pool name (outbound) and all of them by object.
+    var pool: TunnelPool
+    var pooled: [UInt64: TunnelConnection] = [:]
+    private(set) var tunnels: [ObjectIdentifier: TunnelConnection] = [:]
+
+    private var live: [UInt64: ProxiedConnection] = [:]
+    private var listeners: [String: [Listener]] = [:]
+    private var drained: [() -> Void] = []
+    private(set) var isDraining = false
+    private var progress: LoopTimer?
+
+    /// How often the observer hears of moved bytes.
+    static let progressInterval = Duration.seconds(1)
+
+    init(loop: EventLoop, shared: TunnelShared, view: any MeshView) {
+        self.loop = loop
+        self.shared = shared
+        self.view = view
+        self.contexts = TunnelContexts(source: shared.certificates, loop: loop)
+        self.pool = TunnelPool(streamsMax: shared.configuration.streamsPerTunnelMax)
+    }
+
+    // MARK: The live table
+
+    func entered(_ connection: ProxiedConnection, id: UInt64) {
+        self.live[id] = connection
+        self.shared.counters.openConnections.add(1, ordering: .relaxed)
+        self.reportProgressLater()
+    }
+
+    func left(_ id: UInt64) {
+        self.live[id] = nil
+        self.shared.counters.openConnections.subtract(1, ordering: .relaxed)
+        self.finishDrainIfDone()
+    }
+
+    private func reportProgressLater() {
+        if let progress, progress.isArmed { return }
+        let timer =
+            self.progress
+            ?? LoopTimer(loop: self.loop) { [unowned self] in
+                for connection in self.live.values { connection.reportProgress() }
+                if !self.live.isEmpty { self.reportProgressLater() }
+            }
+        self.progress = timer
+        timer.arm(after: Self.progressInterval)
+    }
+
+    func opened(_ tunnel: TunnelConnection) {
+        self.tunnels[ObjectIdentifier(tunnel)] = tunnel
+        self.shared.counters.tunnels(isInbound: tunnel.isServer, by: 1)
+    }
+
+    func closed(_ tunnel: TunnelConnection) {
+        guard self.tunnels.removeValue(forKey: ObjectIdentifier(tunnel)) != nil else { return }
+        self.shared.counters.tunnels(isInbound: tunnel.isServer, by: -1)
+        if let id = tunnel.poolID {
+            self.pool.forget(id)
+            self.pooled[id] = nil
+        }
+        self.finishDrainIfDone()
+    }
+
+    // MARK: The mesh changed
+
+    /// Asks again for every live inbound connection; what the new view refuses is closed.
+    func publish(_ view: any MeshView) {
+        self.view = view
+        for connection in Array(self.live.values) {
+            guard let question = connection.admission else { continue }
+            if case .refuse = view.admitInbound(question) { connection.carrier?.abort(.policyChanged) }
+        }
+    }
+
+    // MARK: Pods
+
+    /// `accept` is called on this loop for each new connection.
+    func listen(uid: String, _ sockets: [(Sockets.ListenResult, (CInt, IPEndpoint) -> Void)]) {
+        guard !self.isDraining else {
+            for (socket, _) in sockets { Sockets.closeDescriptor(socket.descriptor) }
+            return
+        }
+        for (socket, accept) in sockets {
+            let listener = Listener(socket, loop: self.loop, accepted: accept) { [shared] error in
+                shared.observer.refusedEarly(
+                    direction: .inbound, source: nil, destination: nil, RefusalReason(.connect, "\(error)"))
+            }
+            do {
+                try listener.start()
+                self.listeners[uid, default: []].append(listener)
+            } catch {
+                listener.stop()
+                self.shared.observer.refusedEarly(
+                    direction: .inbound, source: nil, destination: nil, RefusalReason(.connect, "\(error)"))
+            }
+        }
+    }
+
+    func remove(uid: String) {
+        for listener in self.listeners.removeValue(forKey: uid) ?? [] { listener.stop() }
+        for connection in Array(self.live.values) where connection.pod.uid == uid {
+            connection.carrier?.abort(.podRemoved)
+        }
+        for tunnel in Array(self.tunnels.values) where tunnel.handle.pod.uid == uid {
+            tunnel.close(.podRemoved)
+        }
+    }
+
+    // MARK: Drain
+
+    var isBusy: Bool { !self.live.isEmpty || !self.tunnels.isEmpty }
+
+    /// Stops accepting, tells peers with GOAWAY, and calls `done` once every connection has ended and every tunnel has
+    /// sent its last byte: tunnels close themselves when they are empty.
+    func drain(_ done: @escaping () -> Void) {
+        self.isDraining = true
+        self.drained.append(done)
+        for listener in self.listeners.values.joined() { listener.stop() }
+        self.listeners = [:]
+        for tunnel in Array(self.tunnels.values) { tunnel.goAway() }
+        self.finishDrainIfDone()
+    }
+
+    /// The deadline passed: cuts what is left.
+    func cut() {
+        for connection in Array(self.live.values) { connection.carrier?.abort(.drained) }
+        for tunnel in Array(self.tunnels.values) { tunnel.close(.drained) }
+    }
+
+    private func finishDrainIfDone() {
+        guard self.isDraining, !self.isBusy, !self.drained.isEmpty else { return }
+        let waiting = self.drained
+        self.drained = []
+        self.progress?.cancel()
+        for done in waiting { done() }
+    }
+}

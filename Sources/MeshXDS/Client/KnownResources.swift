@@ -1,0 +1,98 @@
+import MeshModel
+package import MeshProto
+import SwiftProtobuf
+
+/// What the client holds of each type, and what it does with a response. No I/O.
+package struct KnownResources {
+    /// What to give the sink and what to answer.
+    package struct Outcome {
+        package var update: MeshUpdate?
+        /// Names and reasons for the NACK; none means ACK.
+        package var rejected: [RejectedResource] = []
+    }
+
+    /// By type: name → version of the resources accepted last. Versions may be empty (policies from istiod).
+    private var versions: [String: [String: String]] = [:]
+    private var synced: Set<String> = []
+
+    package static let types = [XDSType.address, XDSType.authorization]
+
+    package init() {}
+
+    /// What a first request says about a type: everything held.
+    package func initialVersions(_ type: String) -> [String: String] { self.versions[type] ?? [:] }
+
+    package var isSynced: Bool { self.synced.count == Self.types.count }
+
+    /// Good resources count even when others in the same response are refused. A refused one keeps its last
+    /// accepted version (or none), so that a reconnect makes the server send it again.
+    package mutating func receive(_ response: Envoy_Service_Discovery_V3_DeltaDiscoveryResponse) -> Outcome {
+        var outcome = Outcome()
+        switch response.typeURL {
+        case XDSType.address:
+            var upserted: [MeshAddress] = []
+            self.each(response, &outcome) { resource throws(RejectedResource) in
+                let message: Istio_Workload_Address = try Self.message(in: resource)
+                let address = try MeshAddress(message, name: resource.name)
+                guard address.resourceName == resource.name else {
+                    throw RejectedResource(
+                        name: resource.name, reason: "the content calls itself \(address.resourceName)")
+                }
+                upserted.append(address)
+                return []
+            }
+            outcome.update = .addresses(upserted: upserted, removed: response.removedResources)
+        case XDSType.authorization:
+            var upserted: [AuthorizationPolicy] = []
+            self.each(response, &outcome) { resource throws(RejectedResource) in
+                let message: Istio_Security_Authorization = try Self.message(in: resource)
+                let decoded = try AuthorizationPolicy.decode(message, name: resource.name)
+                guard decoded.policy.key.description == resource.name else {
+                    throw RejectedResource(
+                        name: resource.name, reason: "the content calls itself \(decoded.policy.key)")
+                }
+                upserted.append(decoded.policy)
+                return decoded.flaws
+            }
+            outcome.update = .policies(
+                upserted: upserted, removed: response.removedResources.compactMap(NamespacedName.init))
+        default:
+            return outcome  // a type nobody asked for: acknowledged and forgotten
+        }
+        for name in response.removedResources { self.versions[response.typeURL]?[name] = nil }
+        if outcome.rejected.isEmpty { self.synced.insert(response.typeURL) }
+        return outcome
+    }
+
+    private mutating func each(
+        _ response: Envoy_Service_Discovery_V3_DeltaDiscoveryResponse, _ outcome: inout Outcome,
+        _ decode: (Envoy_Service_Discovery_V3_Resource) throws(RejectedResource) -> [String]
+    ) {
+        for resource in response.resources {
+            do throws(RejectedResource) {
+                let flaws = try decode(resource)
+                if flaws.isEmpty {
+                    self.versions[response.typeURL, default: [:]][resource.name] = resource.version
+                } else {
+                    outcome.rejected.append(
+                        RejectedResource(name: resource.name, reason: flaws.joined(separator: ", ")))
+                    // It is in force (in its stricter form), so its removal must be heard of after a reconnect; the
+                    // version is one that no server gives, so that it is also sent again.
+                    self.versions[response.typeURL, default: [:]][resource.name] = "flawed"
+                }
+            } catch {
+                outcome.rejected.append(error)
+            }
+        }
+    }
+
+    private static func message<M: Message>(
+        in resource: Envoy_Service_Discovery_V3_Resource
+    ) throws(RejectedResource) -> M {
+        do {
+            return try M(serializedBytes: resource.resource.value)
+        } catch {
+            throw RejectedResource(name: resource.name, reason: "not a readable \(M.protoMessageName): \(error)")
+        }
+    }
+}

@@ -1,0 +1,15 @@
+public import MeshModel
+
+/// What changed in the mesh, in the order it has to be applied.
+public enum MeshUpdate: Hashable, Sendable {
+    /// `removed` holds resource names: a workload's uid or a service's `<namespace>/<hostname>`.
+    case addresses(upserted: [MeshAddress], removed: [String])
+    case policies(upserted: [AuthorizationPolicy], removed: [NamespacedName])
+}
+
+/// Who keeps the mesh's state. Calls come one after the other; the answer to the control plane waits for them.
+public protocol MeshStateSink: Sendable {
+    func apply(_ update: MeshUpdate) async
+    /// Once: every type has arrived completely and was accepted.
+    func synced() async
+}

@@ -1,0 +1,161 @@
+import GRPCCore
+public import Logging
+import MeshChannel
+import MeshProto
+import SwiftProtobuf
+
+/// Follows the control plane: one delta stream for workloads, services and policies, opened again whenever it ends.
+///
+/// State is kept across streams: a new one starts by saying what is held, and the server answers with the
+/// difference, removals included. Nothing expires while the control plane is away.
+public struct MeshXDSClient: Sendable {
+    private let configuration: XDSClientConfiguration
+    private let sink: any MeshStateSink
+    private let logger: Logger
+
+    /// The whole mesh may come in one message.
+    static let messageBytesMax = 200 << 20
+
+    public init(_ configuration: XDSClientConfiguration, sink: any MeshStateSink, logger: Logger) {
+        self.configuration = configuration
+        self.sink = sink
+        self.logger = logger
+    }
+
+    /// Returns when the task is cancelled, and never before.
+    public func run() async {
+        let session = Session(self.configuration, self.sink, self.logger)
+        var backoff = ReconnectBackoff()
+        var attempt = 0
+        let names = self.configuration.endpoint.serverNames
+        while !Task.isCancelled {
+            let end = await session.follow(serverName: names[attempt % names.count])
+            // The other name gets its turn only when this one led nowhere.
+            if end == .notOpened { attempt += 1 }
+            let wait = backoff.wait(after: end)
+            self.logger.debug("xDS stream ended", metadata: ["end": "\(end)", "next": "\(wait)"])
+            try? await Task.sleep(for: wait)
+        }
+    }
+}
+
+extension MeshXDSClient {
+    /// Everything that outlives one stream.
+    fileprivate actor Session {
+        private let configuration: XDSClientConfiguration
+        private let sink: any MeshStateSink
+        private let logger: Logger
+        private var known = KnownResources()
+        private var saidSynced = false
+
+        init(_ configuration: XDSClientConfiguration, _ sink: any MeshStateSink, _ logger: Logger) {
+            self.configuration = configuration
+            self.sink = sink
+            self.logger = logger
+        }
+
+        typealias Request = Envoy_Service_Discovery_V3_DeltaDiscoveryRequest
+        typealias Response = Envoy_Service_Discovery_V3_DeltaDiscoveryResponse
+
+        func follow(serverName: String) async -> ReconnectBackoff.StreamEnd {
+            let opened = Flag()
+            do {
+                let metadata = try self.configuration.endpoint.metadata()
+                try await self.configuration.endpoint.withChannel(serverName: serverName) { channel in
+                    try await self.stream(channel, metadata, opened)
+                }
+                // An end before the first answer is no clean one: asking again at once could go on for ever.
+                return await opened.isSet ? .clean : .notOpened
+            } catch {
+                self.logger.warning(
+                    "xDS stream failed",
+                    metadata: [
+                        "server": "\(self.configuration.endpoint.host):\(self.configuration.endpoint.port)",
+                        "error": "\(error)",
+                    ])
+                if await !opened.isSet { return .notOpened }
+                switch (error as? RPCError)?.code {
+                case .unknown, .cancelled, .deadlineExceeded, .unavailable: return .interrupted
+                case .some: return .refused
+                case nil: return .clean
+                }
+            }
+        }
+
+        private nonisolated func stream(
+            _ channel: GRPCClient<ControlPlaneEndpoint.Transport>, _ metadata: Metadata, _ opened: Flag
+        ) async throws {
+            // Holds at most one answer per response read, because the next is read only after the answer is in.
+            let (requests, outbox) = AsyncStream.makeStream(of: Request.self)
+            for request in await self.firstRequests() { outbox.yield(request) }
+            var options = CallOptions.defaults
+            options.waitForReady = false
+            options.maxResponseMessageBytes = MeshXDSClient.messageBytesMax
+            let client = Envoy_Service_Discovery_V3_AggregatedDiscoveryService.Client(wrapping: channel)
+            try await client.deltaAggregatedResources(metadata: metadata, options: options) { writer in
+                for await request in requests { try await writer.write(request) }
+            } onResponse: { response in
+                defer { outbox.finish() }
+                for try await message in response.messages {
+                    await opened.set()
+                    outbox.yield(await self.receive(message))
+                }
+            }
+        }
+
+        private func firstRequests() -> [Request] {
+            KnownResources.types.map { type in
+                .with {
+                    $0.node = self.node
+                    $0.typeURL = type
+                    $0.initialResourceVersions = self.known.initialVersions(type)
+                }
+            }
+        }
+
+        private var node: Envoy_Service_Discovery_V3_Node {
+            .with {
+                $0.id = self.configuration.nodeID
+                $0.metadata = Google_Protobuf_Struct(fields: self.configuration.metadata.mapValues(\.proto))
+            }
+        }
+
+        private func receive(_ response: Response) async -> Request {
+            let outcome = self.known.receive(response)
+            if let update = outcome.update { await self.sink.apply(update) }
+            if self.known.isSynced, !self.saidSynced {
+                self.saidSynced = true
+                await self.sink.synced()
+            }
+            var answer = Request()
+            answer.typeURL = response.typeURL
+            answer.responseNonce = response.nonce
+            if !outcome.rejected.isEmpty {
+                let reasons = outcome.rejected.map(\.description).joined(separator: "; ")
+                self.logger.error("refused resources", metadata: ["type": "\(response.typeURL)", "why": "\(reasons)"])
+                answer.errorDetail.message = reasons
+            }
+            return answer
+        }
+    }
+
+    fileprivate actor Flag {
+        private(set) var isSet = false
+        func set() { self.isSet = true }
+    }
+}
+
+extension MetadataValue {
+    var proto: Google_Protobuf_Value {
+        switch self {
+        case .null: .with { $0.nullValue = .nullValue }
+        case .bool(let value): Google_Protobuf_Value(boolValue: value)
+        case .number(let value): Google_Protobuf_Value(numberValue: value)
+        case .string(let value): Google_Protobuf_Value(stringValue: value)
+        case .list(let values):
+            Google_Protobuf_Value(listValue: Google_Protobuf_ListValue(values: values.map(\.proto)))
+        case .object(let members):
+            Google_Protobuf_Value(structValue: Google_Protobuf_Struct(fields: members.mapValues(\.proto)))
+        }
+    }
+}

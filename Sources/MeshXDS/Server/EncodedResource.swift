@@ -1,0 +1,68 @@
+import Crypto
+package import MeshModel
+package import MeshProto
+import SwiftProtobuf
+
+/// A resource as it goes over the wire: encoded once when it changes, shared by every client that gets it.
+package struct EncodedResource: Sendable {
+    package let message: Envoy_Service_Discovery_V3_Resource
+    /// What an on-demand client may call it, besides its name: `<network>/<ip>`, and for a workload the keys of
+    /// its services.
+    let aliases: [String]
+    let serviceKeys: [String]
+    /// A workload's node; empty otherwise.
+    let node: String
+
+    package var name: String { self.message.name }
+    package var version: String { self.message.version }
+
+    /// In bytes of SHA-256. A hash that anyone could collide would let an update be taken for its predecessor.
+    static let versionBytes = 12
+
+    package init(_ address: MeshAddress) {
+        self.message = Self.encode(address.proto, address.resourceName, XDSType.address)
+        switch address {
+        case .workload(let workload):
+            self.aliases =
+                workload.networkMode == .hostNetwork
+                ? [] : workload.addresses.map { NetworkAddress(network: workload.network, address: $0).description }
+            self.serviceKeys = workload.services.keys.map(\.description)
+            self.node = workload.node
+        case .service(let service):
+            self.aliases =
+                service.addresses.map(\.description) + service.blocks.map { "\($0.network)/\($0.cidr)" }
+            self.serviceKeys = []
+            self.node = ""
+        }
+    }
+
+    package init(_ policy: AuthorizationPolicy) {
+        self.message = Self.encode(policy.proto, policy.key.description, XDSType.authorization)
+        self.aliases = []
+        self.serviceKeys = []
+        self.node = ""
+    }
+
+    private static func encode(
+        _ content: some Message, _ name: String, _ type: String
+    ) -> Envoy_Service_Discovery_V3_Resource {
+        var options = BinaryEncodingOptions()
+        options.useDeterministicOrdering = true  // maps in key order, so that equal content has an equal version
+        guard let bytes: [UInt8] = try? content.serializedBytes(options: options) else {
+            preconditionFailure("\(name): a proto3 message without required fields always encodes")
+        }
+        let hash = SHA256.hash(data: bytes).prefix(Self.versionBytes)
+        return .with {
+            $0.name = name
+            $0.version = hash.map { byte in (byte < 16 ? "0" : "") + String(byte, radix: 16) }.joined()
+            $0.resource = Google_Protobuf_Any.with {
+                $0.typeURL = type
+                $0.value = .init(bytes)
+            }
+        }
+    }
+
+    func answers(to key: String) -> Bool {
+        self.name == key || self.aliases.contains(key)
+    }
+}

@@ -1,0 +1,149 @@
+package import GRPCCore
+import MeshChannel
+package import MeshProto
+
+/// The gRPC face of the ``XDSServer``.
+package struct XDSService: Envoy_Service_Discovery_V3_AggregatedDiscoveryService.ServiceProtocol {
+    private let server: XDSServer
+
+    package init(_ server: XDSServer) { self.server = server }
+
+    package typealias Request = Envoy_Service_Discovery_V3_DeltaDiscoveryRequest
+    package typealias Response = Envoy_Service_Discovery_V3_DeltaDiscoveryResponse
+
+    package func deltaAggregatedResources(
+        request: StreamingServerRequest<Request>, context: ServerContext
+    ) async throws -> StreamingServerResponse<Response> {
+        let caller: AuthenticatedCaller
+        do {
+            caller = try await self.server.authenticator.authenticate(request.metadata)
+        } catch {
+            self.server.record(.unauthenticated)
+            self.server.logger.warning(
+                "xDS: caller not authenticated", metadata: ["peer": "\(context.remotePeer)", "why": "\(error)"])
+            throw RPCError(code: .unauthenticated, message: "authentication failure")
+        }
+        let connection = XDSConnection()
+        let id: UInt64
+        switch self.server.add(connection) {
+        case .admitted(let number): id = number
+        case .notReady: throw RPCError(code: .unavailable, message: "server is not ready to serve discovery")
+        case .full: throw RPCError(code: .resourceExhausted, message: "too many connected clients")
+        }
+        return StreamingServerResponse { writer in
+            self.server.record(.connected)
+            defer {
+                self.server.remove(id)
+                self.server.record(.disconnected)
+            }
+            try await self.serve(connection, id, caller, request.messages, writer, peer: context.remotePeer)
+            return [:]
+        }
+    }
+
+    private func serve(
+        _ connection: XDSConnection, _ id: UInt64, _ caller: AuthenticatedCaller,
+        _ requests: RPCAsyncSequence<Request, any Error>, _ writer: RPCWriter<Response>, peer: String
+    ) async throws {
+        let (processed, tick) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask {
+                defer { connection.end() }
+                var turn = processed.makeAsyncIterator()
+                for try await request in requests {
+                    connection.deliver(request)
+                    // One at a time: a client that asks faster than it is answered is slowed by its own stream.
+                    guard await turn.next() != nil else { return }
+                }
+            }
+            group.addTask {
+                var session = XDSSession(nonces: Self.nonces(client: id))
+                events: for await event in connection.events {
+                    switch event {
+                    case .request(let request):
+                        try await self.answer(request, &session, caller, writer, peer: peer)
+                        tick.yield()
+                    case .published:
+                        connection.takeSignal()
+                        try await self.write(
+                            try self.ending { () throws(XDSSession.Ending) in
+                                try session.push(self.server.snapshot)
+                            }, writer)
+                    case .ended: break events
+                    }
+                    connection.show(session, peer: peer, account: caller.account)
+                }
+                tick.finish()
+            }
+            // Whoever ends first ends the stream: the client by closing, we by draining.
+            try await group.next()
+            group.cancelAll()
+        }
+    }
+
+    private func answer(
+        _ request: Request, _ session: inout XDSSession, _ caller: AuthenticatedCaller,
+        _ writer: RPCWriter<Response>, peer: String
+    ) async throws {
+        let isFirst = session.node == nil
+        let snapshot = self.server.snapshot
+        let result: (responses: [Response], note: XDSSession.Note?)
+        do throws(XDSSession.Ending) {
+            result = try session.receive(request, snapshot)
+        } catch {
+            throw self.rpcError(error)
+        }
+        if isFirst, let node = session.node {
+            let metadata = node.metadata.fields.compactMapValues { value -> String? in
+                if case .stringValue(let text)? = value.kind { text } else { nil }
+            }
+            if let reason = self.server.admission(caller, node.id, metadata) {
+                self.server.logger.warning(
+                    "xDS: client refused",
+                    metadata: ["caller": "\(caller.account)", "node": "\(node.id)", "why": "\(reason)"])
+                throw RPCError(code: .permissionDenied, message: "not allowed to be served as this node")
+            }
+        }
+        switch result.note {
+        case .refused(let type, let reason):
+            self.server.record(.refused(type: type))
+            self.server.logger.error(
+                "xDS: client refused resources",
+                metadata: ["node": "\(session.node?.id ?? "")", "type": "\(type)", "why": "\(reason)"])
+        case .staleNonce(let type): self.server.record(.staleNonce(type: type))
+        case .unknownType(let type):
+            self.server.logger.debug("xDS: unknown type asked for", metadata: ["type": "\(type)", "peer": "\(peer)"])
+        case .acknowledged, nil: break
+        }
+        try await self.write(result.responses, writer)
+    }
+
+    private func write(_ responses: [Response], _ writer: RPCWriter<Response>) async throws {
+        for response in responses {
+            try await writer.write(response)
+            self.server.record(.pushed(type: response.typeURL, resources: response.resources.count))
+        }
+    }
+
+    private func ending<R>(_ body: () throws(XDSSession.Ending) -> R) throws -> R {
+        do throws(XDSSession.Ending) { return try body() } catch { throw self.rpcError(error) }
+    }
+
+    private func rpcError(_ ending: XDSSession.Ending) -> RPCError {
+        switch ending {
+        case .missingNode: RPCError(code: .invalidArgument, message: "missing node information")
+        case .tooManySubscriptions:
+            RPCError(code: .resourceExhausted, message: "more than \(XDSSession.subscriptionsMax) names subscribed")
+        case .tooFarBehind: RPCError(code: .unavailable, message: "too far behind; connect again")
+        }
+    }
+
+    private static func nonces(client: UInt64) -> () -> String {
+        var count: UInt64 = 0
+        let salt = String(UInt64.random(in: .min ... .max), radix: 16)
+        return {
+            count += 1
+            return "\(salt)-\(client)-\(count)"
+        }
+    }
+}

@@ -1,0 +1,231 @@
+package import MeshProto
+
+/// One client's stream, as a state machine: requests and snapshots in, responses out. No I/O.
+///
+/// What is kept per type is a revision, not the resources; only an on-demand client has a list of names, bounded.
+package struct XDSSession {
+    package typealias Request = Envoy_Service_Discovery_V3_DeltaDiscoveryRequest
+    package typealias Response = Envoy_Service_Discovery_V3_DeltaDiscoveryResponse
+
+    /// Why the stream ends.
+    package enum Ending: Error, Hashable, Sendable {
+        case missingNode
+        case tooManySubscriptions
+        /// The log of changes does not reach back to what this client has; it has to connect again.
+        case tooFarBehind
+    }
+
+    /// What a request meant, for the log and the statistics.
+    package enum Note: Hashable, Sendable {
+        case acknowledged(type: String)
+        case refused(type: String, reason: String)
+        case staleNonce(type: String)
+        case unknownType(String)
+    }
+
+    /// Names one on-demand client may ask for.
+    static let subscriptionsMax = 100_000
+    /// Responses whose answer is still out; older ones are given up as stale.
+    static let outstandingMax = 16
+
+    package struct TypeState: Sendable {
+        package var isWildcard = true
+        package var sentNonce = ""
+        package var ackedNonce = ""
+        package var sentRevision: UInt64 = 0
+        package var ackedRevision: UInt64 = 0
+        package var resourcesSent: UInt64 = 0
+        package var refusals: UInt64 = 0
+        package var lastRefusal = ""
+        var outstanding: [(nonce: String, revision: UInt64)] = []
+        /// On-demand only: what was asked for, and which resources were sent because of it.
+        var wanted: Set<String> = []
+        var delivered: Set<String> = []
+    }
+
+    package private(set) var node: Envoy_Service_Discovery_V3_Node?
+    package private(set) var types: [String: TypeState] = [:]
+    private let nonces: () -> String
+
+    /// - Parameter nonces: a new one with every call.
+    package init(nonces: @escaping () -> String) { self.nonces = nonces }
+
+    private var nodeName: String { self.node?.metadata.fields["NODE_NAME"]?.stringValue ?? "" }
+
+    package mutating func receive(
+        _ request: Request, _ snapshot: XDSSnapshot
+    ) throws(Ending) -> (responses: [Response], note: Note?) {
+        if request.hasNode, self.node == nil { self.node = request.node }
+        guard let node, !node.id.isEmpty else { throw .missingNode }
+        let type = request.typeURL
+        guard XDSSnapshot.types.contains(type) else { return ([], .unknownType(type)) }
+        guard var state = self.types[type] else {
+            return ([try self.open(type, request, snapshot)], nil)
+        }
+        var note: Note?
+        if !request.responseNonce.isEmpty {
+            guard let index = state.outstanding.firstIndex(where: { $0.nonce == request.responseNonce }) else {
+                return ([], .staleNonce(type: type))
+            }
+            let answered = state.outstanding[index]
+            state.outstanding.removeSubrange(...index)
+            if request.hasErrorDetail {
+                state.refusals += 1
+                state.lastRefusal = request.errorDetail.message
+                note = .refused(type: type, reason: request.errorDetail.message)
+            } else {
+                (state.ackedNonce, state.ackedRevision) = answered
+                note = .acknowledged(type: type)
+            }
+        }
+        self.types[type] = state
+        let response = try self.subscribe(
+            type, request.resourceNamesSubscribe, request.resourceNamesUnsubscribe, snapshot)
+        return (response.map { [$0] } ?? [], note)
+    }
+
+    /// The first request of a type is always answered, if only with nothing.
+    private mutating func open(
+        _ type: String, _ request: Request, _ snapshot: XDSSnapshot
+    ) throws(Ending) -> Response {
+        var state = TypeState()
+        let asked = request.resourceNamesSubscribe
+        state.isWildcard =
+            (asked.isEmpty || asked.contains("*")) && !request.resourceNamesUnsubscribe.contains("*")
+        self.types[type] = state
+        if state.isWildcard {
+            let difference = snapshot.difference(type, from: request.initialResourceVersions)
+            return self.response(type, difference.upserted.map(\.message), difference.removed, snapshot)
+        }
+        let wanted = asked.filter { $0 != "*" } + request.initialResourceVersions.keys
+        try self.want(type, wanted)
+        var found = self.lookUp(type, wanted, snapshot)
+        found.upserted.removeAll { request.initialResourceVersions[$0.name] == $0.version }
+        return self.response(type, found.upserted.map(Self.withAliases), found.removed, snapshot)
+    }
+
+    /// Later changes of the subscription; nil when there is nothing to answer.
+    private mutating func subscribe(
+        _ type: String, _ subscribe: [String], _ unsubscribe: [String], _ snapshot: XDSSnapshot
+    ) throws(Ending) -> Response? {
+        if subscribe.isEmpty && unsubscribe.isEmpty { return nil }
+        let names = subscribe.filter { $0 != "*" }
+        if self.types[type]?.isWildcard == false {
+            for name in unsubscribe {
+                self.types[type]?.wanted.remove(name)
+                self.types[type]?.delivered.remove(name)
+            }
+            try self.want(type, names)
+            if names.isEmpty { return nil }
+        }
+        let found = self.lookUp(type, names, snapshot)
+        // The answer covers these names only: what else has changed is still to be pushed.
+        let behind = self.types[type]?.sentRevision ?? 0
+        let response = self.response(type, found.upserted.map(Self.withAliases), found.removed, snapshot)
+        self.types[type]?.sentRevision = behind
+        return response
+    }
+
+    private mutating func want(_ type: String, _ names: [String]) throws(Ending) {
+        self.types[type]?.wanted.formUnion(names)
+        if let state = self.types[type], state.wanted.count + state.delivered.count > Self.subscriptionsMax {
+            throw .tooManySubscriptions
+        }
+    }
+
+    /// By name or alias; a service brings its workloads, and the client's node its own. What is not there counts as
+    /// removed. Looks at every resource: on-demand clients are few, and ask for many names at a time.
+    private mutating func lookUp(
+        _ type: String, _ keys: [String], _ snapshot: XDSSnapshot
+    ) -> XDSSnapshot.Difference {
+        let all = snapshot.all(type)
+        let wanted = Set(keys)
+        var found: [String: EncodedResource] = [:]
+        var answered: Set<String> = []
+        for resource in all.values {
+            let hits = ([resource.name] + resource.aliases).filter(wanted.contains)
+            if !hits.isEmpty {
+                found[resource.name] = resource
+                answered.formUnion(hits)
+            }
+        }
+        let services = Set(found.values.filter { $0.serviceKeys.isEmpty && $0.node.isEmpty }.map(\.name))
+        let node = self.types[type]?.isWildcard == false ? self.nodeName : ""
+        for resource in all.values
+        where resource.serviceKeys.contains(where: services.contains) || !node.isEmpty && resource.node == node {
+            found[resource.name] = resource
+        }
+        if self.types[type]?.isWildcard == false { self.types[type]?.delivered.formUnion(found.keys) }
+        return XDSSnapshot.Difference(
+            upserted: found.values.sorted { $0.name < $1.name }, removed: wanted.subtracting(answered).sorted())
+    }
+
+    /// What this client has to hear about a new snapshot, in this order: new policies before the workloads that
+    /// name them, and policies away only after the workloads that named them.
+    package mutating func push(_ snapshot: XDSSnapshot) throws(Ending) -> [Response] {
+        var changes: [String: XDSSnapshot.Difference] = [:]
+        for (type, state) in self.types where state.sentRevision < snapshot.revision {
+            guard var difference = snapshot.difference(type, since: state.sentRevision) else { throw .tooFarBehind }
+            if !state.isWildcard { self.narrow(&difference, type) }
+            self.types[type]?.sentRevision = snapshot.revision
+            if !difference.isEmpty { changes[type] = difference }
+        }
+        var responses: [Response] = []
+        if let policies = changes[XDSType.authorization], !policies.upserted.isEmpty {
+            responses.append(
+                self.response(XDSType.authorization, policies.upserted.map(\.message), [], snapshot))
+        }
+        if let addresses = changes[XDSType.address] {
+            let isWildcard = self.types[XDSType.address]?.isWildcard ?? true
+            let messages = addresses.upserted.map { isWildcard ? $0.message : Self.withAliases($0) }
+            responses.append(self.response(XDSType.address, messages, addresses.removed, snapshot))
+        }
+        if let policies = changes[XDSType.authorization], !policies.removed.isEmpty {
+            responses.append(self.response(XDSType.authorization, [], policies.removed, snapshot))
+        }
+        return responses
+    }
+
+    /// An on-demand client hears of what it asked for, of the endpoints of services it asked for, and of its node.
+    private mutating func narrow(_ difference: inout XDSSnapshot.Difference, _ type: String) {
+        guard let state = self.types[type] else { return }
+        let node = self.nodeName
+        difference.upserted.removeAll { resource in
+            !(state.delivered.contains(resource.name) || state.wanted.contains(resource.name)
+                || resource.aliases.contains(where: state.wanted.contains)
+                || resource.serviceKeys.contains(where: { state.wanted.contains($0) || state.delivered.contains($0) })
+                || !node.isEmpty && resource.node == node)
+        }
+        difference.removed.removeAll { !state.delivered.contains($0) }
+        self.types[type]?.delivered.formUnion(difference.upserted.map(\.name))
+        self.types[type]?.delivered.subtract(difference.removed)
+    }
+
+    private static func withAliases(_ resource: EncodedResource) -> Envoy_Service_Discovery_V3_Resource {
+        var message = resource.message
+        message.aliases = resource.aliases
+        return message
+    }
+
+    private mutating func response(
+        _ type: String, _ resources: [Envoy_Service_Discovery_V3_Resource], _ removed: [String],
+        _ snapshot: XDSSnapshot
+    ) -> Response {
+        let nonce = self.nonces()
+        if var state = self.types[type] {
+            state.sentNonce = nonce
+            state.sentRevision = snapshot.revision
+            state.resourcesSent += UInt64(resources.count)
+            state.outstanding.append((nonce, snapshot.revision))
+            if state.outstanding.count > Self.outstandingMax { state.outstanding.removeFirst() }
+            self.types[type] = state
+        }
+        return .with {
+            $0.systemVersionInfo = String(snapshot.revision)
+            $0.typeURL = type
+            $0.nonce = nonce
+            $0.resources = resources
+            $0.removedResources = removed
+        }
+    }
+}

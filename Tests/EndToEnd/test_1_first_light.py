@@ -1,0 +1,178 @@
+"""The whole path of one connection, from an empty machine to an empty machine, as the demo tells it."""
+
+import json
+import re
+import time
+
+import pytest
+
+from conftest import CLUSTER, ROOT, eventually
+
+DEMO = ROOT / "scripts" / "demo"
+SLEEP = (DEMO / "sleep.yaml").read_text().replace("k3d-k3s-default", f"k3d-{CLUSTER}")
+HTTPBIN = (DEMO / "httpbin.yaml").read_text().replace("k3d-k3s-default", f"k3d-{CLUSTER}")
+IDENTITY = "spiffe://cluster.local/ns/foo/sa/default"
+
+
+def captured(operator, namespace):
+    pods = [pod for pod in operator.objects("pods", namespace) if "deletionTimestamp" not in pod["metadata"]]
+    states = [pod["metadata"].get("annotations", {}).get("ambient.istio.io/redirection") for pod in pods]
+    return pods and all(state == "enabled" for state in states)
+
+
+def free(operator, namespace):
+    pods = operator.objects("pods", namespace)
+    return all("ambient.istio.io/redirection" not in pod["metadata"].get("annotations", {}) for pod in pods)
+
+
+def test_2_a_lab_of_five_nodes(operator):
+    operator.ok(
+        "martlet", "lab", "create", CLUSTER, "--api-port", "16550", "-p", "19080:80@loadbalancer", "-p",
+        "19443:443@loadbalancer", "--agents", "4", "--k3s-arg", "--disable=traefik@server:*", "--kubeconfig",
+        operator.environment["KUBECONFIG"])
+    names = {node["metadata"]["name"] for node in operator.objects("nodes")}
+    assert names == {f"k3d-{CLUSTER}-server-0"} | {f"k3d-{CLUSTER}-agent-{i}" for i in range(4)}
+    table = operator.kubectl("get", "nodes", "-o", "wide")
+    assert len(re.findall(r"\bReady\b", table)) == 5, table
+    assert "is running at https://127.0.0.1:16550" in re.sub(r"\x1b\[[0-9;]*m", "", operator.kubectl("cluster-info"))
+
+
+def test_2_a_second_lab_of_that_name_is_refused(operator):
+    operator.refused("martlet", "lab", "create", CLUSTER, saying=CLUSTER)
+    assert len(operator.objects("nodes")) == 5
+
+
+def test_3_the_mesh_is_installed_and_verified(operator):
+    done = operator.run("martlet", "verify-install")
+    assert done.returncode != 0 and "is missing" in done.stdout
+    done = operator.run("martlet", "install", "--set", "profile=ambient", "-y")
+    assert done.returncode == 0, done.stderr
+    for component in ("Istio core", "Istiod", "CNI", "Ztunnel"):
+        assert f"{component} installed" in done.stderr
+    assert "Installation complete" in done.stderr
+    text = operator.ok("martlet", "verify-install")
+    assert text.count("tunnelled, src.identity=") == 5, text
+    assert "installed and verified successfully" in text
+
+
+def test_3_installing_again_changes_nothing(operator):
+    def generations():
+        return {
+            (item["kind"], item["metadata"]["name"]): item["metadata"]["generation"]
+            for kind in ("deployments", "daemonsets") for item in operator.objects(kind, "istio-system")}
+
+    before = generations()
+    operator.ok("martlet", "install", "--set", "profile=ambient", "-y")
+    assert generations() == before
+
+
+def test_4_two_services_as_a_tutorial_has_them(operator):
+    for namespace in ("foo", "bar-1"):
+        operator.kubectl("create", "namespace", namespace)
+        operator.kubectl("label", "namespace", namespace, "istio.io/dataplane-mode=ambient")
+    operator.kubectl("create", "-n", "foo", "-f", "-", input=SLEEP)
+    operator.kubectl("create", "-n", "bar-1", "-f", "-", input=HTTPBIN)
+    operator.kubectl("rollout", "status", "deploy/sleep", "-n", "foo", "--timeout=60s")
+    operator.kubectl("rollout", "status", "deploy/httpbin", "-n", "bar-1", "--timeout=60s")
+    eventually("foo to be captured", lambda: captured(operator, "foo"))
+    eventually("bar-1 to be captured", lambda: captured(operator, "bar-1"))
+
+
+def test_5_and_6_the_call_goes_through_a_tunnel(operator):
+    source = operator.objects("pods", "foo", "app=sleep")[0]["status"]["podIP"]
+    capture = operator.start(
+        "martlet", "lab", "exec", f"k3d-{CLUSTER}-agent-1", "--", "timeout", "20", "tcpdump", "-i", "eth0", "-U", "-c",
+        "2000", "-A", "-n", "tcp")
+    eventually("tcpdump to listen", lambda: "listening" in capture.stderr.readline())
+    answer = operator.call("/get?word=secret-word")
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["origin"] == source
+    time.sleep(0.5)
+    operator.node("agent-1", "pkill", "-x", "tcpdump")
+    wire = capture.communicate(timeout=20)[0]
+    assert re.search(r"\.15008[: ]", wire), "nothing went through port 15008"
+    assert "secret-word" not in wire, "the request crossed the wire in plaintext"
+
+    line = eventually("the outbound line", lambda: [
+        l for l in operator.proxy_log("agent-0").splitlines()
+        if 'direction="outbound"' in l and 'dst.service="httpbin.bar-1.svc.cluster.local"' in l])[-1]
+    assert f'src.identity="{IDENTITY}"' in line and "dst.hbone_addr=" in line and "connection complete" in line
+    line = eventually("the inbound line", lambda: [
+        l for l in operator.proxy_log("agent-1").splitlines()
+        if 'direction="inbound"' in l and f'src.identity="{IDENTITY}"' in l])[-1]
+    assert 'dst.workload="httpbin-' in line and 'src.workload="sleep-' in line and 'src.namespace="foo"' in line
+
+
+def test_7_a_policy_for_somebody_else_refuses_us_and_is_named(operator):
+    operator.kubectl("apply", "-f", DEMO / "only-somebody-else.yaml")
+    eventually("the call to be refused", lambda: operator.call("/get").returncode != 0)
+    eventually("the refusal in the log", lambda: "bar-1/only-somebody-else" in operator.proxy_log("agent-1"))
+    operator.kubectl("delete", "-f", DEMO / "only-somebody-else.yaml")
+    eventually("the call to work again", lambda: operator.call("/get").returncode == 0)
+
+
+def test_7_strict_refuses_plaintext_from_outside_the_mesh(operator):
+    operator.kubectl("create", "namespace", "outside")
+    operator.kubectl("create", "-n", "outside", "-f", "-", input=SLEEP)
+    operator.kubectl("rollout", "status", "deploy/sleep", "-n", "outside", "--timeout=60s")
+    eventually("plaintext to be accepted", lambda: operator.call("/get", "outside").returncode == 0)
+    operator.kubectl("apply", "-f", DEMO / "strict.yaml")
+    eventually("plaintext to be refused", lambda: operator.call("/get", "outside").returncode != 0)
+    assert operator.call("/get").returncode == 0
+    operator.kubectl("delete", "-f", DEMO / "strict.yaml")
+    eventually("plaintext to be accepted again", lambda: operator.call("/get", "outside").returncode == 0)
+
+
+def test_7_a_tightened_policy_ends_connections_that_are_open(operator):
+    slow = operator.start(
+        "kubectl", "exec", "-i", "deploy/sleep", "-n", "foo", "--", "curl", "-sS", "--max-time", "30",
+        "http://httpbin.bar-1:8000/drip?duration=20&numbytes=20&delay=0")
+    time.sleep(1.5)
+    operator.kubectl("apply", "-f", DEMO / "only-somebody-else.yaml")
+    started = time.monotonic()
+    slow.communicate(timeout=30)
+    assert time.monotonic() - started < 10 and slow.returncode != 0
+    operator.kubectl("delete", "-f", DEMO / "only-somebody-else.yaml")
+    eventually("the call to work again", lambda: operator.call("/get").returncode == 0)
+
+
+def slow_answer(operator):
+    return operator.start(
+        "kubectl", "exec", "-i", "deploy/sleep", "-n", "foo", "--", "curl", "-sS", "--max-time", "40",
+        "http://httpbin.bar-1:8000/drip?duration=6&numbytes=12&delay=0")
+
+
+def test_8_leaving_by_label_breaks_no_open_connection(operator):
+    before = operator.objects("pods", "bar-1")
+    slow = slow_answer(operator)
+    time.sleep(1.5)
+    operator.kubectl("label", "namespace", "bar-1", "istio.io/dataplane-mode-")
+    eventually("httpbin to leave the mesh", lambda: free(operator, "bar-1"), 60)
+    body, trouble = slow.communicate(timeout=40)
+    assert len(body) == 12, f"{len(body)} of 12 bytes: {trouble}"
+    eventually("plain traffic to flow", lambda: operator.call("/get").returncode == 0)
+    after = operator.objects("pods", "bar-1")
+    assert [pod["metadata"]["uid"] for pod in after] == [pod["metadata"]["uid"] for pod in before]
+    assert all(pod["status"]["containerStatuses"][0]["restartCount"] == 0 for pod in after)
+    operator.kubectl("label", "namespace", "bar-1", "istio.io/dataplane-mode=ambient")
+    eventually("httpbin to be captured again", lambda: captured(operator, "bar-1"))
+    eventually("the call to work", lambda: operator.call("/get").returncode == 0)
+
+
+def test_8_uninstalling_breaks_no_open_connection(operator):
+    slow = slow_answer(operator)
+    time.sleep(1.5)
+    operator.ok("martlet", "uninstall", "--purge", "-y")
+    body, trouble = slow.communicate(timeout=40)
+    assert len(body) == 12, f"{len(body)} of 12 bytes: {trouble}"
+    assert free(operator, "foo") and free(operator, "bar-1")
+    eventually("plain traffic to flow", lambda: operator.call("/get").returncode == 0)
+    assert not operator.objects("daemonsets", "istio-system")
+    rules = operator.node("agent-1", "sh", "-c", "for n in $(ls /var/run/netns); do ip netns exec $n nft list tables; done")
+    assert "mesh" not in rules and "istio" not in rules, rules
+
+
+def test_9_nothing_outlives_the_lab(operator):
+    operator.ok("martlet", "lab", "delete", CLUSTER)
+    assert CLUSTER not in operator.ok("ip", "-o", "link")
+    assert f"lab/{CLUSTER}" not in operator.ok("cat", "/proc/mounts")

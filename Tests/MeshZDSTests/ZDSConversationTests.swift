@@ -1,0 +1,172 @@
+import Glibc
+import Logging
+import MeshLinux
+import MeshZDS
+import Synchronization
+import Testing
+
+/// Both sides of ZDS over a real socket, with our own network namespace standing in for the pods'.
+@Suite("A node agent and its node proxies", .timeLimit(.minutes(1)))
+struct ZDSConversationTests {
+    /// A proxy that notes what it is told.
+    final class Recorder: ZDSHandler {
+        private let notes: AsyncStream<String>.Continuation
+        let stream: AsyncStream<String>
+        let refusal = Mutex<String?>(nil)
+
+        init() { (self.stream, self.notes) = AsyncStream.makeStream() }
+
+        func connected() async { self.notes.yield("connected") }
+        func add(_ pod: ZDSPod, namespace: consuming NetworkNamespace) async -> String? {
+            let identity = try? namespace.identity()
+            let ours = try? NetworkNamespace.current().identity()
+            self.notes.yield("add \(pod.uid) \(pod.serviceAccount) \(identity == ours ? "namespace" : "WRONG")")
+            return self.refusal.withLock { $0 }
+        }
+        func keep(uid: String) async { self.notes.yield("keep \(uid)") }
+        func delete(uid: String) async { self.notes.yield("delete \(uid)") }
+        func snapshotSent() async { self.notes.yield("snapshot") }
+        func disconnected() async { self.notes.yield("disconnected") }
+
+        /// The next `count` notes.
+        func next(_ count: Int) async -> [String] {
+            var seen: [String] = []
+            for await note in self.stream {
+                seen.append(note)
+                if seen.count == count { break }
+            }
+            return seen
+        }
+    }
+
+    static func pod(_ uid: String) -> ZDSPod {
+        ZDSPod(uid: uid, name: "web", namespace: "shop", serviceAccount: "web")
+    }
+
+    static func receive(_ socket: UnixSocket) throws -> [UInt8]? {
+        try socket.receive(bytesMax: ZDS.packetBytesMax, timeout: .seconds(30))?.bytes
+    }
+
+    let log = Logger(label: "zds-tests", factory: { _ in SwiftLogNoOpLogHandler() })
+
+    /// Runs a server with a snapshot of one add and one keep for as long as the body runs.
+    func withServer(
+        _ body: @Sendable @escaping (ZDSServer, _ path: String, SharedNetworkNamespace) async throws -> Void
+    ) async throws {
+        let directory = "/tmp/zds-\(getpid())-\(UInt32.random(in: 0...(.max)))"
+        try Files.makeDirectory(directory)
+        defer { rmdir(directory) }
+        let path = "\(directory)/z.sock"
+        let namespace = try SharedNetworkNamespace(try NetworkNamespace.current())
+        let server = try ZDSServer(path: path, log: self.log)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask {
+                await server.run { [.add(Self.pod("one"), namespace), .keep(uid: "two")] }
+            }
+            try await body(server, path, namespace)
+            group.cancelAll()
+        }
+        #expect(try Files.information(path) == nil, "the socket file is removed")
+    }
+
+    @Test("a proxy gets the snapshot, then live adds and deletes, each acknowledged")
+    func order() async throws {
+        try await self.withServer { server, path, namespace in
+            let proxy = Recorder()
+            let running = Task { await ZDSClient(path: path, log: self.log).run(handler: proxy) }
+            #expect(await proxy.next(4) == ["connected", "add one web namespace", "keep two", "snapshot"])
+            #expect(server.connectedCount == 1)
+            try await server.add(Self.pod("three"), namespace)
+            await server.delete(uid: "one")
+            #expect(await proxy.next(2) == ["add three web namespace", "delete one"])
+            running.cancel()
+            await running.value
+            #expect(await proxy.next(1) == ["disconnected"])
+        }
+    }
+
+    @Test("adds go to the newest proxy only, deletes to all")
+    func newest() async throws {
+        try await self.withServer { server, path, namespace in
+            let (old, new) = (Recorder(), Recorder())
+            let first = Task { await ZDSClient(path: path, log: self.log).run(handler: old) }
+            _ = await old.next(4)
+            let second = Task { await ZDSClient(path: path, log: self.log).run(handler: new) }
+            _ = await new.next(4)
+            try await server.add(Self.pod("three"), namespace)
+            await server.delete(uid: "three")
+            #expect(await new.next(2) == ["add three web namespace", "delete three"])
+            #expect(await old.next(1) == ["delete three"])
+            second.cancel()
+            await second.value
+            // The old one is the newest again; an order that finds the dead connection moves on to it.
+            try await server.add(Self.pod("four"), namespace)
+            #expect(await old.next(1) == ["add four web namespace"])
+            first.cancel()
+            await first.value
+        }
+    }
+
+    @Test("a refusal reaches the caller with the proxy's reason, and the connection lives on")
+    func refusal() async throws {
+        try await self.withServer { server, path, namespace in
+            let proxy = Recorder()
+            let running = Task { await ZDSClient(path: path, log: self.log).run(handler: proxy) }
+            _ = await proxy.next(4)
+            proxy.refusal.withLock { $0 = "port 15001 is taken" }
+            await #expect(throws: ZDSError.refused("port 15001 is taken")) {
+                try await server.add(Self.pod("three"), namespace)
+            }
+            proxy.refusal.withLock { $0 = nil }
+            try await server.add(Self.pod("three"), namespace)
+            running.cancel()
+            await running.value
+        }
+    }
+
+    @Test("without a proxy an add fails at once and a delete has nobody to tell")
+    func nobody() async throws {
+        try await self.withServer { server, _, namespace in
+            await #expect(throws: ZDSError.notConnected) { try await server.add(Self.pod("x"), namespace) }
+            await server.delete(uid: "x")
+        }
+    }
+
+    @Test("a proxy that closes instead of answering fails the order, and does not count any more")
+    func closes() async throws {
+        try await self.withServer { server, path, namespace in
+            let socket = try UnixSocket.connect(to: path, .sequencedPackets)
+            try socket.send(ZDS.hello, timeout: .seconds(5))
+            for _ in 0..<3 {
+                _ = try #require(try Self.receive(socket))
+                try socket.send(ZDSResponse().encoded, timeout: .seconds(5))
+            }
+            let asked = Task { try await server.add(Self.pod("three"), namespace) }
+            let order = try #require(try Self.receive(socket))
+            #expect(try ZDSRequest(decoding: order) == .add(Self.pod("three")))
+            socket.shutDown()
+            await #expect(throws: ZDSError.self) { try await asked.value }
+            while server.connectedCount > 0 { await Task.yield() }
+        }
+    }
+
+    @Test("a proxy reconnects by itself when the agent restarts")
+    func restart() async throws {
+        let proxy = Recorder()
+        let directory = "/tmp/zds-\(getpid())-restart"
+        try Files.makeDirectory(directory)
+        defer { rmdir(directory) }
+        let path = "\(directory)/z.sock"
+        let running = Task { await ZDSClient(path: path, log: self.log).run(handler: proxy) }
+        for _ in 0..<2 {
+            let server = try ZDSServer(path: path, log: self.log)
+            let serving = Task { await server.run { [] } }
+            #expect(await proxy.next(2) == ["connected", "snapshot"])
+            serving.cancel()
+            await serving.value
+            #expect(await proxy.next(1) == ["disconnected"])
+        }
+        running.cancel()
+        await running.value
+    }
+}

