@@ -100,7 +100,8 @@ let package = Package(
             "MeshProxy",
             [
                 "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA", "MeshChannel", "MeshTelemetry", "MeshPolicy",
-                "MeshModel", "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), log,
+                "MeshModel", "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"),
+                log,
                 lifecycle, collections, x509,
             ]),
         target(
@@ -114,7 +115,8 @@ let package = Package(
         target(
             "MeshNode",
             [
-                "MeshZDS", "MeshCNI", "KubeClient", "KubeAPI", "MeshModel", "MeshLinux", "MeshTelemetry", nio("NIOCore"),
+                "MeshZDS", "MeshCNI", "KubeClient", "KubeAPI", "MeshModel", "MeshLinux", "MeshTelemetry",
+                nio("NIOCore"),
                 nio("NIOPosix"), nio("NIOHTTP1"), log, lifecycle, yams,
             ]),
         target(
@@ -217,7 +219,10 @@ let package = Package(
         test("MeshTelemetryTests", ["MeshTelemetry", log, nio("NIOCore"), nio("NIOPosix")]),
         test(
             "MeshXDSTests",
-            ["MeshXDS", "MeshCA", "MeshChannel", "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, protobuf, log]),
+            [
+                "MeshXDS", "MeshCA", "MeshChannel", "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO,
+                protobuf, log,
+            ]),
         test(
             "MeshCATests",
             ["MeshCA", "MeshChannel", "MeshTestSupport", "MeshIdentity", grpcCore, grpcNIO, x509, crypto, log]),
@@ -230,7 +235,8 @@ let package = Package(
                 "MeshControl", "MeshXDS", "MeshCA", "MeshChannel", "KubeAPI", "KubeClient", "MeshModel", "MeshIdentity",
                 "MeshPolicy", log,
             ]),
-        test("MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),
+        test(
+            "MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),
         test("MeshLinuxTests", ["MeshLinux"]),
         test("MeshCLITests", ["MeshCLI", "KubeAPI"]),
         test("KubeAPITests", ["KubeAPI"]),

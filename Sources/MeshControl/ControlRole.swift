@@ -1,6 +1,5 @@
 import KubeClient
 import MeshTelemetry
-import NIOPosix
 import ServiceLifecycle
 
 /// `martlet control`: the control plane, named istiod in the cluster.

@@ -76,6 +76,8 @@ extension NodeAgent {
                 rules: self.configuration.rules(for: object.annotations).rules)
         }
         let isNew = self.pods[uid]?.namespace?.identity != namespace.identity
+        // Whoever waits for the old sandbox must not take the new one's capture for its own.
+        if isNew { self.answer(uid, "a newer sandbox of the pod took the place of this one") }
         self.pods[uid]?.namespace = namespace
         self.pods[uid]?.enrolment.want(.enrolled)
         self.pods[uid]?.enrolment.have(addresses: Set(request.addresses))

@@ -56,7 +56,9 @@ extension NodeAgent {
             }
             group.addTask {
                 let namespace = self.configuration.podNamespace
-                for await event in self.informer(.daemonSets, ListOptions(), namespace) {
+                // By name, so that a role for this one object is enough.
+                let own = ListOptions(fieldSelector: "metadata.name=\(self.configuration.daemonSetName)")
+                for await event in self.informer(.daemonSets, own, namespace) {
                     await self.observeOwner(event)
                 }
             }

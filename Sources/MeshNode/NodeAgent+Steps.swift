@@ -24,7 +24,8 @@ extension NodeAgent {
                     description: "no process with the pod's UID in its cgroup path holds a network namespace with the "
                         + "pod's address; is \(self.configuration.hostProc) the node's /proc?")
             }
-            self.pods[uid]?.namespace = found
+            // The plugin may have brought a newer one meanwhile.
+            if self.pods[uid]?.enrolment.hasNamespace == false { self.pods[uid]?.namespace = found }
         case .capture:
             let started = ContinuousClock.now
             let captured = try await self.network.capture(try Self.namespace(pod), pod.rules)

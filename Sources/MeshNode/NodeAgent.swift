@@ -244,9 +244,11 @@ package actor NodeAgent {
             }
             do {
                 let isDone = try await self.perform(action, uid, pod)
+                if self.isOvertaken(action, uid, pod) { continue }
                 self.pods[uid]?.enrolment.finished(action, succeeded: isDone)
                 if action != .awaitDrain { self.metrics.count("martlet_node_steps_total", Self.label(action, "ok")) }
             } catch {
+                if self.isOvertaken(action, uid, pod) { continue }
                 self.pods[uid]?.enrolment.finished(action, succeeded: false)
                 self.pods[uid]?.lastTrouble = "\(error)"
                 self.metrics.count("martlet_node_steps_total", Self.label(action, "failed"))
@@ -254,6 +256,24 @@ package actor NodeAgent {
                 self.pluginFailed(uid, "\(error)")
             }
             self.afterStep(uid)
+        }
+    }
+
+    /// The pod got a new sandbox, or other rules are wanted, while the step was under way: it was done for nothing, and above
+    /// all it was not done in the namespace that counts now.
+    private func isOvertaken(_ action: PodEnrolment.Action, _ uid: String, _ begun: Pod) -> Bool {
+        guard let now = self.pods[uid] else { return false }
+        switch action {
+        case .capture, .drain, .removeRules, .awaitDrain:
+            return now.namespace?.identity != begun.namespace?.identity
+                || (action == .capture && now.rules != begun.rules)
+        case .askProxy:
+            guard now.namespace?.identity != begun.namespace?.identity else { return false }
+            // The proxy was told all the same.
+            self.pods[uid]?.enrolment.finished(.askProxy, succeeded: false)
+            self.pods[uid]?.enrolment.retry()
+            return true
+        case .findNamespace, .setProbes, .annotate, .dropFromProxy, .retryLater, .rest, .forget: return false
         }
     }
 

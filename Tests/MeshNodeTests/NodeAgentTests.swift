@@ -3,6 +3,7 @@ import MeshCNI
 import MeshLinux
 import MeshModel
 import MeshNode
+import Synchronization
 import Testing
 
 /// The whole agent: a cluster in memory, everything else real. Numbers are the acceptance cases of the contract.
@@ -139,6 +140,47 @@ struct NodeAgentTests {
             unknown.podNamespace = "plain"
             #expect(try await Self.post(bench, unknown).status == 200)
             bench.cluster.isAway.withLock { $0 = false }
+        }
+    }
+
+    @Test("captures the new sandbox of a pod although the old one was just being enrolled")
+    func overtaken() async throws {
+        let bench = try await Workbench()
+        bench.putPod("new", Workbench.clientUID, [])
+        @Sendable func request(_ namespace: SharedNetworkNamespace) -> PluginRequest {
+            PluginRequest(
+                networkNamespace: namespace.namespace.withDescriptor { "/proc/self/fd/\($0)" }, podName: "new",
+                podNamespace: "shop", podUID: Workbench.clientUID, addresses: [Topology.clientV4])
+        }
+        try await bench.withProxy { proxy in
+            try await bench.withAgent { _ in
+                try await eventually("enabled") { bench.annotation() == "enabled" }
+                // The proxy takes its time over the first sandbox, which the runtime replaces meanwhile.
+                let isAsked = Mutex(false)
+                let (released, release) = AsyncStream.makeStream(of: Void.self)
+                proxy.gate.withLock {
+                    $0 = {
+                        isAsked.withLock { $0 = true }
+                        for await _ in released {}
+                    }
+                }
+                let abandoned = try await NetworkNamespace.create()
+                try await Topology.ip(abandoned, "link set lo up")
+                let first = Task { try await Self.post(bench, request(abandoned)) }
+                try await eventually("the proxy is asked") { isAsked.withLock { $0 } }
+                let second = Task { try await Self.post(bench, request(bench.topology.client)) }
+                try await eventually("the second request is there") {
+                    try await Task.sleep(for: .milliseconds(200))
+                    return true
+                }
+                proxy.gate.withLock { $0 = nil }
+                release.finish()
+                #expect(try await second.value.status == 200)
+                #expect(try await Self.tables(bench.topology.client).contains("martlet_pod"))
+                #expect(try await first.value.status == 500)
+                _ = try TCP.connect(in: bench.topology.client, to: endpoint(Topology.podV4, 8080))
+                _ = try proxy[Workbench.clientUID]?.outbound.accept()
+            }
         }
     }
 

@@ -125,20 +125,25 @@ final class Workbench: Sendable {
 /// Binds the three ports in every pod that it is given.
 final class FakeProxy: ZDSHandler {
     struct Listeners: Sendable {
+        let namespace: NetworkNamespace.Identity
         let outbound, inbound, tunnel: TCP
     }
     private let pods = Mutex<[String: Listeners]>([:])
     private let snapshots = Mutex(0)
+    /// Held while it is asked to add a pod.
+    let gate = Mutex<(@Sendable () async -> Void)?>(nil)
 
     subscript(uid: String) -> Listeners? { self.pods.withLock { $0[uid] } }
     var snapshotCount: Int { self.snapshots.withLock { $0 } }
 
     func connected() async {}
     func add(_ pod: ZDSPod, namespace: consuming NetworkNamespace) async -> String? {
-        if self[pod.uid] != nil { return nil }
+        await self.gate.withLock { $0 }?()
         do {
             let shared = try SharedNetworkNamespace(namespace)
+            if self[pod.uid]?.namespace == shared.identity { return nil }
             let listeners = try Listeners(
+                namespace: shared.identity,
                 outbound: TCP.listen(in: shared, port: 15001, mark: 0x539),
                 inbound: TCP.listen(in: shared, port: 15006, mark: 0x539),
                 tunnel: TCP.listen(in: shared, port: 15008, mark: 0x539))

@@ -3,6 +3,7 @@ import MeshModel
 import MeshPolicy
 import MeshProxy
 import MeshTunnel
+import Synchronization
 import Testing
 
 @Suite("An inbound tunnel stream")
@@ -147,6 +148,19 @@ struct InboundTests {
                 rules: [.init(clauses: [.init(matches: [match])])]))
         #expect(world.connect("web.ns1.svc.cluster.local:80") == .admitted("10.1.0.2:8080"))
         #expect(world.connect("10.1.0.2:81").isRefused(401))
+    }
+
+    @Test("R13: a dry-run policy decides nothing and is reported")
+    func dryRun() {
+        final class Seen: Sendable { let names = Mutex<[String]>([]) }
+        let seen = Seen()
+        var world = self.world
+        world.settings.reportDryRun = { policy in seen.names.withLock { $0.append(policy.key.name) } }
+        var policy = denyAll(.namespace)
+        policy.isDryRun = true
+        world.add(policy)
+        #expect(world.connect("10.1.0.2:80") == .admitted("10.1.0.2:80"))
+        #expect(seen.names.withLock { $0 } == ["deny"])
     }
 
     @Test("a policy that is named but missing refuses everything")

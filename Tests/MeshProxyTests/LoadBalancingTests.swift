@@ -73,8 +73,8 @@ struct LoadBalancingTests {
         #expect((7000...8000).contains(first))
     }
 
-    /// A client at network "", region r1, zone z1, and four endpoints: same zone, same region, elsewhere on the network, and
-    /// r1/z1 on another network.
+    /// A client at network "", region r1, zone z1, and four endpoints: same zone, same region, elsewhere on the
+    /// network, and r1/z1 on another network.
     private func regions(
         _ mode: LoadBalancing.Mode, client: Locality = Locality(region: "r1", zone: "z1"), network: String = "",
         zones: Bool = true

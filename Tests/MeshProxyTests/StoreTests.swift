@@ -272,8 +272,8 @@ struct StoreTests {
                     })
             } + (0..<1000).map { .service(service("s\($0)", "172.16.\($0 >> 8).\($0 & 255)")) }, removed: [])
         let layouts = world.state.serviceLayouts
-        // Every change follows a copy, as after each published snapshot. Rebuilding 20 000 entries a hundred times would
-        // take minutes in a debug build.
+        // Every change follows a copy, as after each published snapshot. Rebuilding 20 000 entries a hundred times
+        // would take minutes in a debug build.
         let took = ContinuousClock().measure {
             var kept: [MeshState] = []
             for index in 0..<100 {

@@ -134,7 +134,8 @@ struct TelemetryTests {
         #expect(
             line
                 == "istio_tcp_connections_opened_total{reporter=\"source\",source_workload=\"client-deployment\","
-                + "source_canonical_service=\"client\",source_canonical_revision=\"v1\",source_workload_namespace=\"ns1\","
+                + "source_canonical_service=\"client\",source_canonical_revision=\"v1\","
+                + "source_workload_namespace=\"ns1\","
                 + "source_principal=\"spiffe://cluster.local/ns/ns1/sa/client\",source_app=\"client\","
                 + "source_version=\"v1\",source_cluster=\"Kubernetes\","
                 + "destination_service=\"web.ns1.svc.cluster.local\",destination_service_namespace=\"ns1\","

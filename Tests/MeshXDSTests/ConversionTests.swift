@@ -1,8 +1,7 @@
 import MeshModel
 import MeshProto
-import Testing
-
 import MeshXDS
+import Testing
 
 @Suite("Resources from the wire")
 struct ConversionTests {

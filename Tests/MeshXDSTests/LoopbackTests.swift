@@ -94,7 +94,9 @@ struct LoopbackTests {
     static let policy = AuthorizationPolicy(
         key: NamespacedName(namespace: "ns", name: "p"), scope: .namespace, action: .allow, rules: [])
 
-    @Test("the client follows: everything, a change, a removal; and after a reconnect only the difference", .timeLimit(.minutes(2)))
+    @Test(
+        "the client follows: everything, a change, a removal; and after a reconnect only the difference",
+        .timeLimit(.minutes(2)))
     func follows() async throws {
         let authority = try CertificateAuthority.selfSigned(trustDomain: "cluster.local")
         let sink = Recorder()

@@ -1,8 +1,7 @@
 import MeshModel
 import MeshProto
-import Testing
-
 import MeshXDS
+import Testing
 
 @Suite("A delta stream, seen from the server")
 struct SessionTests {
@@ -201,7 +200,9 @@ struct SessionTests {
 
 @Suite("When to publish")
 struct DebounceTests {
-    @Test("the first change after quiet at once, the next when quiet again, a steady stream at the latest after the longest wait")
+    @Test(
+        "the first change after quiet at once, the next when quiet again, a steady stream at the latest after the longest wait"
+    )
     func pace() {
         var debounce = Debounce(quiet: .milliseconds(100), longest: .seconds(10))
         let start = ContinuousClock.now

@@ -1,4 +1,3 @@
-package import KubeAPI
 package import MeshCollections
 package import MeshModel
 
@@ -51,24 +50,26 @@ package final class MeshIndex {
 
         let peers = self.peerAuthentications
         let peersByNamespace = peers.index { _, view in [view.namespace] }
-        func peers(_ namespace: String, _ fetch: Fetch) -> [PeerAuthenticationView] {
+        func peersIn(_ namespace: String, _ fetch: Fetch) -> [PeerAuthenticationView] {
             fetch.get(peersByNamespace, namespace).map(\.value)
         }
-        let strict = graph.flatMap(graph.value { fetch in !fetch.all(peers).isEmpty }) { _, isNeeded, fetch in
+        let strict: MeshCollection<AuthorizationPolicy> = graph.flatMap(
+            graph.value { fetch in !fetch.all(peers).isEmpty }
+        ) { _, isNeeded, fetch in
             let policy = PeerAuthenticationConverter.staticStrict(current(fetch))
             return isNeeded ? [(policy.key.description, policy)] : []
         }
-        let converted = graph.flatMap(peers) { _, view, fetch in
+        let converted: MeshCollection<AuthorizationPolicy> = graph.flatMap(peers) { _, view, fetch in
             let settings = current(fetch)
             let parentIsStrict = PeerAuthenticationConverter.parentIsStrict(
-                namespace: peers(view.namespace, fetch), root: peers(settings.rootNamespace, fetch))
+                namespace: peersIn(view.namespace, fetch), root: peersIn(settings.rootNamespace, fetch))
             return PeerAuthenticationConverter.converted(view, parentIsStrict: parentIsStrict, settings)
                 .map { [($0.key.description, $0)] } ?? []
         }
         self.outcomes = graph.map(policies) { _, view, fetch in
             AuthorizationConverter.convert(view, current(fetch))
         }
-        let written = graph.map(self.outcomes) { _, outcome, _ in outcome.policy }
+        let written: MeshCollection<AuthorizationPolicy> = graph.map(self.outcomes) { _, outcome, _ in outcome.policy }
         self.policies = graph.join([strict, converted, written])
 
         // A pod looks for the services and policies that select it under each of its own labels.
@@ -83,7 +84,7 @@ package final class MeshIndex {
                 ? view.endpoints.filter { $0.targetKind == "Pod" }.map { "\($0.targetNamespace)/\($0.targetName)" }
                 : []
         }
-        let podWorkloads = graph.flatMap(self.pods) { _, pod, fetch in
+        let podWorkloads: MeshCollection<Workload> = graph.flatMap(self.pods) { _, pod, fetch in
             let settings = current(fetch)
             var around = WorkloadBuilder.Surroundings(settings: settings)
             around.network = fetch.get(network, "") ?? ""
@@ -116,10 +117,10 @@ package final class MeshIndex {
             around.policies = attached.sorted().compactMap { NamespacedName($0) }
             around.policies += PeerAuthenticationConverter.keys(
                 labels: pod.labels, isInRoot: pod.namespace == settings.rootNamespace,
-                namespace: peers(pod.namespace, fetch), root: peers(settings.rootNamespace, fetch), settings)
+                namespace: peersIn(pod.namespace, fetch), root: peersIn(settings.rootNamespace, fetch), settings)
             return WorkloadBuilder.workload(pod, around).map { [($0.uid, $0)] } ?? []
         }
-        let sliceWorkloads = graph.flatMap(slices) { _, slice, fetch in
+        let sliceWorkloads: MeshCollection<Workload> = graph.flatMap(slices) { _, slice, fetch in
             guard slice.isUsable,
                 let service = fetch.get(services, "\(slice.namespace)/\(slice.serviceName)")
             else { return [] }

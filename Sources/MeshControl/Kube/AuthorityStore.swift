@@ -1,5 +1,5 @@
 import Foundation
-package import KubeAPI
+import KubeAPI
 package import KubeClient
 package import MeshCA
 

@@ -1,5 +1,5 @@
 import Crypto
-package import KubeAPI
+import KubeAPI
 package import KubeClient
 package import MeshChannel
 import Synchronization

@@ -1,5 +1,5 @@
 package import MeshIdentity
-internal import MeshModel
+package import MeshModel
 package import MeshTunnel
 
 /// What a proxy knows about itself, for routing and admission.
@@ -12,6 +12,8 @@ package struct RoutingSettings: Sendable {
     package var tunnelPort: UInt16 = 15008
     /// Whether answers carry the destination's `baggage`, and requests' is read.
     package var usesBaggage = true
+    /// Told about every dry-run policy that matched a connection.
+    package var reportDryRun: @Sendable (AuthorizationPolicy) -> Void = { _ in }
 
     package init() {}
 }

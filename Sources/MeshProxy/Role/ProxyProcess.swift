@@ -83,7 +83,7 @@ package struct ProxyProcess: Sendable {
             slot.certificateRenewed($0)
         }
         let directory = MeshDirectory(
-            nodeName: configuration.nodeName, settings: configuration.routing, flows: FlowTable(metrics),
+            nodeName: configuration.nodeName, settings: configuration.routing(self.log), flows: FlowTable(metrics),
             published: { slot.publish($0) },
             identitiesChanged: { added, removed in
                 certificates.prefetch(added)

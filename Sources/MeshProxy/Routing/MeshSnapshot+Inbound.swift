@@ -171,7 +171,8 @@ extension MeshSnapshot {
         let verdict = self.state.policies.decide(
             ConnectionFacts(
                 identity: question.identity, source: question.source.address, destination: target),
-            namespace: local.workload.namespace, named: local.workload.authorizationPolicies)
+            namespace: local.workload.namespace, named: local.workload.authorizationPolicies,
+            dryRun: self.settings.reportDryRun)
         switch verdict {
         case .permit(let permit):
             return .admit(permit, target: target, responseHeaders: headers, labels: labels)
