@@ -47,8 +47,10 @@ static void close_on_exec_from(unsigned first) {
 }
 
 pid_t clabnode_start_node(const char *program, char *const argv[], char *const envp[], int kept) {
-    if (unshare(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC) < 0) return -errno;
-    pid_t pid = fork();
+    // clone, not unshare and fork: a thread whose children go to another pid namespace cannot make threads any more,
+    // and its mounts would be the node's. As fork it is called without a stack: the child goes on with a copy of ours.
+    pid_t pid = (pid_t)syscall(
+        SYS_clone, CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | SIGCHLD, 0, 0, 0, 0);
     if (pid < 0) return -errno;
     if (pid > 0) return pid;
     default_signals();

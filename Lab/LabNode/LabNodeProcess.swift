@@ -46,7 +46,7 @@ public enum LabNodeProcess {
         if let server = configuration.server { access.server = server }
         let cluster = try KubeClient(access, userAgent: "martlet-lab-kubelet")
         let kubelet = Kubelet(
-            configuration, paths: paths, cluster: cluster, commands: commands, catalogue: try configuration.catalogue(),
+            configuration, paths: paths, cluster: cluster, commands: commands, catalogue: configuration.catalogue(),
             logger: logger)
         try await kubelet.run()
     }

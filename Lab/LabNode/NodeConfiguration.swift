@@ -1,5 +1,5 @@
-public import KubeAPI
 import Foundation
+public import KubeAPI
 
 /// What a node has to know before it starts, from a JSON file that cluster creation writes:
 ///
@@ -85,7 +85,8 @@ public struct NodeConfiguration: Hashable, Sendable {
         }
         func int(_ key: String, in range: ClosedRange<Int>) throws -> Int {
             guard let value = json[key]?.int, let value = Int(exactly: value), range.contains(value) else {
-                throw Invalid(description: "\(key) is missing or not between \(range.lowerBound) and \(range.upperBound)")
+                throw Invalid(
+                    description: "\(key) is missing or not between \(range.lowerBound) and \(range.upperBound)")
             }
             return value
         }
@@ -138,9 +139,9 @@ public struct NodeConfiguration: Hashable, Sendable {
     /// Below every cgroup hierarchy; containers are in `kubepods/pod<uid>/<container id>` under it.
     public var cgroup: String { "/martlet-lab/\(self.clusterName)/\(self.nodeName)" }
 
-    func catalogue() throws -> ImageCatalogue {
+    func catalogue() -> ImageCatalogue {
         var catalogue = ImageCatalogue.builtIn(installation: ImageCatalogue.installationDirectory())
-        if let imagesFile { try catalogue.add(file: imagesFile) }
+        catalogue.file = self.imagesFile
         return catalogue
     }
 }

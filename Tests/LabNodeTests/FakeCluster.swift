@@ -24,7 +24,9 @@ final class FakeCluster: KubeCluster {
 
     private static func key(_ namespace: String?, _ name: String) -> String { "\(namespace ?? "")/\(name)" }
 
-    private static func publish(_ object: KubeObject?, _ event: (KubeObject) -> WatchEvent, _ type: ResourceType, _ state: inout State) {
+    private static func publish(
+        _ object: KubeObject?, _ event: (KubeObject) -> WatchEvent, _ type: ResourceType, _ state: inout State
+    ) {
         guard let object else { return }
         let change = Change(version: state.version, type: type, event: event(object))
         state.changes.append(change)
@@ -151,7 +153,9 @@ final class FakeCluster: KubeCluster {
             group.addTask {
                 let list = try? await self.list(type, namespace: nil, ListOptions())
                 if isWanted(list?.items.first { $0.namespace == namespace && $0.name == name }) { return true }
-                guard let events = try? await self.watch(type, namespace: nil, from: list?.resourceVersion ?? "0", ListOptions())
+                guard
+                    let events = try? await self.watch(
+                        type, namespace: nil, from: list?.resourceVersion ?? "0", ListOptions())
                 else { return false }
                 do {
                     for try await event in events {

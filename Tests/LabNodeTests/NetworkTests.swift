@@ -21,7 +21,8 @@ struct ServiceRulesTests {
     static let dns = KubeObject(
         .services, namespace: "kube-system", name: "dns",
         ["spec": ["clusterIP": "10.43.0.10", "ports": [["port": 53, "protocol": "UDP"]]]])
-    static func slice(_ service: String, _ namespace: String, _ port: JSONValue, _ endpoints: [JSONValue]) -> KubeObject {
+    static func slice(_ service: String, _ namespace: String, _ port: JSONValue, _ endpoints: [JSONValue]) -> KubeObject
+    {
         KubeObject(
             .endpointSlices, namespace: namespace, name: "\(service)-x",
             labels: ["kubernetes.io/service-name": service],
@@ -50,7 +51,10 @@ struct ServiceRulesTests {
     @Test("refuse a service without endpoints")
     func dead() {
         let text = self.rules([Self.web], []).ruleset
-        #expect(text.contains("set dead-cluster-ports {\n\t\ttype ipv4_addr . inet_proto . inet_service\n\t\telements = { 10.43.0.9 . tcp . 80 }"))
+        #expect(
+            text.contains(
+                "set dead-cluster-ports {\n\t\ttype ipv4_addr . inet_proto . inet_service\n\t\telements = { 10.43.0.9 . tcp . 80 }"
+            ))
         #expect(text.contains("elements = { tcp . 30080 }"))
     }
 
@@ -74,7 +78,11 @@ struct ServiceRulesTests {
         let udp = Self.slice("dns", "kube-system", ["port": 5353, "protocol": "UDP"], [["addresses": ["10.42.0.9"]]])
         let sticky = KubeObject(
             .services, namespace: "shop", name: "sticky",
-            ["spec": ["clusterIP": "10.43.0.11", "sessionAffinity": "ClientIP", "ports": [["name": "http", "port": 80]]]])
+            [
+                "spec": [
+                    "clusterIP": "10.43.0.11", "sessionAffinity": "ClientIP", "ports": [["name": "http", "port": 80]],
+                ]
+            ])
         let stickySlice = Self.slice(
             "sticky", "shop", ["name": "http", "port": 1, "protocol": "TCP"],
             [["addresses": ["10.42.0.4"]], ["addresses": ["10.42.0.5"]]])
@@ -102,7 +110,8 @@ struct CNIChainTests {
         }
         #expect(throws: CNIChain.Invalid.self) { try CNIChain.primary(in: directory) }
         try write("00-broken.conflist", "{")
-        try write("02-mesh.conflist", #"{"cniVersion":"1.0.0","name":"m","plugins":[{"type":"ptp"},{"type":"istio-cni"}]}"#)
+        try write(
+            "02-mesh.conflist", #"{"cniVersion":"1.0.0","name":"m","plugins":[{"type":"ptp"},{"type":"istio-cni"}]}"#)
         try write("10-lab.conflist", CNIChain.standard(podCIDR: "10.42.0.0/24", dataDirectory: "/d").description)
         let found = try CNIChain.primary(in: directory)
         #expect(found.path.hasSuffix("02-mesh.conflist"))
@@ -130,14 +139,18 @@ struct CNIChainTests {
 
 @Suite("A pod's small files")
 struct PodFilesTests {
-    let pod = KubeObject(["kind": "Pod", "metadata": ["name": "a", "namespace": "foo"], "spec": ["dnsPolicy": "ClusterFirst"]])
+    let pod = KubeObject([
+        "kind": "Pod", "metadata": ["name": "a", "namespace": "foo"], "spec": ["dnsPolicy": "ClusterFirst"],
+    ])
 
     @Test("resolv.conf asks the cluster")
     func cluster() {
         let text = PodFiles.resolvConf(
             self.pod, clusterDNS: "10.43.0.10", clusterDomain: "cluster.local", node: "nameserver 1.1.1.1\n")
         #expect(
-            text == "search foo.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.43.0.10\noptions ndots:5\n")
+            text
+                == "search foo.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.43.0.10\noptions ndots:5\n"
+        )
     }
 
     @Test("dnsPolicy Default takes the node's; dnsConfig adds to any")

@@ -31,7 +31,8 @@ private final class TestNode: Sendable {
         try await self.commands.check(["ip", "link", "set", "eth0", "up"])
         try await self.commands.check(["ip", "route", "add", "default", "via", "172.30.0.1"])
         var configuration = NodeConfiguration(
-            clusterName: "test-\(getpid())", nodeName: "node-1", nodeIndex: 1, kubeconfig: "", bridge: "", nodeIP: "172.30.0.2",
+            clusterName: "test-\(getpid())", nodeName: "node-1", nodeIndex: 1, kubeconfig: "", bridge: "",
+            nodeIP: "172.30.0.2",
             prefixLength: 16, gateway: "172.30.0.1", podCIDR: "10.42.1.0/24", stateDirectory: self.root,
             runDirectory: self.root)
         configuration.labels = ["zone": "a"]
@@ -47,7 +48,9 @@ private final class TestNode: Sendable {
         self.life.cancel()
         _ = try? await self.life.value
         close(self.namespace)
-        for path in ["scratch", "node-netns"] { _ = try? await self.host.run(["umount", "--lazy", "\(self.root)/\(path)"]) }
+        for path in ["scratch", "node-netns"] {
+            _ = try? await self.host.run(["umount", "--lazy", "\(self.root)/\(path)"])
+        }
         await NodeRemains(self.configuration).remove()
         try? FileManager.default.removeItem(atPath: self.root)
     }
@@ -57,7 +60,8 @@ private final class TestNode: Sendable {
     }
 
     /// exec through the kubelet's socket with a WebSocket client of its own; answers channel by channel.
-    func exec(_ command: [String], container: String, input: String = "", query: String = "") async throws -> JSONValue {
+    func exec(_ command: [String], container: String, input: String = "", query: String = "") async throws -> JSONValue
+    {
         let text = command.map { "command=" + ($0.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? "") }
             .joined(separator: "&")
         let result = try await self.commands.check([
@@ -113,7 +117,8 @@ struct NodeTests {
 
     private func live(on node: TestNode) async throws {
         #expect(await node.cluster.until(.nodes, "", "node-1") { $0?.condition("Ready") == "True" })
-        let script = "echo hello; echo oops >&2; cat /tokens/token > /tmp/index.html; cd /tmp; exec python3 -m http.server 80"
+        let script =
+            "echo hello; echo oops >&2; cat /tokens/token > /tmp/index.html; cd /tmp; exec python3 -m http.server 80"
         let pod = Self.pod(
             "web",
             [
@@ -141,12 +146,14 @@ struct NodeTests {
 
         #expect(try await node.curl("http://\(address)/").text == "a-token")
         let socket = node.configuration.kubeletSocket
-        let log = try await node.curl("--unix-socket", socket, "http://node/containerLogs/default/web/main?tailLines=100")
+        let log = try await node.curl(
+            "--unix-socket", socket, "http://node/containerLogs/default/web/main?tailLines=100")
         #expect(log.text.contains("hello\n") && log.text.contains("oops\n"))
         #expect(try await node.curl("--unix-socket", socket, "http://node/healthz").text == "ok")
 
         let ran = try await node.exec(
-            ["sh", "-c", "cat; echo $IP; hostname; cat /proc/1/cgroup; exit 7"], container: "web/main", input: "typed\n",
+            ["sh", "-c", "cat; echo $IP; hostname; cat /proc/1/cgroup; exit 7"], container: "web/main",
+            input: "typed\n",
             query: "&stdin=true")
         #expect(ran["1"]?.string?.hasPrefix("typed\n\(address)\nweb\n") == true, "\(ran)")
         #expect(ran["1"]?.string?.contains("/kubepods/pod\(pod.uid)/") == true, "\(ran)")
@@ -159,7 +166,8 @@ struct NodeTests {
 
         try await self.serve(node, address)
 
-        _ = try await node.cluster.delete(.pods, namespace: "default", name: "web", DeleteOptions(gracePeriodSeconds: 1))
+        _ = try await node.cluster.delete(
+            .pods, namespace: "default", name: "web", DeleteOptions(gracePeriodSeconds: 1))
         #expect(await node.cluster.until(.pods, "default", "web") { $0 == nil })
         let left = try FileManager.default.contentsOfDirectory(atPath: "\(node.root)/netns")
         #expect(left.isEmpty)
@@ -179,7 +187,8 @@ struct NodeTests {
             ])
         try await node.cluster.create(.services, service)
         try await node.cluster.create(.endpointSlices, slice)
-        let answer = try await node.curl("--retry", "20", "--retry-delay", "1", "--retry-all-errors", "http://10.43.0.9:8000/")
+        let answer = try await node.curl(
+            "--retry", "20", "--retry-delay", "1", "--retry-all-errors", "http://10.43.0.9:8000/")
         #expect(answer.text == "a-token")
         slice.json["endpoints"] = []
         try await node.cluster.replace(.endpointSlices, slice)
@@ -205,7 +214,8 @@ struct NodeTests {
         try await node.cluster.create(.pods, once)
         let refused = await node.cluster.until(.pods, "default", "unknown") {
             let state = $0?.status["containerStatuses"]?[0]?.at("state", "waiting")
-            return state?["reason"]?.string == "ErrImagePull" && state?["message"]?.string?.contains("images.json") == true
+            return state?["reason"]?.string == "ErrImagePull"
+                && state?["message"]?.string?.contains("images.json") == true
         }
         #expect(refused)
         let failed = await node.cluster.until(.pods, "default", "once") {

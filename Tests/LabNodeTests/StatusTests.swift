@@ -72,7 +72,10 @@ struct StatusTests {
     @Test("the wait before a restart doubles from 10 s to 5 min, and is forgotten after ten minutes of running")
     func backoff() {
         var backoff = RestartBackoff()
-        #expect((0..<8).map { _ in backoff.ended(after: .seconds(1)).components.seconds } == [0, 10, 20, 40, 80, 160, 300, 300])
+        #expect(
+            (0..<8).map { _ in backoff.ended(after: .seconds(1)).components.seconds } == [
+                0, 10, 20, 40, 80, 160, 300, 300,
+            ])
         #expect(backoff.ended(after: .seconds(601)) == .zero)
     }
 }
@@ -91,7 +94,11 @@ struct VolumeTests {
                 "sources": [
                     ["serviceAccountToken": ["path": "token", "expirationSeconds": 3607]],
                     ["configMap": ["name": "ca", "items": [["key": "ca.crt", "path": "ca.crt"]]]],
-                    ["downwardAPI": ["items": [["path": "namespace", "fieldRef": ["fieldPath": "metadata.namespace"]]]]],
+                    [
+                        "downwardAPI": [
+                            "items": [["path": "namespace", "fieldRef": ["fieldPath": "metadata.namespace"]]]
+                        ]
+                    ],
                 ],
             ]
         ]
@@ -100,7 +107,10 @@ struct VolumeTests {
             downward: self.downward,
             tokens: [ProjectedFiles.tokenKey(["path": "token", "expirationSeconds": 3607]): "jwt"]
         ).files(volume)
-        #expect(files.mapValues { String(decoding: $0.bytes, as: UTF8.self) } == ["token": "jwt", "ca.crt": "PEM", "namespace": "shop"])
+        #expect(
+            files.mapValues { String(decoding: $0.bytes, as: UTF8.self) } == [
+                "token": "jwt", "ca.crt": "PEM", "namespace": "shop",
+            ])
     }
 
     @Test("waits for a missing secret unless it is optional")
@@ -154,7 +164,8 @@ struct LogTests {
     @Test("is read without its prefixes, and with times when asked")
     func plain() throws {
         #expect(try self.read([]) == "one\ntwo\nthree\n")
-        #expect(try self.read([("timestamps", "true"), ("stream", "Stderr")]) == "2026-11-25T20:00:01.000000001Z two\n")
+        #expect(
+            try self.read([("timestamps", "true"), ("stream", "Stderr")]) == "2026-11-25T20:00:01.000000001Z two\n")
     }
 
     @Test("is cut by lines, time and bytes")
@@ -169,7 +180,8 @@ struct LogTests {
 struct ProtocolTests {
     @Test("paths and queries")
     func requests() throws {
-        let request = try #require(KubeletRequest(uri: "/exec/foo/p/c?command=sh&command=-c&command=a%20b+c&stdin=true&tty=1"))
+        let request = try #require(
+            KubeletRequest(uri: "/exec/foo/p/c?command=sh&command=-c&command=a%20b+c&stdin=true&tty=1"))
         #expect(request.target == .exec(namespace: "foo", pod: "p", container: "c"))
         #expect(request.query["command"] == ["sh", "-c", "a b c"])
         #expect(request.flag("stdin") && request.flag("tty") && !request.flag("stdout"))
@@ -188,7 +200,8 @@ struct ProtocolTests {
     @Test("SPDY frames arrive in any pieces")
     func pieces() throws {
         var connection = SPDYConnection()
-        let bytes = SPDYConnection.data(stream: 5, Array("hello".utf8), isEnd: true) + SPDYConnection.ping([0, 0, 0, 7])
+        let bytes =
+            SPDYConnection.data(stream: 5, Array("hello".utf8), isEnd: true) + SPDYConnection.ping([0, 0, 0, 7])
         var frames: [SPDYConnection.Frame] = []
         for byte in bytes { frames += try connection.receive([byte]) }
         #expect(frames == [.data(stream: 5, bytes: Array("hello".utf8), isEnd: true), .ping([0, 0, 0, 7])])
@@ -204,10 +217,12 @@ struct ProtocolTests {
         #expect(try connection.receive(frame) == [.open(stream: 1, headers: ["streamtype": "data"], isEnd: false)])
     }
 
-    @Test("malformed SPDY is an error, not a crash", arguments: [
-        [0x80, 3, 0, 1, 0, 0, 0, 2, 1, 2], [0x80, 3, 0, 1, 0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 9, 9],
-        [0, 0, 0, 1, 0, 0xff, 0xff, 0xff],
-    ] as [[UInt8]])
+    @Test(
+        "malformed SPDY is an error, not a crash",
+        arguments: [
+            [0x80, 3, 0, 1, 0, 0, 0, 2, 1, 2], [0x80, 3, 0, 1, 0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 9, 9],
+            [0, 0, 0, 1, 0, 0xff, 0xff, 0xff],
+        ] as [[UInt8]])
     func malformed(bytes: [UInt8]) {
         var connection = SPDYConnection()
         var failed = false

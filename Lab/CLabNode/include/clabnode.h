@@ -8,7 +8,7 @@
 
 // Makes new network, mount, pid, uts and ipc namespaces and starts `program` as pid 1 in them, with /proc of its own
 // and no mount propagation to or from the outside. The process is killed when the *calling thread* ends, so the
-// caller must be a thread that does nothing but wait for it; afterwards that thread stays in the new namespaces.
+// caller must be a thread that waits for it.
 // Of the open descriptors, 0, 1, 2 and `kept` survive.
 pid_t clabnode_start_node(const char *program, char *const argv[], char *const envp[], int kept);
 

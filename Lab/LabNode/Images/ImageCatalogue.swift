@@ -4,7 +4,9 @@ import KubeAPI
 /// What a host image runs: programs of this machine over an overlay of its root file system, instead of layers from a
 /// registry that no lab can reach.
 package struct HostImage: Hashable, Sendable {
-    package init(entrypoint: [String] = [], command: [String] = [], environment: [String: String] = [:], binds: [Bind] = []) {
+    package init(
+        entrypoint: [String] = [], command: [String] = [], environment: [String: String] = [:], binds: [Bind] = []
+    ) {
         self.entrypoint = entrypoint
         self.command = command
         self.environment = environment
@@ -49,12 +51,16 @@ package struct UnknownImage: Error, Hashable, CustomStringConvertible {
 ///   "binds": [{"source": "/srv/acme", "target": "/opt/acme"}]}}}
 /// ```
 ///
+/// The file is read again for each container, so that images can be imported into a running cluster.
+///
 /// A name without a tag stands for all tags; one that ends in `*` for all repositories with that beginning.
 package struct ImageCatalogue: Sendable {
-    /// Where `make lab-images` puts what the built-in images need besides the programs of the distribution.
+    /// Where an installation keeps what the built-in images need besides the programs of the distribution.
     package static let dataDirectory = "/var/lib/martlet-lab/images"
 
     package private(set) var images: [String: HostImage] = [:]
+    /// Additions, as above; a file that does not exist adds nothing.
+    package var file: String?
 
     package init() {}
 
@@ -75,10 +81,12 @@ package struct ImageCatalogue: Sendable {
             HostImage(
                 entrypoint: ["sh", "-c", #"case "$1" in -*|*://*|"") exec curl "$@";; *) exec "$@";; esac"#, "curl"]))
         catalogue.add("nginx", HostImage(command: ["nginx", "-g", "daemon off;"]))
+        let python = self.pythonEnvironment(installation: installation, data: data)
         let httpbin = HostImage(
-            command: ["\(data)/httpbin/bin/gunicorn", "-b", "0.0.0.0:80", "httpbin:app", "-k", "gthread"],
-            environment: ["PYTHONUNBUFFERED": "1"],
-            binds: [.init(source: "\(data)/httpbin", target: "\(data)/httpbin")])
+            command: [
+                "\(python)/bin/gunicorn", "-b", "0.0.0.0:80", "httpbin:app", "-k", "gthread",
+            ],
+            environment: ["PYTHONUNBUFFERED": "1"], binds: [.init(source: python, target: python)])
         for name in ["kennethreitz/httpbin", "kong/httpbin"] { catalogue.add(name, httpbin) }
         for version in ["v1", "v2"] {
             catalogue.add(
@@ -93,6 +101,19 @@ package struct ImageCatalogue: Sendable {
         }
         catalogue.add("martlet/martlet", HostImage(entrypoint: ["/usr/local/bin/martlet"], binds: programs))
         return catalogue
+    }
+
+    /// The virtual environment that has httpbin and gunicorn: of the installation, or of the source tree that the
+    /// program was built in (`make prepare` makes it).
+    private static func pythonEnvironment(installation: String, data: String) -> String {
+        var directory = installation
+        // .build/<triple>/release is three below the tree.
+        for _ in 0..<4 {
+            let candidate = "\(directory)/.tools/python"
+            if FileManager.default.isExecutableFile(atPath: "\(candidate)/bin/gunicorn") { return candidate }
+            directory = (directory as NSString).deletingLastPathComponent
+        }
+        return "\(data)/httpbin"
     }
 
     /// What istio's helloworld sample answers.
@@ -148,7 +169,8 @@ package struct ImageCatalogue: Sendable {
         let known: Set = ["entrypoint", "command", "env", "workingDir", "user", "group", "binds"]
         guard let members = json.object, members.keys.allSatisfy(known.contains) else {
             throw Invalid(
-                description: "image catalogue \(file): \(name) has members besides \(known.sorted().joined(separator: ", "))")
+                description:
+                    "image catalogue \(file): \(name) has members besides \(known.sorted().joined(separator: ", "))")
         }
         var image = HostImage()
         image.entrypoint = json["entrypoint"]?.array?.compactMap(\.string) ?? []
@@ -168,6 +190,13 @@ package struct ImageCatalogue: Sendable {
 
     /// - Throws: ``UnknownImage``, with a message that says how to make the name known.
     package func image(named name: String) throws(UnknownImage) -> HostImage {
+        guard let file else { return try self.known(name) }
+        var all = self
+        do { try all.add(file: file) } catch { throw UnknownImage(description: "\(error)") }
+        return try all.known(name)
+    }
+
+    private func known(_ name: String) throws(UnknownImage) -> HostImage {
         let reference = ImageReference(name)
         var withoutDigest = reference
         withoutDigest.digest = nil
@@ -178,14 +207,15 @@ package struct ImageCatalogue: Sendable {
                 ?? pattern.flatMap({ self.images[$0] })
         else {
             throw UnknownImage(
-                description: "the lab has no image \"\(reference)\": it pulls from no registry; describe the image in the "
-                    + "catalogue file images.json as {\"images\": {\"\(reference.repository)\": {\"entrypoint\": [...]}}} "
-                    + "and create the cluster with --images FILE")
+                description:
+                    "the lab has no image \"\(reference)\" and pulls from no registry; make a program of this machine available "
+                    + "under its name with: martlet lab image import --host \(reference.repository)=COMMAND (or describe it "
+                    + "in the cluster's images.json)")
         }
         for bind in image.binds where access(bind.source, F_OK) != 0 {
             throw UnknownImage(
                 description: "the image \"\(reference)\" needs \(bind.source), which is not on this machine; "
-                    + "\"make lab-images\" prepares the images of the catalogue")
+                    + "\"make prepare\" gets what the images of the catalogue need")
         }
         return image
     }

@@ -70,7 +70,8 @@ struct PodNetwork: Sendable {
         let candidates: [String] = self.paths.cniPlugins.map { directory in "\(directory)/\(type)" }
         guard let program = candidates.first(where: { FileManager.default.isExecutableFile(atPath: $0) }) else {
             throw PluginError(
-                description: "failed to find plugin \"\(type)\" in path [\(self.paths.cniPlugins.joined(separator: " "))]")
+                description:
+                    "failed to find plugin \"\(type)\" in path [\(self.paths.cniPlugins.joined(separator: " "))]")
         }
         let input = sandbox.chain.input(plugin, previous: previous, portMappings: sandbox.portMappings)
         let result = try await self.commands.run(

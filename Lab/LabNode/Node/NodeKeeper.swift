@@ -84,7 +84,6 @@ struct NodeKeeper {
                     return state.isStopping
                 }
                 if isStopping { kill(pid, SIGKILL) }
-                // In the node's mount namespace the run directory is the same directory.
                 try? writeText("\(pid)\n", to: pidFile)
                 var exit = ProcessExit(code: 255, signal: 0)
                 _ = clabnode_wait(pid, &exit.code, &exit.signal)

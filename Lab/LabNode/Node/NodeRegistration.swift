@@ -87,7 +87,8 @@ struct NodeRegistration: Sendable {
             if !self.configuration.taints.isEmpty { spec["taints"] = .array(self.configuration.taints) }
             let node = KubeObject(.nodes, name: name, labels: self.labels, ["spec": spec])
             do { try await self.cluster.create(.nodes, node) } catch let error as StatusError
-            where error.isAlreadyExists {}
+                where error.isAlreadyExists
+            {}
         } else {
             _ = try await self.cluster.patch(
                 .nodes, namespace: nil, name: name, subresource: nil,

@@ -49,8 +49,13 @@ struct NodeSandbox: Sendable {
         try files.createDirectory(atPath: scratch, withIntermediateDirectories: true)
         try mount("tmpfs", on: scratch, type: "tmpfs", data: "mode=0711,size=75%")
         // The shields would hide these from us; they are reached through descriptors and put back on top.
-        let kept = [self.configuration.stateDirectory, self.configuration.runDirectory]
-        let descriptors = kept.map { open($0, O_PATH | O_DIRECTORY | O_CLOEXEC) }
+        var kept = [self.configuration.stateDirectory, self.configuration.runDirectory]
+        // Shallow ones first: the catalogue's directory may hold the state directory.
+        if let file = self.configuration.imagesFile { kept.append((file as NSString).deletingLastPathComponent) }
+        kept.sort { $0.count < $1.count }
+        let state = open(self.configuration.stateDirectory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        defer { close(state) }
+        let descriptors = kept.map { open($0, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
         defer { for descriptor in descriptors { close(descriptor) } }
         for directory in Self.shieldedDirectories {
             let layers = "\(scratch)/shields/\(directory.split(separator: "/").joined(separator: "-"))"
@@ -61,7 +66,8 @@ struct NodeSandbox: Sendable {
         }
         for directory in Self.shieldedDirectories {
             // Once the shield of /var or /run is up, the path of the scratch directory leads elsewhere.
-            let layers = "/proc/self/fd/\(descriptors[0])/scratch/shields/"
+            let layers =
+                "/proc/self/fd/\(state)/scratch/shields/"
                 + directory.split(separator: "/").joined(separator: "-")
             try mount(
                 "overlay", on: directory, type: "overlay",

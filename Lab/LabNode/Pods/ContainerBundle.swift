@@ -29,7 +29,10 @@ package struct ContainerBundle: Hashable, Sendable {
     package var networkNamespace: String?
     package var cgroup: String
 
-    package init(pod: KubeObject, container: ContainerSpec, image: HostImage, hostname: String, environment: [String: String], volumeMounts: [Mount], fileMounts: [Mount], root: String, networkNamespace: String?, cgroup: String) {
+    package init(
+        pod: KubeObject, container: ContainerSpec, image: HostImage, hostname: String, environment: [String: String],
+        volumeMounts: [Mount], fileMounts: [Mount], root: String, networkNamespace: String?, cgroup: String
+    ) {
         self.pod = pod
         self.container = container
         self.image = image
@@ -154,7 +157,9 @@ package struct ContainerBundle: Hashable, Sendable {
         let binds = self.image.binds.map { Mount(source: $0.source, target: $0.target, isReadOnly: true) }
         mounts += binds.map(self.bind)
         mounts += (self.fileMounts + self.volumeMounts)
-            .sorted { ($0.target.split(separator: "/").count, $0.target) < ($1.target.split(separator: "/").count, $1.target) }
+            .sorted {
+                ($0.target.split(separator: "/").count, $0.target) < ($1.target.split(separator: "/").count, $1.target)
+            }
             .map(self.bind)
         return mounts
     }

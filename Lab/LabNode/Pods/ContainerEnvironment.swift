@@ -118,7 +118,8 @@ package enum ServiceVariables {
             ($0.namespace == "default" && $0.name == "kubernetes") || (links && $0.namespace == namespace)
         }
         // The namespace's own service named kubernetes wins over the cluster's.
-        for service in wanted.sorted(by: { ($0.namespace == namespace ? 1 : 0) < ($1.namespace == namespace ? 1 : 0) }) {
+        for service in wanted.sorted(by: { ($0.namespace == namespace ? 1 : 0) < ($1.namespace == namespace ? 1 : 0) })
+        {
             guard let address = service.spec["clusterIP"]?.string, !address.isEmpty, address != "None",
                 let ports = service.spec["ports"]?.array, let first = ports.first?["port"]?.int
             else { continue }

@@ -10,7 +10,9 @@ package struct DownwardAPI: Sendable {
     package var nodeCPUs: Int64
     package var nodeMemoryBytes: Int64
 
-    package init(pod: KubeObject, podIPs: [String], nodeName: String, nodeIP: String, nodeCPUs: Int64, nodeMemoryBytes: Int64) {
+    package init(
+        pod: KubeObject, podIPs: [String], nodeName: String, nodeIP: String, nodeCPUs: Int64, nodeMemoryBytes: Int64
+    ) {
         self.pod = pod
         self.podIPs = podIPs
         self.nodeName = nodeName

@@ -26,7 +26,8 @@ package enum PodFiles {
     }
 
     /// - Parameter node: the text of the node's own resolv.conf.
-    package static func resolvConf(_ pod: KubeObject, clusterDNS: String, clusterDomain: String, node: String) -> String {
+    package static func resolvConf(_ pod: KubeObject, clusterDNS: String, clusterDomain: String, node: String) -> String
+    {
         var servers: [String] = []
         var searches: [String] = []
         var options: [String] = []

@@ -6,7 +6,10 @@ package struct ContainerReport: Hashable, Sendable {
     package struct Termination: Hashable, Sendable {
         package var code: Int32
         package var signal: Int32 = 0
-        package init(code: Int32, signal: Int32 = 0, reason: String, message: String = "", started: Date? = nil, finished: Date, id: String = "") {
+        package init(
+            code: Int32, signal: Int32 = 0, reason: String, message: String = "", started: Date? = nil, finished: Date,
+            id: String = ""
+        ) {
             self.code = code
             self.signal = signal
             self.reason = reason
@@ -23,7 +26,9 @@ package struct ContainerReport: Hashable, Sendable {
         package var finished: Date
         package var id: String
     }
-    package init(state: State = State.waiting(reason: "PodInitializing"), isReady: Bool = false, isStarted: Bool = false) {
+    package init(
+        state: State = State.waiting(reason: "PodInitializing"), isReady: Bool = false, isStarted: Bool = false
+    ) {
         self.state = state
         self.isReady = isReady
         self.isStarted = isStarted

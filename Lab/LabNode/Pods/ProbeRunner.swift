@@ -51,13 +51,15 @@ struct ProbeRunner: Sendable {
         let message = name.isEmpty ? [] : [0x0a, UInt8(name.count)] + name
         let result = try await self.commands.run(
             [
-                "curl", "--silent", "--show-error", "--http2-prior-knowledge", "--header", "content-type: application/grpc",
+                "curl", "--silent", "--show-error", "--http2-prior-knowledge", "--header",
+                "content-type: application/grpc",
                 "--header", "te: trailers", "--data-binary", "@-", "--max-time", "\(timeout.components.seconds)",
                 "http://\(address):\(port)/grpc.health.v1.Health/Check",
             ], input: [0, 0, 0, 0, UInt8(message.count)] + message, deadline: timeout + .seconds(1))
         guard result.exit.code == 0, result.output == [0, 0, 0, 0, 2, 0x08, 0x01] else {
             let said = result.errorText.trimmingCharacters(in: .whitespacesAndNewlines)
-            throw Failed(description: "service unhealthy (responded with \"NOT_SERVING\")\(said.isEmpty ? "" : ": \(said)")")
+            throw Failed(
+                description: "service unhealthy (responded with \"NOT_SERVING\")\(said.isEmpty ? "" : ": \(said)")")
         }
     }
 

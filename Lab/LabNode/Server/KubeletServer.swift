@@ -137,7 +137,8 @@ struct KubeletServer: Sendable {
                     let offered = head.headers["Sec-WebSocket-Protocol"]
                     let session = PortForwardSession(namespace: await worker.networkNamespace)
                     if StreamProtocol.choose(StreamProtocol.portForward, offered: offered) == "v4.channel.k8s.io" {
-                        try await session.runChannels(channel, ports: (request.query["ports"] ?? []).compactMap { Int($0) })
+                        try await session.runChannels(
+                            channel, ports: (request.query["ports"] ?? []).compactMap { Int($0) })
                     } else {
                         try await session.runTunnel(channel)
                     }

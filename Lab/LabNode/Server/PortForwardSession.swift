@@ -100,7 +100,9 @@ struct PortForwardSession: Sendable {
                             }
                             pairs[request] = pair
                         case .data(let stream, let bytes, let isEnd):
-                            guard let pair = requests[stream].flatMap({ pairs[$0] }), pair.data == stream else { continue }
+                            guard let pair = requests[stream].flatMap({ pairs[$0] }), pair.data == stream else {
+                                continue
+                            }
                             if !bytes.isEmpty { await pair.connection?.write(bytes) }
                             if isEnd { pair.connection?.endWriting() }
                         case .reset(let stream):
@@ -120,7 +122,8 @@ struct PortForwardSession: Sendable {
     }
 
     private func open(
-        _ port: Int, _ error: UInt32, _ data: UInt32, _ tunnel: Tunnel, _ group: inout ThrowingTaskGroup<Void, any Error>
+        _ port: Int, _ error: UInt32, _ data: UInt32, _ tunnel: Tunnel,
+        _ group: inout ThrowingTaskGroup<Void, any Error>
     ) async throws -> Connection? {
         let connection: Connection
         do { connection = try await self.connect(port) } catch let reason {
@@ -147,7 +150,8 @@ struct PortForwardSession: Sendable {
             @Sendable func send(_ channel: Int, _ bytes: [UInt8]) async throws {
                 try await outbound.write(
                     WebSocketFrame(
-                        fin: true, opcode: .binary, data: ByteBuffer(bytes: [UInt8(truncatingIfNeeded: channel)] + bytes)))
+                        fin: true, opcode: .binary,
+                        data: ByteBuffer(bytes: [UInt8(truncatingIfNeeded: channel)] + bytes)))
             }
             try await withThrowingTaskGroup(of: Void.self) { group in
                 var connections: [Int: Connection] = [:]

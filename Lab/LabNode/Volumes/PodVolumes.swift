@@ -147,7 +147,8 @@ actor PodVolumes {
                 wanted["readOnly"]?.bool ?? false
                 || !ProjectedFiles.sources(volume).isEmpty
             return ContainerBundle.Mount(
-                source: URL(fileURLWithPath: source).standardizedFileURL.path, target: wanted["mountPath"]?.string ?? "",
+                source: URL(fileURLWithPath: source).standardizedFileURL.path,
+                target: wanted["mountPath"]?.string ?? "",
                 isReadOnly: isReadOnly, propagation: wanted["mountPropagation"]?.string ?? "None")
         }
     }
