@@ -37,7 +37,7 @@ a0=k3d-k3s-default-agent-0 a1=k3d-k3s-default-agent-1
 step "1. A cluster: five nodes"
 martlet lab delete k3s-default >/dev/null 2>&1 || true
 run martlet lab create --api-port 6550 -p '9080:80@loadbalancer' -p '9443:443@loadbalancer' --agents 4 \
-    --k3s-arg '--disable=traefik@server:*' --kubeconfig "$KUBECONFIG"
+    --k3s-arg '--disable=traefik@server:*'
 run kubectl get nodes -o wide
 
 step "2. The mesh"

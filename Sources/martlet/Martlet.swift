@@ -24,7 +24,7 @@ enum Martlet {
         }
     }
 
-    private static func run(_ role: String, _ body: () async throws -> Void) async {
+    private static func run(_ role: String, _ body: @Sendable () async throws -> Void) async {
         do {
             try await body()
         } catch {

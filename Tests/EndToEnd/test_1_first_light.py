@@ -28,8 +28,7 @@ def free(operator, namespace):
 def test_2_a_lab_of_five_nodes(operator):
     operator.ok(
         "martlet", "lab", "create", CLUSTER, "--api-port", "16550", "-p", "19080:80@loadbalancer", "-p",
-        "19443:443@loadbalancer", "--agents", "4", "--k3s-arg", "--disable=traefik@server:*", "--kubeconfig",
-        operator.environment["KUBECONFIG"])
+        "19443:443@loadbalancer", "--agents", "4", "--k3s-arg", "--disable=traefik@server:*")
     names = {node["metadata"]["name"] for node in operator.objects("nodes")}
     assert names == {f"k3d-{CLUSTER}-server-0"} | {f"k3d-{CLUSTER}-agent-{i}" for i in range(4)}
     table = operator.kubectl("get", "nodes", "-o", "wide")

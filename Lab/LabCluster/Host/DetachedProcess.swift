@@ -5,6 +5,9 @@ enum DetachedProcess {
     /// The descriptor on which the process says that it is ready: it writes a byte, or closes it by dying.
     static let readyDescriptor: CInt = 3
 
+    /// POSIX_SPAWN_SETSID of <spawn.h>, which hides it from the importer behind a feature macro.
+    private static let newSession: Int16 = 0x80
+
     struct Started {
         let identity: ProcessIdentity
         /// Our end of the ready pipe; whoever waits closes it.
@@ -21,9 +24,10 @@ enum DetachedProcess {
         let output = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o640)
         let input = open("/dev/null", O_RDONLY | O_CLOEXEC)
         var pipes: [CInt] = [-1, -1]
-        guard output >= 0, input >= 0, pipe2(&pipes, O_CLOEXEC) == 0 else {
+        guard output >= 0, input >= 0, pipe(&pipes) == 0 else {
             throw LabError("cannot open \(log): \(String(cString: strerror(errno)))")
         }
+        for descriptor in pipes { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
         defer { for descriptor in [output, input, pipes[1]] { close(descriptor) } }
         var actions = posix_spawn_file_actions_t()
         var attributes = posix_spawnattr_t()
@@ -40,7 +44,7 @@ enum DetachedProcess {
         posix_spawn_file_actions_adddup2(&actions, output, 1)
         posix_spawn_file_actions_adddup2(&actions, output, 2)
         posix_spawn_file_actions_adddup2(&actions, high, Self.readyDescriptor)
-        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSID))
+        posix_spawnattr_setflags(&attributes, Self.newSession)
         let environment = ["PATH=\(Command.path)", "LC_ALL=C.UTF-8"]
         var pid: pid_t = 0
         // SAFETY: both vectors end in nil and live until the call returns; the strings are freed after it.

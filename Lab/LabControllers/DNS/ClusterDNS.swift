@@ -203,12 +203,13 @@ public struct ClusterDNS: Sendable {
 
     private func local(_ bytes: [UInt8], isDatagram: Bool) -> Step {
         let query: DNSQuery
-        do {
+        do throws(DNSMalformed) {
             query = try DNSReader.query(bytes)
-        } catch .ignored {
-            return .nothing
-        } catch .answered(let id, let code) {
-            return .answer(DNSWriter.failure(id: id, code))
+        } catch {
+            switch error {
+            case .ignored: return .nothing
+            case .answered(let id, let code): return .answer(DNSWriter.failure(id: id, code))
+            }
         }
         switch self.zone.answer(query.question) {
         case .response(let response):

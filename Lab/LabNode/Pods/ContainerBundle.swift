@@ -207,7 +207,6 @@ package struct ContainerBundle: Hashable, Sendable {
             "capabilities": [
                 "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
             ],
-            "rlimits": [["type": "RLIMIT_NOFILE", "hard": 1_048_576, "soft": 1_048_576]],
             "noNewPrivileges": .bool(self.container.securityContext["allowPrivilegeEscalation"]?.bool == false),
         ]
         if user.groups.isEmpty { process["user"]?["additionalGids"] = nil }

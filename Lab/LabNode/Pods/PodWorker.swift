@@ -278,10 +278,10 @@ actor PodWorker {
             default: ("CreateContainerConfigError", "Failed")
             }
         if error is ContainerRuntime.Failed {
+            let id = self.report.containers[container.name]?.id ?? ""
             self.report.containers[container.name]?.state = .terminated(
                 .init(
-                    code: 128, reason: "StartError", message: "\(error)", started: nil, finished: Date(),
-                    id: self.report.containers[container.name]?.id ?? ""))
+                    code: 128, reason: "StartError", message: "\(error)", started: nil, finished: Date(), id: id))
         } else {
             let wasPulling =
                 if case .waiting("ErrImagePull", _) = self.report.containers[container.name]?.state { true } else {
