@@ -108,7 +108,7 @@ struct NodeSandbox: Sendable {
         // A descriptor of ours is passed by its path, because programs are started with three descriptors only.
         let visible = host.replacing("self", with: "\(getpid())")
         let port = configuration.hostInterface
-        try await self.commands.check(["hostname", configuration.nodeName])
+        try writeText(configuration.nodeName, to: "/proc/sys/kernel/hostname")
         try await self.commands.check(["ip", "link", "set", "lo", "up"])
         // What a node of the same name left when it was killed: its peer is gone, but going takes the kernel a moment.
         _ = try await self.commands.run(["nsenter", "--net=\(visible)", "ip", "link", "delete", port])

@@ -156,13 +156,15 @@ struct StreamSession: Sendable {
         let slave = terminal
         let writer = InputWriter(dup(descriptor))
         let drain = OutputDrain()
+        let line = TerminalLine()
         let sized = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask {
                 try await self.readInput(
                     inbound, socket, writer, terminal: descriptor, child: nil, onResize: { sized.continuation.yield() })
-                // Nobody is at the terminal any more: hang it up.
+                // Nobody is at the terminal any more.
                 await writer.close()
+                line.hangUp()
             }
             let patience = Task {
                 try? await Task.sleep(for: Self.firstResize)
@@ -173,6 +175,7 @@ struct StreamSession: Sendable {
             let streams = ProcessTable.Streams(input: slave, output: slave, error: slave, isTerminal: true)
             let child = try self.spawn(command, streams, report: report)
             close(slave)
+            line.connect(child)
             let waiter = Task {
                 _ = await child.exit
                 drain.processEnded()
@@ -234,6 +237,32 @@ struct StreamSession: Sendable {
             }
         }
         child?.signal(SIGTERM)
+    }
+}
+
+/// Tells the program at a terminal that its user has gone, also when that happens before it starts. runc passes the
+/// signal on.
+final class TerminalLine: Sendable {
+    private struct State {
+        var child: ProcessTable.Child?
+        var isHungUp = false
+    }
+    private let state = Mutex(State())
+
+    func connect(_ child: ProcessTable.Child) {
+        let isHungUp = self.state.withLock { state in
+            state.child = child
+            return state.isHungUp
+        }
+        if isHungUp { child.signal(SIGHUP) }
+    }
+
+    func hangUp() {
+        let child = self.state.withLock { state in
+            state.isHungUp = true
+            return state.child
+        }
+        child?.signal(SIGHUP)
     }
 }
 
