@@ -1,130 +1,229 @@
-import Foundation
 import MeshIdentity
 import MeshModel
 import MeshTestSupport
 import MeshTunnel
 import Testing
 
-/// Envoy as the peer: once as the client of our HBONE port, once as the server of our tunnels.
-///
-/// Needs the Envoy program: `ENVOY_BIN`, or `envoy` on the path.
+/// Envoy as the peer: as the client of our HBONE port, and as the server of our tunnels.
 @Suite(
     "With Envoy at the other end", .serialized, .timeLimit(.minutes(5)),
-    .enabled(if: Envoy.path != nil, "SKIPPED: NO ENVOY. Set ENVOY_BIN to an Envoy program to test against it."))
-struct EnvoyTests {
-    @Test("Envoy dials our HBONE port: bytes intact, half-close and many connections")
+    .enabled(if: Envoy.path != nil, "SKIPPED: NO ENVOY. Run scripts/prepare.sh, or set ENVOY_BIN to an Envoy program."))
+struct EnvoyInteropTests {
+    // MARK: Envoy dials our HBONE port
+
+    /// Envoy in front of the server of `pods`.
+    private func client(
+        _ pods: TwoPods, _ ca: TestCA, target: UInt16, identity: WorkloadIdentity = TwoPods.clientIdentity
+    ) async throws -> Envoy {
+        try await Envoy.client(
+            ca.issue(identity), authority: "127.0.0.1:\(target)", peer: pods.serverPorts.inboundTunnel)
+    }
+
+    @Test("Envoy dials us: bytes intact, half-close and many connections")
     func envoyIsClient() async throws {
         let ca = try TestCA()
         let echo = try BlockingServer.echo()
         let pods = try TwoPods(target: echo.port, ca: ca)
-        let envoy = try await Envoy(ca.issue(TwoPods.clientIdentity)) { port in
-            """
-            static_resources:
-              listeners:
-              - name: out
-                address: {socket_address: {address: 127.0.0.1, port_value: \(port)}}
-                filter_chains:
-                - filters:
-                  - name: envoy.filters.network.tcp_proxy
-                    typed_config:
-                      "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
-                      stat_prefix: out
-                      cluster: hbone
-                      tunneling_config: {hostname: "127.0.0.1:\(echo.port)"}
-              clusters:
-              - name: hbone
-                type: STATIC
-                connect_timeout: 5s
-                typed_extension_protocol_options:
-                  envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
-                    "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
-                    explicit_http_config: {http2_protocol_options: {allow_connect: true}}
-                transport_socket:
-                  name: envoy.transport_sockets.tls
-                  typed_config:
-                    "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
-                    common_tls_context:
-            \(Envoy.tls(indent: 10))
-                load_assignment:
-                  cluster_name: hbone
-                  endpoints:
-                  - lb_endpoints:
-                    - endpoint:
-                        address: {socket_address: {address: 127.0.0.1, port_value: \(pods.serverPorts.inboundTunnel)}}
-            """
-        }
+        let envoy = try await self.client(pods, ca, target: echo.port)
         try await self.exchange { try BlockingSocket.connect(port: envoy.port) }
-        let log = await pods.serverObserver.wait { $0.closed.count == 21 && $0.open.isEmpty }
+        let log = await pods.serverObserver.wait { $0.closed.count >= 21 && $0.open.isEmpty }
         #expect(log.closed.allSatisfy { $0.end.error == nil && $0.record.peerIdentity == TwoPods.clientIdentity })
         await envoy.stop()
         _ = await pods.stop()
     }
 
-    @Test("we dial Envoy's HBONE port: bytes intact, half-close and many connections")
+    @Test("Envoy dials us: a refused CONNECT ends its client's connection, and the tunnel lives on")
+    func envoyIsRefused() async throws {
+        let ca = try TestCA()
+        let echo = try BlockingServer.echo()
+        let pods = try TwoPods(
+            target: echo.port, ca: ca,
+            admit: { _ in .refuse(status: 401, RefusalReason(.deny, "denied by test"), labels: Labels()) })
+        let envoy = try await self.client(pods, ca, target: echo.port)
+        for count in 1...3 {
+            try await self.expectClosed { try BlockingSocket.connect(port: envoy.port) }
+            let log = await pods.serverObserver.wait { $0.closed.count >= count }
+            #expect(log.closed.allSatisfy { $0.end.flag == .deny })
+        }
+        #expect(pods.server.statistics.inboundHandshakes == 1)
+        await envoy.stop()
+        _ = await pods.stop()
+    }
+
+    @Test("Envoy dials us: nobody listens at the target")
+    func envoyFindsNobody() async throws {
+        let ca = try TestCA()
+        let nobody = try BlockingServer.echo().port  // free again
+        let pods = try TwoPods(target: nobody, ca: ca)
+        let envoy = try await self.client(pods, ca, target: nobody)
+        try await self.expectClosed { try BlockingSocket.connect(port: envoy.port) }
+        let end = await pods.serverObserver.firstClosed()
+        #expect(end.end.flag == .connect)
+        await envoy.stop()
+        _ = await pods.stop()
+    }
+
+    @Test("Envoy dials us with another trust domain's certificate: no stream is served")
+    func envoyIsForeign() async throws {
+        let ca = try TestCA()
+        let echo = try BlockingServer.echo()
+        let pods = try TwoPods(target: echo.port, ca: ca)
+        let foreign = WorkloadIdentity(trustDomain: "other.example", namespace: "default", serviceAccount: "client")
+        let envoy = try await self.client(pods, ca, target: echo.port, identity: foreign)
+        try await self.expectClosed { try BlockingSocket.connect(port: envoy.port) }
+        let refusal = await pods.serverObserver.firstRefused()
+        #expect(refusal.flag == .identityError)
+        await envoy.stop()
+        let logs = await pods.stop()
+        #expect(logs.server.opened.isEmpty)
+    }
+
+    @Test("Envoy dials us: a reset application ends the client's connection at once")
+    func resetBehindUs() async throws {
+        let ca = try TestCA()
+        let server = try BlockingServer { socket in
+            _ = try? socket.receive(exactly: 1)
+            socket.resetOnClose()
+        }
+        let pods = try TwoPods(target: server.port, ca: ca)
+        let envoy = try await self.client(pods, ca, target: server.port)
+        try await self.expectClosed { try BlockingSocket.connect(port: envoy.port) }
+        let end = await pods.serverObserver.firstClosed()
+        #expect(end.end.error?.contains("application's connection broke") == true)
+        await envoy.stop()
+        _ = await pods.stop()
+    }
+
+    // MARK: We dial Envoy's HBONE port
+
+    /// A client whose tunnels end at `envoy`; `target` is the CONNECT authority.
+    private func pods(
+        _ envoy: Envoy, _ ca: TestCA, target: UInt16, clientIdentity: WorkloadIdentity = TwoPods.clientIdentity
+    ) throws -> TwoPods {
+        let peer = IPEndpoint(address: TwoPods.loopback, port: envoy.port)
+        return try TwoPods(
+            target: target, clientIdentity: clientIdentity, ca: ca,
+            route: { _, ours in
+                var route = ours
+                route.peer = peer
+                return .tunnel(route)
+            })
+    }
+
+    @Test("we dial Envoy: bytes intact, half-close and many connections in one tunnel")
     func envoyIsServer() async throws {
         let ca = try TestCA()
         let echo = try BlockingServer.echo()
-        let envoy = try await Envoy(ca.issue(TwoPods.serverIdentity)) { port in
-            """
-            static_resources:
-              listeners:
-              - name: in
-                address: {socket_address: {address: 127.0.0.1, port_value: \(port)}}
-                filter_chains:
-                - transport_socket:
-                    name: envoy.transport_sockets.tls
-                    typed_config:
-                      "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
-                      require_client_certificate: true
-                      common_tls_context:
-            \(Envoy.tls(indent: 12))
-                  filters:
-                  - name: envoy.filters.network.http_connection_manager
-                    typed_config:
-                      "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-                      stat_prefix: in
-                      codec_type: HTTP2
-                      upgrade_configs: [{upgrade_type: CONNECT}]
-                      http2_protocol_options: {allow_connect: true, max_concurrent_streams: 100}
-                      route_config:
-                        virtual_hosts:
-                        - name: all
-                          domains: ["*"]
-                          routes:
-                          - match: {connect_matcher: {}}
-                            route:
-                              cluster: workload
-                              timeout: 0s
-                              upgrade_configs: [{upgrade_type: CONNECT, connect_config: {}}]
-                      http_filters:
-                      - name: envoy.filters.http.router
-                        typed_config:
-                          "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
-              clusters:
-              - name: workload
-                type: STATIC
-                connect_timeout: 5s
-                load_assignment:
-                  cluster_name: workload
-                  endpoints:
-                  - lb_endpoints:
-                    - endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: \(echo.port)}}}
-            """
-        }
-        let pods = try TwoPods(
-            target: echo.port, ca: ca,
-            route: { _, good in
-                var route = good
-                route.peer = IPEndpoint(address: TwoPods.loopback, port: envoy.port)
-                return .tunnel(route)
-            })
+        let envoy = try await Envoy.server(ca.issue(TwoPods.serverIdentity))
+        let pods = try self.pods(envoy, ca, target: echo.port)
         try await self.exchange { try pods.connect() }
-        let log = await pods.clientObserver.wait { $0.closed.count == 21 && $0.open.isEmpty }
+        let log = await pods.clientObserver.wait { $0.closed.count >= 21 && $0.open.isEmpty }
         #expect(log.closed.allSatisfy { $0.end.error == nil && $0.record.peerIdentity == TwoPods.serverIdentity })
         #expect(pods.client.statistics.outboundHandshakes == 1)
         await envoy.stop()
         _ = await pods.stop()
     }
+
+    @Test("we dial Envoy: 150 open connections respect its limit of 100 streams")
+    func streamLimit() async throws {
+        let ca = try TestCA()
+        let echo = try BlockingServer.echo()
+        let envoy = try await Envoy.server(ca.issue(TwoPods.serverIdentity))
+        let pods = try self.pods(envoy, ca, target: echo.port)
+        let sockets = try await offThread {
+            try (0..<150).map { index in
+                let socket = try pods.connect()
+                try socket.send([UInt8(index)])
+                let answer = try socket.receive(exactly: 1)
+                #expect(answer == [UInt8(index)])
+                return socket
+            }
+        }
+        #expect(pods.client.statistics.outboundHandshakes == 2)
+        for socket in sockets { socket.finishWriting() }
+        let log = await pods.clientObserver.wait { $0.closed.count >= 150 }
+        #expect(log.closed.allSatisfy { $0.end.error == nil })
+        await envoy.stop()
+        _ = await pods.stop()
+    }
+
+    @Test("we dial Envoy: its 503 for a target that nobody listens at is in the log")
+    func nobodyBehindEnvoy() async throws {
+        let ca = try TestCA()
+        let nobody = try BlockingServer.echo().port  // free again
+        let envoy = try await Envoy.server(ca.issue(TwoPods.serverIdentity))
+        let pods = try self.pods(envoy, ca, target: nobody)
+        try await self.expectClosed { try pods.connect() }
+        let end = await pods.clientObserver.firstClosed()
+        #expect(end.end.flag == .connect)
+        #expect(end.end.error?.contains("http status: 503") == true)
+        await envoy.stop()
+        _ = await pods.stop()
+    }
+
+    @Test("we dial Envoy: a reset application behind it resets our client")
+    func resetBehindEnvoy() async throws {
+        let ca = try TestCA()
+        let server = try BlockingServer { socket in
+            _ = try? socket.receive(exactly: 1)
+            socket.resetOnClose()
+        }
+        let envoy = try await Envoy.server(ca.issue(TwoPods.serverIdentity))
+        let pods = try self.pods(envoy, ca, target: server.port)
+        await #expect(throws: BlockingSocket.Failure.self) {
+            try await offThread {
+                let socket = try pods.connect()
+                try socket.send([1])
+                _ = try socket.receiveToEnd()
+            }
+        }
+        let end = await pods.clientObserver.firstClosed()
+        #expect(end.end.error?.contains("CONNECT_ERROR") == true)
+        await envoy.stop()
+        _ = await pods.stop()
+    }
+
+    @Test("Envoy refuses our certificate of another trust domain: the client is closed, and the log says why")
+    func weAreForeign() async throws {
+        let ca = try TestCA()
+        let echo = try BlockingServer.echo()
+        let envoy = try await Envoy.server(ca.issue(TwoPods.serverIdentity))
+        let foreign = WorkloadIdentity(trustDomain: "other.example", namespace: "default", serviceAccount: "client")
+        let pods = try self.pods(envoy, ca, target: echo.port, clientIdentity: foreign)
+        try await self.expectClosed { try pods.connect() }
+        let end = await pods.clientObserver.firstClosed()
+        #expect(end.end.error != nil)
+        await envoy.stop()
+        _ = await pods.stop()
+    }
+
+    @Test("Envoy dies and comes back: its streams end, the next connection has a new tunnel")
+    func envoyRestarts() async throws {
+        let ca = try TestCA()
+        let echo = try BlockingServer.echo()
+        let envoy = try await Envoy.server(ca.issue(TwoPods.serverIdentity))
+        let pods = try self.pods(envoy, ca, target: echo.port)
+        let socket = try pods.connect()
+        let answer = try await offThread {
+            try socket.send([7])
+            return try socket.receive(exactly: 1)
+        }
+        #expect(answer == [7])
+        await envoy.stop()
+        _ = await pods.clientObserver.firstClosed()
+        let next = try await Envoy.server(ca.issue(TwoPods.serverIdentity), port: envoy.port)
+        let again = try await offThread {
+            let socket = try pods.connect()
+            try socket.send([8])
+            return try socket.receive(exactly: 1)
+        }
+        #expect(again == [8])
+        #expect(pods.client.statistics.outboundHandshakes == 2)
+        await next.stop()
+        _ = await pods.stop()
+    }
+
+    // MARK: Exchanges
 
     /// 8 MB through one connection, then twenty short ones.
     private func exchange(_ connect: @escaping @Sendable () throws -> BlockingSocket) async throws {
@@ -152,69 +251,14 @@ struct EnvoyTests {
             for try await isIntact in group { #expect(isIntact) }
         }
     }
-}
 
-/// A running Envoy, in a folder of its own, with a certificate of the test's authority.
-final class Envoy: Sendable {
-    static let path: String? = {
-        let environment = ProcessInfo.processInfo.environment
-        if let path = environment["ENVOY_BIN"] { return path }
-        return (environment["PATH"] ?? "").split(separator: ":").map { "\($0)/envoy" }
-            .first { FileManager.default.isExecutableFile(atPath: $0) }
-    }()
-
-    let port: UInt16
-    private let folder: URL
-    private let pid: pid_t
-
-    /// - Parameter configuration: from the port that it is to listen on. Returns once Envoy listens.
-    init(_ issued: TestCA.Issued, _ configuration: (UInt16) -> String) async throws {
-        let port = try BlockingServer.echo().port  // free again
-        let folder = FileManager.default.temporaryDirectory.appending(path: "martlet-envoy-\(UUID())")
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        func write(_ name: String, _ text: String) throws {
-            try text.write(to: folder.appending(path: name), atomically: true, encoding: .utf8)
+    /// A byte is sent, and nothing but an end or a reset comes back.
+    private func expectClosed(_ connect: @escaping @Sendable () throws -> BlockingSocket) async throws {
+        let socket = try connect()
+        let received = try? await offThread {
+            try socket.send([1])
+            return try socket.receiveToEnd()
         }
-        try write("chain.pem", issued.chain.map { Self.pem("CERTIFICATE", $0) }.joined())
-        try write("key.pem", Self.pem("PRIVATE KEY", issued.privateKey))
-        try write("roots.pem", issued.roots.map { Self.pem("CERTIFICATE", $0) }.joined())
-        try write("envoy.yaml", configuration(port))
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: Self.path ?? "envoy")
-        process.currentDirectoryURL = folder
-        process.arguments = [
-            "-c", "envoy.yaml", "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning",
-        ]
-        try process.run()
-        self.port = port
-        self.folder = folder
-        self.pid = process.processIdentifier
-        try await eventually { !process.isRunning || (try? BlockingSocket.connect(port: port)) != nil }
-        if !process.isRunning { Issue.record("Envoy ended: look at its output above") }
-    }
-
-    func stop() async {
-        kill(self.pid, SIGKILL)
-        try? FileManager.default.removeItem(at: self.folder)
-    }
-
-    deinit { kill(self.pid, SIGKILL) }
-
-    private static func pem(_ label: String, _ der: [UInt8]) -> String {
-        "-----BEGIN \(label)-----\n\(Data(der).base64EncodedString(options: .lineLength64Characters))\n"
-            + "-----END \(label)-----\n"
-    }
-
-    /// The body of a `common_tls_context`.
-    static func tls(indent: Int) -> String {
-        [
-            "alpn_protocols: [h2]",
-            "tls_params: {tls_minimum_protocol_version: TLSv1_3, tls_maximum_protocol_version: TLSv1_3}",
-            "tls_certificates:",
-            "- certificate_chain: {filename: chain.pem}",
-            "  private_key: {filename: key.pem}",
-            "validation_context:",
-            "  trusted_ca: {filename: roots.pem}",
-        ].map { String(repeating: " ", count: indent) + $0 }.joined(separator: "\n")
+        #expect(received == nil || received == [])
     }
 }
