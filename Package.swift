@@ -64,6 +64,8 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         // Exact: CMeshLoop uses the BoringSSL copy inside (CNIOBoringSSL), which is no declared product.
         .package(url: "https://github.com/apple/swift-nio-ssl", exact: "2.37.6"),
+        // The certificate reloader of gRPC's TLS; the version that gRPC itself asks for.
+        .package(url: "https://github.com/apple/swift-nio-extras.git", from: "1.31.0"),
         .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/grpc/grpc-swift-2", from: "2.4.3"),
@@ -98,20 +100,23 @@ let package = Package(
             "MeshProxy",
             [
                 "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA", "MeshChannel", "MeshTelemetry", "MeshPolicy",
-                "MeshModel", "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), log,
+                "MeshModel", "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"),
+                log,
                 lifecycle, collections, x509,
             ]),
         target(
             "MeshControl",
             [
-                "MeshXDS", "MeshCA", "MeshChannel", "KubeClient", "KubeAPI", "MeshCollections", "MeshPolicy", "MeshModel",
-                "MeshIdentity", "MeshTelemetry", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nioSSL, log,
-                lifecycle, grpcCore, grpcNIO, x509, crypto, yams,
+                "MeshXDS", "MeshCA", "MeshChannel", "KubeClient", "KubeAPI", "MeshCollections", "MeshPolicy",
+                "MeshModel", "MeshIdentity", "MeshTelemetry", nio("NIOCore"), nio("NIOPosix"), nioSSL, log,
+                .product(name: "NIOCertificateReloading", package: "swift-nio-extras"), lifecycle, grpcCore,
+                grpcNIO, crypto, yams,
             ]),
         target(
             "MeshNode",
             [
-                "MeshZDS", "MeshCNI", "KubeClient", "KubeAPI", "MeshModel", "MeshLinux", "MeshTelemetry", nio("NIOCore"),
+                "MeshZDS", "MeshCNI", "KubeClient", "KubeAPI", "MeshModel", "MeshLinux", "MeshTelemetry",
+                nio("NIOCore"),
                 nio("NIOPosix"), nio("NIOHTTP1"), log, lifecycle, yams,
             ]),
         target(
@@ -175,11 +180,12 @@ let package = Package(
             "LabAPIServer",
             [
                 "KubeAPI", "KubeClient", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"),
-                nio("NIOFoundationCompat"), nioSSL, log, grdb, collections, x509, crypto, asn1, jwt, yams,
+                nio("NIOFoundationCompat"), nio("NIOTLS"), nioSSL, log, grdb, collections, x509, crypto, asn1, yams,
             ], path: "Lab/LabAPIServer"),
-        target("LabControllers", ["KubeAPI", "KubeClient", log], path: "Lab/LabControllers"),
+        target(
+            "LabControllers", ["KubeAPI", "KubeClient", nio("NIOCore"), nio("NIOPosix"), log], path: "Lab/LabControllers"),
         // fork, namespaces, mounts and terminals, which Swift cannot do safely by itself.
-        .target(name: "CLabNode", path: "Lab/CLabNode"),
+        .target(name: "CLabNode", path: "Lab/CLabNode", linkerSettings: [.linkedLibrary("z")]),
         target(
             "LabNode",
             [
@@ -189,8 +195,8 @@ let package = Package(
         target(
             "LabCluster",
             [
-                "LabAPIServer", "LabControllers", "LabNode", "KubeAPI", "KubeClient", "MeshLinux", arguments, log,
-                x509, crypto, yams,
+                "LabAPIServer", "LabControllers", "LabNode", "KubeAPI", "KubeClient", nio("NIOCore"), nio("NIOPosix"),
+                arguments, log,
             ], path: "Lab/LabCluster"),
 
         test("MeshModelTests", ["MeshModel", "MeshIdentity"]),
@@ -208,24 +214,37 @@ let package = Package(
             "MeshProxyTests",
             [
                 "MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshZDS", "MeshXDS",
-                "MeshCA", "MeshLinux", "MeshTestSupport", log, x509,
+                "MeshCA", "MeshChannel", "MeshLinux", "MeshTestSupport", log, x509,
             ]),
         test("MeshTelemetryTests", ["MeshTelemetry", log, nio("NIOCore"), nio("NIOPosix")]),
-        test("MeshXDSTests", ["MeshXDS", "MeshProto", "MeshModel"]),
-        test("MeshCATests", ["MeshCA", "MeshTestSupport", "MeshIdentity"]),
+        test(
+            "MeshXDSTests",
+            [
+                "MeshXDS", "MeshCA", "MeshChannel", "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO,
+                protobuf, log,
+            ]),
+        test(
+            "MeshCATests",
+            ["MeshCA", "MeshChannel", "MeshTestSupport", "MeshIdentity", grpcCore, grpcNIO, x509, crypto, log]),
         test("MeshZDSTests", ["MeshZDS", "MeshLinux", log]),
         test("MeshCNITests", ["MeshCNI", "KubeAPI", "MeshLinux", "MeshModel"]),
         test("MeshCollectionsTests", ["MeshCollections"]),
-        test("MeshControlTests", ["MeshControl", "MeshXDS", "KubeAPI", "MeshModel", "MeshPolicy"]),
-        test("MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),
+        test(
+            "MeshControlTests",
+            [
+                "MeshControl", "MeshXDS", "MeshCA", "MeshChannel", "KubeAPI", "KubeClient", "MeshModel", "MeshIdentity",
+                "MeshPolicy", log,
+            ]),
+        test(
+            "MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),
         test("MeshLinuxTests", ["MeshLinux"]),
         test("MeshCLITests", ["MeshCLI", "KubeAPI"]),
         test("KubeAPITests", ["KubeAPI"]),
         test("KubeClientTests", ["KubeClient", "KubeAPI"]),
-        test("LabAPIServerTests", ["LabAPIServer", "KubeAPI", "KubeClient"]),
-        test("LabControllersTests", ["LabControllers", "LabAPIServer", "KubeAPI", "KubeClient"]),
-        test("LabNodeTests", ["LabNode", "KubeAPI", "KubeClient", "MeshLinux"]),
-        test("LabClusterTests", ["LabCluster", "KubeAPI"]),
+        test("LabAPIServerTests", ["LabAPIServer", "KubeAPI", "KubeClient", crypto, log]),
+        test("LabControllersTests", ["LabControllers", "LabAPIServer", "KubeAPI", "KubeClient", log]),
+        test("LabNodeTests", ["LabNode", "KubeAPI", "KubeClient", "MeshLinux", log]),
+        test("LabClusterTests", ["LabCluster", "KubeAPI", "KubeClient", arguments]),
         test("LayeringTests", []),
     ],
     cxxLanguageStandard: .cxx17

@@ -19,6 +19,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <zlib.h>
 
 const unsigned long clabnode_mount_bind = MS_BIND, clabnode_mount_recursive = MS_REC,
     clabnode_mount_shared = MS_SHARED, clabnode_mount_nosuid = MS_NOSUID, clabnode_mount_nodev = MS_NODEV;
@@ -97,11 +98,15 @@ int clabnode_reap(pid_t pid) {
     return reaped < 0 ? -errno : reaped > 0;
 }
 
+int clabnode_become_subreaper(void) { return prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 ? -errno : 0; }
+
 int clabnode_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data) {
     return mount(source, target, type, flags, data) < 0 ? -errno : 0;
 }
 
 int clabnode_unmount(const char *target) { return umount2(target, MNT_DETACH) < 0 ? -errno : 0; }
+
+int clabnode_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC) < 0 ? -errno : 0; }
 
 int clabnode_open_terminal(int *controller, int *terminal) {
     if (openpty(controller, terminal, NULL, NULL, NULL) < 0) return -errno;
@@ -154,7 +159,47 @@ int clabnode_connect(int network_namespace, const char *address, uint16_t port, 
         if (ready == 0) why = ETIMEDOUT;
         else if (getsockopt(made, SOL_SOCKET, SO_ERROR, &why, &size) < 0) why = errno;
     }
-    if (why == 0) return made;
+    if (why == 0) {
+        fcntl(made, F_SETFL, fcntl(made, F_GETFL) & ~O_NONBLOCK);
+        return made;
+    }
     close(made);
     return -why;
+}
+
+struct clabnode_inflater {
+    z_stream stream;
+    const uint8_t *dictionary;
+    unsigned count;
+};
+
+struct clabnode_inflater *clabnode_inflater_new(const uint8_t *dictionary, unsigned count) {
+    struct clabnode_inflater *made = calloc(1, sizeof *made + count);
+    if (!made) return NULL;
+    memcpy(made + 1, dictionary, count);
+    made->dictionary = (const uint8_t *)(made + 1);
+    made->count = count;
+    if (inflateInit(&made->stream) == Z_OK) return made;
+    free(made);
+    return NULL;
+}
+
+long clabnode_inflate(struct clabnode_inflater *inflater, const uint8_t *input, unsigned count, uint8_t *output,
+                      unsigned room) {
+    z_stream *stream = &inflater->stream;
+    stream->next_in = (uint8_t *)input;
+    stream->avail_in = count;
+    stream->next_out = output;
+    stream->avail_out = room;
+    while (stream->avail_in > 0) {
+        int result = inflate(stream, Z_SYNC_FLUSH);
+        if (result == Z_NEED_DICT) result = inflateSetDictionary(stream, inflater->dictionary, inflater->count);
+        if (result != Z_OK || (stream->avail_out == 0 && stream->avail_in > 0)) return -1;
+    }
+    return (long)(room - stream->avail_out);
+}
+
+void clabnode_inflater_free(struct clabnode_inflater *inflater) {
+    inflateEnd(&inflater->stream);
+    free(inflater);
 }

@@ -42,9 +42,9 @@ public enum LabNodeProcess {
         let commands = CommandRunner(processes: processes, networkNamespace: nil)
         let paths = NodePaths.node(configuration)
         try await NodeSandbox(configuration, paths, commands).enter(hostNetworkNamespace: hostNetworkNamespace)
-        let cluster = try KubeClient(
-            KubeConfiguration(kubeconfig: configuration.kubeconfig, server: configuration.server),
-            userAgent: "martlet-lab-kubelet")
+        var access = try KubeConfiguration.kubeconfig(path: configuration.kubeconfig)
+        if let server = configuration.server { access.server = server }
+        let cluster = try KubeClient(access, userAgent: "martlet-lab-kubelet")
         let kubelet = Kubelet(
             configuration, paths: paths, cluster: cluster, commands: commands, catalogue: try configuration.catalogue(),
             logger: logger)

@@ -1,1 +1,3 @@
-print("skeleton")
+import LabCluster
+
+await LabCommand.start(Array(CommandLine.arguments.dropFirst()))

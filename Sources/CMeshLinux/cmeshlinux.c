@@ -28,6 +28,8 @@ static int result(int value) { return value < 0 ? -errno : value; }
 
 int cmx_enter_network_namespace(int ns) { return result(setns(ns, CLONE_NEWNET)); }
 
+int cmx_new_network_namespace(void) { return result(unshare(CLONE_NEWNET)); }
+
 int cmx_socket_in_network_namespace(int ns, int home, int domain, int type, int protocol) {
   if (setns(ns, CLONE_NEWNET) < 0) return -errno;
   int made = result(socket(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol));

@@ -122,6 +122,15 @@ public enum Files {
         return names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
     }
 
+    /// Where a symbolic link points.
+    public static func target(ofLink path: String) throws(SystemError) -> String {
+        var text = [CChar](repeating: 0, count: Int(PATH_MAX))
+        // SAFETY: at most the array's count is written; no zero byte is added.
+        let count = readlink(path, &text, text.count)
+        if count < 0 { throw SystemError("read link \(path)", code: errno) }
+        return String(decoding: text.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
     public struct Information: Hashable, Sendable {
         public let isRegular: Bool
         /// Permission bits.

@@ -25,6 +25,14 @@ public struct NetworkNamespace: ~Copyable, Sendable {
         try NetworkNamespace(path: "/proc/thread-self/ns/net")
     }
 
+    /// A new, empty namespace without a name: it is gone with the last descriptor, process and socket in it.
+    public static func create() async throws -> SharedNetworkNamespace {
+        try await KernelThread.perform {
+            try checked(cmx_new_network_namespace(), "make a network namespace")
+            return try SharedNetworkNamespace(try Self.current())
+        }
+    }
+
     deinit { close(self.descriptor) }
 
     /// Gives the descriptor away; the caller closes it.

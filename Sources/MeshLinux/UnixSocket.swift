@@ -129,6 +129,8 @@ public final class UnixSocket: Sendable {
 public final class UnixListener: Sendable {
     private let descriptor: CInt
     public let path: String
+    /// Of the socket file, to tell it from a successor's.
+    private let inode: UInt64?
 
     /// The kernel queues this many connections that nobody has accepted yet.
     static let backlog: CInt = 128
@@ -138,6 +140,7 @@ public final class UnixListener: Sendable {
         self.path = path
         self.descriptor = try checked(
             cmx_unix_listen(path, kind.type, Self.backlog, mode), "listen at \(path)")
+        self.inode = try Files.information(path)?.inode
     }
 
     deinit { close(self.descriptor) }
@@ -157,6 +160,8 @@ public final class UnixListener: Sendable {
         }
     }
 
-    /// Removes the socket file, so that clients learn at once that nobody is there.
-    public func unlink() { Glibc.unlink(self.path) }
+    /// Removes the socket file, so that clients learn at once that nobody is there; a successor's is left alone.
+    public func unlink() {
+        if let inode, (try? Files.information(self.path))?.inode == inode { Glibc.unlink(self.path) }
+    }
 }

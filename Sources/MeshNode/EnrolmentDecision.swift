@@ -11,7 +11,8 @@ package struct EnablementSelector: Hashable, Sendable {
 
     /// A pod that asks for it itself; or any pod that does not refuse, in a namespace that asks for it.
     package static let defaults = [
-        EnablementSelector(pod: LabelSelector(matchLabels: [MeshKeys.dataplaneMode: "ambient"]), namespace: .everything),
+        EnablementSelector(
+            pod: LabelSelector(matchLabels: [MeshKeys.dataplaneMode: "ambient"]), namespace: .everything),
         EnablementSelector(
             pod: LabelSelector(requirements: [.init(key: MeshKeys.dataplaneMode, op: .notIn, values: ["none"])]),
             namespace: LabelSelector(matchLabels: [MeshKeys.dataplaneMode: "ambient"])),

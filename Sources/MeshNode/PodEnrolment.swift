@@ -52,6 +52,8 @@ package struct PodEnrolment: Hashable, Sendable {
     package private(set) var probes: Set<IPAddress> = []
     package private(set) var annotation: Annotation?
     private var failed: Action?
+    /// The start of the pod failed; nothing is to be done until it is tried again with a new sandbox.
+    private var isStranded = false
     /// Failures since the last success; for the back-off.
     package private(set) var failures = 0
 
@@ -89,6 +91,7 @@ package struct PodEnrolment: Hashable, Sendable {
             }
             return .retryLater
         }
+        if self.isStranded { return self.annotation == nil ? .annotate(.pending) : .rest }
         if !self.hasNamespace { return self.addresses.isEmpty ? .rest : .findNamespace }
         if self.rules != .capturing { return .capture }
         if !self.isServed { return .askProxy }
@@ -169,20 +172,24 @@ package struct PodEnrolment: Hashable, Sendable {
         if addresses.isEmpty || self.addresses == addresses { return }
         self.addresses = addresses
         self.failed = nil
+        self.isStranded = false
     }
 
     /// The namespace is known from elsewhere. A new one (the sandbox was made anew) has nothing of ours in it.
     package mutating func have(namespaceIsNew: Bool) {
         self.hasNamespace = true
         self.failed = nil
+        self.isStranded = false
         if namespaceIsNew {
             self.rules = .none
             self.isServed = false
         }
     }
 
-    /// The namespace turned out to be of no use (the sandbox is torn down after a failed start).
+    /// The namespace is of no use any more: the sandbox is torn down after a failed start, and tried again later.
     package mutating func loseNamespace() {
+        self.isStranded = true
+        self.failed = nil
         self.hasNamespace = false
         self.rules = .none
         self.isServed = false

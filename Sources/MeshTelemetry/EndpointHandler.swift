@@ -72,7 +72,8 @@ final class EndpointHandler: ChannelInboundHandler {
             version: .http1_1, status: HTTPResponseStatus(statusCode: answer.status), headers: headers)
         context.write(self.wrapOutboundOut(.head(head)), promise: nil)
         context.write(
-            self.wrapOutboundOut(.body(.byteBuffer(context.channel.allocator.buffer(bytes: answer.body)))), promise: nil)
+            self.wrapOutboundOut(.body(.byteBuffer(context.channel.allocator.buffer(bytes: answer.body)))), promise: nil
+        )
         let channel = context.channel
         let sent = context.writeAndFlush(self.wrapOutboundOut(.end(nil)))
         if keepAlive {
@@ -108,7 +109,8 @@ package enum RequestTarget {
         var index = 0
         while index < bytes.count {
             if bytes[index] == UInt8(ascii: "%"), index + 2 < bytes.count,
-                let value = UInt8(String(decoding: bytes[index + 1...index + 2], as: UTF8.self), radix: 16) {
+                let value = UInt8(String(decoding: bytes[index + 1...index + 2], as: UTF8.self), radix: 16)
+            {
                 decoded.append(value)
                 index += 3
             } else {

@@ -100,7 +100,9 @@ public final class HTTPEndpoints: Sendable {
             self.host = host
             self.port = port
         }
-        public var description: String { self.host.contains(":") ? "[\(self.host)]:\(self.port)" : "\(self.host):\(self.port)" }
+        public var description: String {
+            self.host.contains(":") ? "[\(self.host)]:\(self.port)" : "\(self.host):\(self.port)"
+        }
     }
 
     /// Binds all addresses or none.

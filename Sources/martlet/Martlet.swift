@@ -1,6 +1,9 @@
 import ArgumentParser
 import Foundation
 import MeshCLI
+import MeshControl
+import MeshNode
+import MeshProxy
 
 /// One program, several roles: the first argument decides. A role runs until it is told to stop; everything else is
 /// the user's command line.
@@ -8,9 +11,25 @@ import MeshCLI
 enum Martlet {
     static func main() async {
         let arguments = Array(CommandLine.arguments.dropFirst())
+        let rest = Array(arguments.dropFirst())
+        let environment = ProcessInfo.processInfo.environment
         switch arguments.first {
-        case "lab": LabHandover.run(Array(arguments.dropFirst()))
+        case "proxy": await Self.run("proxy") { try await ProxyRole.run(environment: environment, arguments: rest) }
+        case "control":
+            await Self.run("control") { try await ControlRole.run(environment: environment, arguments: rest) }
+        case "node-agent":
+            await Self.run("node-agent") { try await NodeAgentRole.run(environment: environment, arguments: rest) }
+        case "lab": LabHandover.run(rest)
         default: await MartletCommand.main(nil)
+        }
+    }
+
+    private static func run(_ role: String, _ body: @Sendable () async throws -> Void) async {
+        do {
+            try await body()
+        } catch {
+            FileHandle.standardError.write(Data("martlet \(role): \(error)\n".utf8))
+            exit(1)
         }
     }
 }

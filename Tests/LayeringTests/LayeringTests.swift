@@ -9,8 +9,8 @@ private let layers: [[String]] = [
     ["LabAPIServer", "LabControllers", "LabNode"],
     ["MeshTestSupport"],
     ["MeshProxy", "MeshWaypoint", "MeshControl", "MeshNode", "MeshCLI"],
-    ["MeshXDS", "MeshZDS", "MeshCA", "KubeClient", "MeshTelemetry"],
-    ["MeshProto", "KubeAPI"],
+    ["MeshXDS", "MeshZDS", "MeshCA", "KubeClient", "MeshTelemetry", "MeshCNI"],
+    ["MeshProto", "MeshChannel", "KubeAPI"],
     ["MeshTunnel"],
     ["MeshHTTP"],
     ["MeshLoop"],
@@ -36,6 +36,7 @@ private let forbidden: [(target: String, modules: Set<String>, reason: String)] 
     ("MeshCollections", ["Foundation", "KubeAPI", "KubeClient", "NIOCore"], "derived collections know no Kubernetes"),
     ("KubeAPI", ["Foundation", "NIOCore"], "the CNI plugin carries it and starts in milliseconds"),
     ("MeshLinux", ["Foundation", "NIOCore"], "the CNI plugin carries it and starts in milliseconds"),
+    ("MeshCNI", ["Foundation", "NIOCore", "KubeClient"], "it is the CNI plugin"),
     ("martlet-cni", ["Foundation", "NIOCore", "KubeClient"], "the container runtime waits for it at every pod start"),
 ]
 

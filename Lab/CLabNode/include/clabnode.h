@@ -31,17 +31,31 @@ int clabnode_wait(pid_t pid, int *exit_code, int *signal);
 // The same without waiting: 0 and nothing changed when the child still runs, 1 when it was reaped.
 int clabnode_reap(pid_t pid);
 
+// Makes orphaned descendants our children, as they are pid 1's.
+int clabnode_become_subreaper(void);
+
 int clabnode_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data);
 extern const unsigned long clabnode_mount_bind, clabnode_mount_recursive, clabnode_mount_shared,
     clabnode_mount_nosuid, clabnode_mount_nodev;
 // Detaches a mount; it goes when its last user goes.
 int clabnode_unmount(const char *target);
 
+// A pipe that no other program inherits: [read, write].
+int clabnode_pipe(int ends[2]);
+
 int clabnode_open_terminal(int *controller, int *terminal);
 int clabnode_set_window(int controller, uint16_t rows, uint16_t columns);
 
+// A zlib stream in pieces, with a preset dictionary. `clabnode_inflate` answers how many bytes it made of all of the
+// input, or -1: malformed, or more than `room`.
+struct clabnode_inflater;
+struct clabnode_inflater *clabnode_inflater_new(const uint8_t *dictionary, unsigned count);
+long clabnode_inflate(struct clabnode_inflater *inflater, const uint8_t *input, unsigned count, uint8_t *output,
+                      unsigned room);
+void clabnode_inflater_free(struct clabnode_inflater *inflater);
+
 // A blocking TCP connect with a deadline, from inside a network namespace (-1: our own). `address` is a numeric IPv4
-// or IPv6 address. Answers a non-blocking connected socket.
+// or IPv6 address. Answers a connected socket that blocks.
 int clabnode_connect(int network_namespace, const char *address, uint16_t port, int timeout_milliseconds);
 
 #endif

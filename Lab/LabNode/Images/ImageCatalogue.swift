@@ -3,28 +3,40 @@ import KubeAPI
 
 /// What a host image runs: programs of this machine over an overlay of its root file system, instead of layers from a
 /// registry that no lab can reach.
-struct HostImage: Hashable, Sendable {
-    struct Bind: Hashable, Sendable {
+package struct HostImage: Hashable, Sendable {
+    package init(entrypoint: [String] = [], command: [String] = [], environment: [String: String] = [:], binds: [Bind] = []) {
+        self.entrypoint = entrypoint
+        self.command = command
+        self.environment = environment
+        self.binds = binds
+    }
+
+    package struct Bind: Hashable, Sendable {
+        package init(source: String, target: String) {
+            self.source = source
+            self.target = target
+        }
+
         /// On the host.
-        var source: String
+        package var source: String
         /// In the container.
-        var target: String
+        package var target: String
     }
     /// As in an image configuration: what `command:` replaces.
-    var entrypoint: [String] = []
+    package var entrypoint: [String] = []
     /// What `args:` replaces; also dropped when only `command:` is given.
-    var command: [String] = []
-    var environment: [String: String] = [:]
-    var workingDirectory = "/"
-    var user: Int64 = 0
-    var group: Int64 = 0
+    package var command: [String] = []
+    package var environment: [String: String] = [:]
+    package var workingDirectory = "/"
+    package var user: Int64 = 0
+    package var group: Int64 = 0
     /// Read-only binds into the container.
-    var binds: [Bind] = []
+    package var binds: [Bind] = []
 }
 
 /// Why there is no image of a name.
-struct UnknownImage: Error, Hashable, CustomStringConvertible {
-    var description: String
+package struct UnknownImage: Error, Hashable, CustomStringConvertible {
+    package var description: String
 }
 
 /// Which images the lab has, by full repository name.
@@ -38,19 +50,21 @@ struct UnknownImage: Error, Hashable, CustomStringConvertible {
 /// ```
 ///
 /// A name without a tag stands for all tags; one that ends in `*` for all repositories with that beginning.
-struct ImageCatalogue: Sendable {
+package struct ImageCatalogue: Sendable {
     /// Where `make lab-images` puts what the built-in images need besides the programs of the distribution.
-    static let dataDirectory = "/var/lib/martlet-lab/images"
+    package static let dataDirectory = "/var/lib/martlet-lab/images"
 
-    private(set) var images: [String: HostImage] = [:]
+    package private(set) var images: [String: HostImage] = [:]
+
+    package init() {}
 
     /// The directory of the running program: the other programs of this installation are beside it.
-    static func installationDirectory() -> String {
+    package static func installationDirectory() -> String {
         let program = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? "/usr/bin/x"
         return (program as NSString).deletingLastPathComponent
     }
 
-    static func builtIn(installation: String, data: String = dataDirectory) -> ImageCatalogue {
+    package static func builtIn(installation: String, data: String = dataDirectory) -> ImageCatalogue {
         var catalogue = ImageCatalogue()
         let shell = HostImage(command: ["sh"])
         for name in ["busybox", "alpine", "debian", "ubuntu", "nicolaka/netshoot"] { catalogue.add(name, shell) }
@@ -65,7 +79,7 @@ struct ImageCatalogue: Sendable {
             command: ["\(data)/httpbin/bin/gunicorn", "-b", "0.0.0.0:80", "httpbin:app", "-k", "gthread"],
             environment: ["PYTHONUNBUFFERED": "1"],
             binds: [.init(source: "\(data)/httpbin", target: "\(data)/httpbin")])
-        for name in ["kennethreitz/httpbin", "kong/httpbin", "mccutchen/go-httpbin"] { catalogue.add(name, httpbin) }
+        for name in ["kennethreitz/httpbin", "kong/httpbin"] { catalogue.add(name, httpbin) }
         for version in ["v1", "v2"] {
             catalogue.add(
                 "istio/examples-helloworld-\(version)",
@@ -82,7 +96,7 @@ struct ImageCatalogue: Sendable {
     }
 
     /// What istio's helloworld sample answers.
-    static let helloWorld = """
+    package static let helloWorld = """
         import os, socket
         from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
         class Handler(BaseHTTPRequestHandler):
@@ -101,7 +115,7 @@ struct ImageCatalogue: Sendable {
         ThreadingHTTPServer(("", 5000), Handler).serve_forever()
         """
 
-    mutating func add(_ name: String, _ image: HostImage) {
+    package mutating func add(_ name: String, _ image: HostImage) {
         self.images[Self.key(name)] = image
     }
 
@@ -112,11 +126,11 @@ struct ImageCatalogue: Sendable {
         return name.split(separator: "/").last?.contains(":") == true ? reference.description : reference.repository
     }
 
-    struct Invalid: Error, CustomStringConvertible {
-        let description: String
+    package struct Invalid: Error, CustomStringConvertible {
+        package let description: String
     }
 
-    mutating func add(file: String) throws {
+    package mutating func add(file: String) throws {
         guard let data = FileManager.default.contents(atPath: file) else {
             throw Invalid(description: "cannot read the image catalogue \(file)")
         }
@@ -153,7 +167,7 @@ struct ImageCatalogue: Sendable {
     }
 
     /// - Throws: ``UnknownImage``, with a message that says how to make the name known.
-    func image(named name: String) throws(UnknownImage) -> HostImage {
+    package func image(named name: String) throws(UnknownImage) -> HostImage {
         let reference = ImageReference(name)
         var withoutDigest = reference
         withoutDigest.digest = nil

@@ -1,13 +1,13 @@
 /// The name of an image in its full form, as docker completes short ones: `busybox` is
 /// `docker.io/library/busybox:latest`.
-struct ImageReference: Hashable, Sendable, CustomStringConvertible {
+package struct ImageReference: Hashable, Sendable, CustomStringConvertible {
     /// Registry and path: `docker.io/library/busybox`.
-    var repository: String
+    package var repository: String
     /// Empty when only a digest is given.
-    var tag: String
-    var digest: String?
+    package var tag: String
+    package var digest: String?
 
-    init(_ text: String) {
+    package init(_ text: String) {
         var rest = text[...]
         if let at = rest.firstIndex(of: "@") {
             self.digest = String(rest[rest.index(after: at)...])
@@ -29,7 +29,7 @@ struct ImageReference: Hashable, Sendable, CustomStringConvertible {
         self.repository = parts.joined(separator: "/")
     }
 
-    var description: String {
+    package var description: String {
         self.repository + (self.tag.isEmpty ? "" : ":\(self.tag)") + (self.digest.map { "@\($0)" } ?? "")
     }
 }

@@ -1,19 +1,19 @@
 import Foundation
-import KubeAPI
+package import KubeAPI
 
 /// A CNI network configuration list, and what each plugin in it is told (CNI specification 0.3.0 to 1.0.0).
-struct CNIChain: Hashable, Sendable {
-    struct Invalid: Error, Hashable, CustomStringConvertible {
-        let description: String
+package struct CNIChain: Hashable, Sendable {
+    package struct Invalid: Error, Hashable, CustomStringConvertible {
+        package let description: String
     }
 
-    var name: String
-    var version: String
+    package var name: String
+    package var version: String
     /// Each with at least a `type`.
-    var plugins: [JSONValue]
+    package var plugins: [JSONValue]
 
     /// - Parameter file: the text of a `.conflist`, or of a `.conf`, which is a list of one.
-    init(parsing file: [UInt8]) throws {
+    package init(parsing file: [UInt8]) throws {
         let json = try JSONValue(parsing: file)
         guard let name = json["name"]?.string, !name.isEmpty else { throw Invalid(description: "it has no name") }
         let plugins = json["plugins"]?.array ?? (json["type"] == nil ? [] : [json])
@@ -31,7 +31,7 @@ struct CNIChain: Hashable, Sendable {
 
     /// The first valid configuration in the order of file names, as container runtimes choose it.
     /// - Throws: ``Invalid`` when there is none; with the reason of every file that was passed over.
-    static func primary(in directory: String) throws -> (path: String, chain: CNIChain) {
+    package static func primary(in directory: String) throws -> (path: String, chain: CNIChain) {
         let names = ((try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []).sorted()
             .filter { $0.hasSuffix(".conf") || $0.hasSuffix(".conflist") || $0.hasSuffix(".json") }
         var refused: [String] = []
@@ -50,7 +50,7 @@ struct CNIChain: Hashable, Sendable {
 
     /// The configuration that a plugin reads from its standard input.
     /// - Parameter previous: the result of the plugin before it at ADD, of the whole chain at DEL.
-    func input(_ plugin: JSONValue, previous: JSONValue?, portMappings: [JSONValue]) -> JSONValue {
+    package func input(_ plugin: JSONValue, previous: JSONValue?, portMappings: [JSONValue]) -> JSONValue {
         var input = plugin
         input["name"] = .string(self.name)
         input["cniVersion"] = .string(self.version)
@@ -63,7 +63,7 @@ struct CNIChain: Hashable, Sendable {
     }
 
     /// What a pod's containers ask to be reachable by on the node, for the portmap plugin.
-    static func portMappings(_ pod: KubeObject) -> [JSONValue] {
+    package static func portMappings(_ pod: KubeObject) -> [JSONValue] {
         (pod.mainContainers + pod.initContainers.filter { $0.role == .sidecar })
             .flatMap { $0.json["ports"]?.array ?? [] }
             .compactMap { port in
@@ -79,7 +79,7 @@ struct CNIChain: Hashable, Sendable {
             }
     }
 
-    static func arguments(_ pod: KubeObject, sandbox: String) -> String {
+    package static func arguments(_ pod: KubeObject, sandbox: String) -> String {
         [
             "IgnoreUnknown=1", "K8S_POD_NAMESPACE=\(pod.namespace)", "K8S_POD_NAME=\(pod.name)",
             "K8S_POD_INFRA_CONTAINER_ID=\(sandbox)", "K8S_POD_UID=\(pod.uid)",
@@ -87,14 +87,14 @@ struct CNIChain: Hashable, Sendable {
     }
 
     /// Addresses of a result, without their prefix lengths.
-    static func addresses(_ result: JSONValue) -> [String] {
+    package static func addresses(_ result: JSONValue) -> [String] {
         (result["ips"]?.array ?? []).compactMap { $0["address"]?.string }
             .map { String($0.prefix { $0 != "/" }) }
     }
 
     /// The lab's own network: routed point-to-point links, so that everything between two pods, also on one node,
     /// passes the node's routing and its service rules.
-    static func standard(podCIDR: String, dataDirectory: String) -> JSONValue {
+    package static func standard(podCIDR: String, dataDirectory: String) -> JSONValue {
         [
             "cniVersion": "1.0.0", "name": "lab",
             "plugins": [

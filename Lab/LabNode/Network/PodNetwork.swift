@@ -67,8 +67,8 @@ struct PodNetwork: Sendable {
         _ command: String, _ plugin: JSONValue, _ sandbox: Sandbox, _ previous: JSONValue?
     ) async throws -> JSONValue? {
         let type = plugin["type"]?.string ?? ""
-        guard let program = self.paths.cniPlugins.map({ "\($0)/\(type)" }).first(where: { access($0, X_OK) == 0 })
-        else {
+        let candidates: [String] = self.paths.cniPlugins.map { directory in "\(directory)/\(type)" }
+        guard let program = candidates.first(where: { FileManager.default.isExecutableFile(atPath: $0) }) else {
             throw PluginError(
                 description: "failed to find plugin \"\(type)\" in path [\(self.paths.cniPlugins.joined(separator: " "))]")
         }
@@ -82,10 +82,9 @@ struct PodNetwork: Sendable {
             ], input: input.encoded, deadline: Self.pluginDeadline)
         let answer = result.output.isEmpty ? nil : try? JSONValue(parsing: result.output)
         if result.exit.code != 0 {
-            let reason =
-                answer.flatMap { json in
-                    json["msg"]?.string.map { $0 + (json["details"]?.string.map { "; \($0)" } ?? "") }
-                } ?? (result.errorText.isEmpty ? "exit code \(result.exit.code)" : result.errorText)
+            var reason = answer?["msg"]?.string ?? result.errorText
+            if let details = answer?["details"]?.string, !details.isEmpty { reason += "; \(details)" }
+            if reason.isEmpty { reason = "exit code \(result.exit.code)" }
             throw PluginError(
                 description: "plugin type=\"\(type)\" name=\"\(sandbox.chain.name)\" failed "
                     + "(\(command == "ADD" ? "add" : "delete")): \(reason)")

@@ -2,28 +2,28 @@
 ///
 /// In a node's own mount namespace these are the well-known places, private to the node. A kubelet in a namespace that
 /// it shares with others (a test) keeps all of it below one directory.
-struct NodePaths: Hashable, Sendable {
+package struct NodePaths: Hashable, Sendable {
     /// Where CNI configurations are looked for; the first valid file in the order of names wins.
-    var cniConfigurations: String
+    package var cniConfigurations: String
     /// Where CNI plugins are looked for, in order.
-    var cniPlugins: [String]
+    package var cniPlugins: [String]
     /// Results of CNI ADD, needed again at DEL.
-    var cniResults: String
+    package var cniResults: String
     /// Network namespaces of pods: files that hold them.
-    var networkNamespaces: String
+    package var networkNamespaces: String
     /// Volumes and containers of pods: `pods/<uid>/`.
-    var kubelet: String
+    package var kubelet: String
     /// `<namespace>_<pod>_<uid>/<container>/<restart>.log`
-    var podLogs: String
+    package var podLogs: String
     /// State of runc.
-    var runc: String
+    package var runc: String
     /// A tmpfs for what containers write: the upper layers of their file systems. It must be another file system than
     /// `/`, which is the lower layer of all of them.
-    var scratch: String
+    package var scratch: String
     /// Host images of `docker.io/...` applications: directories that the Makefile prepares.
-    var resolvConf: String
+    package var resolvConf: String
 
-    static func node(_ configuration: NodeConfiguration) -> NodePaths {
+    package static func node(_ configuration: NodeConfiguration) -> NodePaths {
         NodePaths(
             cniConfigurations: "/etc/cni/net.d", cniPlugins: ["/opt/cni/bin", "/usr/bin"],
             cniResults: "/var/lib/cni/results", networkNamespaces: "/run/netns", kubelet: "/var/lib/kubelet",
@@ -31,12 +31,12 @@ struct NodePaths: Hashable, Sendable {
             resolvConf: "/etc/resolv.conf")
     }
 
-    static func below(_ root: String, cniPlugins: String) -> NodePaths {
+    package static func below(_ root: String, cniPlugins: String) -> NodePaths {
         NodePaths(
             cniConfigurations: "\(root)/cni/net.d", cniPlugins: [cniPlugins], cniResults: "\(root)/cni/results",
             networkNamespaces: "\(root)/netns", kubelet: "\(root)/kubelet", podLogs: "\(root)/log/pods",
             runc: "\(root)/runc", scratch: "\(root)/scratch", resolvConf: "/etc/resolv.conf")
     }
 
-    func pod(_ uid: String) -> String { "\(self.kubelet)/pods/\(uid)" }
+    package func pod(_ uid: String) -> String { "\(self.kubelet)/pods/\(uid)" }
 }

@@ -1,40 +1,61 @@
-import KubeAPI
+package import KubeAPI
 
 /// Everything that decides what a container's OCI bundle says. A pure value: ``configuration`` is golden-tested.
-struct ContainerBundle: Hashable, Sendable {
-    struct Mount: Hashable, Sendable {
-        var source: String
-        var target: String
-        var isReadOnly = false
+package struct ContainerBundle: Hashable, Sendable {
+    package struct Mount: Hashable, Sendable {
+        package init(source: String, target: String, isReadOnly: Bool = false, propagation: String = "None") {
+            self.source = source
+            self.target = target
+            self.isReadOnly = isReadOnly
+            self.propagation = propagation
+        }
+
+        package var source: String
+        package var target: String
+        package var isReadOnly = false
         /// `None`, `HostToContainer`, `Bidirectional`, as in a volumeMount.
-        var propagation = "None"
+        package var propagation = "None"
     }
 
-    var pod: KubeObject
-    var container: ContainerSpec
-    var image: HostImage
-    var environment: [String: String]
-    var volumeMounts: [Mount]
+    package var pod: KubeObject
+    package var container: ContainerSpec
+    package var image: HostImage
+    package var hostname: String
+    package var environment: [String: String]
+    package var volumeMounts: [Mount]
     /// hosts, hostname, resolv.conf, termination log.
-    var fileMounts: [Mount]
-    var root: String
-    var networkNamespace: String?
-    var cgroup: String
+    package var fileMounts: [Mount]
+    package var root: String
+    package var networkNamespace: String?
+    package var cgroup: String
 
-    struct Refused: Error, Hashable, CustomStringConvertible {
-        let description: String
+    package init(pod: KubeObject, container: ContainerSpec, image: HostImage, hostname: String, environment: [String: String], volumeMounts: [Mount], fileMounts: [Mount], root: String, networkNamespace: String?, cgroup: String) {
+        self.pod = pod
+        self.container = container
+        self.image = image
+        self.hostname = hostname
+        self.environment = environment
+        self.volumeMounts = volumeMounts
+        self.fileMounts = fileMounts
+        self.root = root
+        self.networkNamespace = networkNamespace
+        self.cgroup = cgroup
     }
 
-    static let standardPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    package struct Refused: Error, Hashable, CustomStringConvertible {
+        package let description: String
+    }
+
+    package static let standardPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
     /// The set that docker and containerd give.
-    static let standardCapabilities = [
+    package static let standardCapabilities = [
         "CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
         "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID",
         "CAP_SYS_CHROOT",
     ]
     /// Those that runc 1.1 knows.
-    static let allCapabilities =
+    package static let allCapabilities =
         standardCapabilities + [
             "CAP_AUDIT_CONTROL", "CAP_AUDIT_READ", "CAP_BLOCK_SUSPEND", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
             "CAP_DAC_READ_SEARCH", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_LEASE", "CAP_LINUX_IMMUTABLE",
@@ -51,7 +72,7 @@ struct ContainerBundle: Hashable, Sendable {
     }
 
     /// The command line: `command` replaces the image's entry point and its command, `args` only the latter.
-    func arguments() throws(Refused) -> [String] {
+    package func arguments() throws(Refused) -> [String] {
         func list(_ key: String) -> [String] {
             (self.container.json[key]?.array?.compactMap(\.string) ?? [])
                 .map { VariableExpansion.expand($0, self.environment) }
@@ -64,7 +85,7 @@ struct ContainerBundle: Hashable, Sendable {
         return all
     }
 
-    func capabilities() -> [String] {
+    package func capabilities() -> [String] {
         if self.container.isPrivileged { return Self.allCapabilities.sorted() }
         let wanted = self.container.securityContext["capabilities"] ?? [:]
         func names(_ key: String) -> [String] {
@@ -81,7 +102,7 @@ struct ContainerBundle: Hashable, Sendable {
         return set.sorted()
     }
 
-    func user() throws(Refused) -> (uid: Int64, gid: Int64, groups: [Int64]) {
+    package func user() throws(Refused) -> (uid: Int64, gid: Int64, groups: [Int64]) {
         let uid = self.security("runAsUser")?.int ?? self.image.user
         let gid = self.security("runAsGroup")?.int ?? (self.security("runAsUser")?.int == nil ? self.image.group : 0)
         if self.security("runAsNonRoot")?.bool == true, uid == 0 {
@@ -165,7 +186,7 @@ struct ContainerBundle: Hashable, Sendable {
     }
 
     /// The bundle's `config.json` (OCI runtime specification 1.0.2).
-    func configuration() throws(Refused) -> JSONValue {
+    package func configuration() throws(Refused) -> JSONValue {
         let user = try self.user()
         let capabilities = JSONValue(self.capabilities())
         let isPrivileged = self.container.isPrivileged
@@ -211,7 +232,7 @@ struct ContainerBundle: Hashable, Sendable {
             linux["sysctl"] = JSONValue(sysctls)
         }
         return [
-            "ociVersion": "1.0.2", "hostname": .string(self.pod.podHostname), "process": process,
+            "ociVersion": "1.0.2", "hostname": .string(self.hostname), "process": process,
             "root": [
                 "path": .string(self.root),
                 "readonly": .bool(self.container.securityContext["readOnlyRootFilesystem"]?.bool ?? false),

@@ -1,20 +1,27 @@
 import Foundation
-import KubeAPI
+package import KubeAPI
 
 /// The environment variables of one container, from its specification and what that refers to.
-struct ContainerEnvironment {
+package struct ContainerEnvironment {
     /// ConfigMaps and Secrets by `kind/name`, of the pod's namespace; a missing one is absent.
-    var objects: [String: KubeObject]
-    var downward: DownwardAPI
-    var services: [KubeObject]
-    var image: HostImage
+    package var objects: [String: KubeObject]
+    package var downward: DownwardAPI
+    package var services: [KubeObject]
+    package var image: HostImage
 
-    struct Unresolved: Error, Hashable, CustomStringConvertible {
-        let description: String
+    package init(objects: [String: KubeObject], downward: DownwardAPI, services: [KubeObject], image: HostImage) {
+        self.objects = objects
+        self.downward = downward
+        self.services = services
+        self.image = image
+    }
+
+    package struct Unresolved: Error, Hashable, CustomStringConvertible {
+        package let description: String
     }
 
     /// The ConfigMaps and Secrets that a container's variables name, as keys of ``objects``.
-    static func references(_ container: ContainerSpec) -> [(kind: String, name: String)] {
+    package static func references(_ container: ContainerSpec) -> [(kind: String, name: String)] {
         let sources = (container.json["envFrom"]?.array ?? []).flatMap { source in
             [("ConfigMap", source["configMapRef"]?["name"]), ("Secret", source["secretRef"]?["name"])]
         }
@@ -28,7 +35,7 @@ struct ContainerEnvironment {
     }
 
     /// Later sources win: image, services, `envFrom` in order, `env` in order. A value may refer to what came before.
-    func variables(_ container: ContainerSpec) throws -> [String: String] {
+    package func variables(_ container: ContainerSpec) throws -> [String: String] {
         var result = ["PATH": ContainerBundle.standardPath, "HOSTNAME": self.downward.pod.podHostname]
         if self.downward.pod.usesHostNetwork { result["HOSTNAME"] = self.downward.nodeName }
         if container.json["tty"]?.bool == true { result["TERM"] = "xterm" }
@@ -87,8 +94,8 @@ struct ContainerEnvironment {
 }
 
 /// The contents of a ConfigMap or Secret.
-enum ObjectData {
-    static func bytes(_ object: KubeObject) -> [String: [UInt8]] {
+package enum ObjectData {
+    package static func bytes(_ object: KubeObject) -> [String: [UInt8]] {
         var all: [String: [UInt8]] = [:]
         if object.kind != "Secret" {
             for (key, value) in object.json["data"]?.stringMap ?? [:] { all[key] = Array(value.utf8) }
@@ -98,14 +105,14 @@ enum ObjectData {
         }
         return all
     }
-    static func texts(_ object: KubeObject) -> [String: String] {
+    package static func texts(_ object: KubeObject) -> [String: String] {
         self.bytes(object).mapValues { String(decoding: $0, as: UTF8.self) }
     }
 }
 
 /// `WEB_SERVICE_HOST`, `WEB_SERVICE_PORT`, `WEB_PORT_80_TCP` ... (docker links), and always `KUBERNETES_*`.
-enum ServiceVariables {
-    static func variables(for namespace: String, services: [KubeObject], links: Bool) -> [String: String] {
+package enum ServiceVariables {
+    package static func variables(for namespace: String, services: [KubeObject], links: Bool) -> [String: String] {
         var result: [String: String] = [:]
         let wanted = services.filter {
             ($0.namespace == "default" && $0.name == "kubernetes") || (links && $0.namespace == namespace)

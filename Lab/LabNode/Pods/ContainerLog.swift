@@ -3,14 +3,14 @@ import Synchronization
 
 /// Writes what a container says into its log file, one line each: `<time> stdout|stderr F|P <text>`, and passes it on
 /// to whoever is attached.
-final class ContainerLog: Sendable {
-    static let lineBytesMax = 16 << 10
-    static let fileBytesMax = 10 << 20
+package final class ContainerLog: Sendable {
+    package static let lineBytesMax = 16 << 10
+    package static let fileBytesMax = 10 << 20
     /// Pieces of output that wait for one attached client; older ones are dropped when it is slower than that.
-    static let attachedPiecesMax = 1024
+    package static let attachedPiecesMax = 1024
 
-    enum Stream: String, Sendable { case stdout, stderr }
-    typealias Piece = (stream: Stream, bytes: [UInt8])
+    package enum Stream: String, Sendable { case stdout, stderr }
+    package typealias Piece = (stream: Stream, bytes: [UInt8])
 
     private struct State {
         var descriptor: Int32 = -1
@@ -20,11 +20,11 @@ final class ContainerLog: Sendable {
         var nextReader = 0
         var isEnded = false
     }
-    let path: String
+    package let path: String
     private let state = Mutex(State())
 
     /// - Throws: when the file cannot be made.
-    init(path: String) throws {
+    package init(path: String) throws {
         self.path = path
         try FileManager.default.createDirectory(
             atPath: (path as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
@@ -38,7 +38,7 @@ final class ContainerLog: Sendable {
     }
 
     /// Reads a pipe to its end on a thread of its own, and closes it.
-    func follow(_ descriptor: Int32, as stream: Stream) {
+    package func follow(_ descriptor: Int32, as stream: Stream) {
         self.state.withLock { $0.open += 1 }
         let thread = Thread {
             var line: [UInt8] = []
@@ -96,10 +96,10 @@ final class ContainerLog: Sendable {
         for reader in readers { reader.finish() }
     }
 
-    var isEnded: Bool { self.state.withLock { $0.isEnded } }
+    package var isEnded: Bool { self.state.withLock { $0.isEnded } }
 
     /// Output from now on, until the container ends.
-    func attach() -> AsyncStream<Piece> {
+    package func attach() -> AsyncStream<Piece> {
         let (stream, continuation) = AsyncStream.makeStream(
             of: Piece.self, bufferingPolicy: .bufferingNewest(Self.attachedPiecesMax))
         let key = self.state.withLock { state -> Int? in

@@ -1,20 +1,29 @@
-import KubeAPI
+package import KubeAPI
 
 /// What a pod may read about itself: `fieldRef` and `resourceFieldRef` of environment variables and volumes.
-struct DownwardAPI: Sendable {
-    var pod: KubeObject
-    var podIPs: [String]
-    var nodeName: String
-    var nodeIP: String
+package struct DownwardAPI: Sendable {
+    package var pod: KubeObject
+    package var podIPs: [String]
+    package var nodeName: String
+    package var nodeIP: String
     /// What `limits.*` says when a container has no limit.
-    var nodeCPUs: Int64
-    var nodeMemoryBytes: Int64
+    package var nodeCPUs: Int64
+    package var nodeMemoryBytes: Int64
 
-    struct Unknown: Error, Hashable, CustomStringConvertible {
-        let description: String
+    package init(pod: KubeObject, podIPs: [String], nodeName: String, nodeIP: String, nodeCPUs: Int64, nodeMemoryBytes: Int64) {
+        self.pod = pod
+        self.podIPs = podIPs
+        self.nodeName = nodeName
+        self.nodeIP = nodeIP
+        self.nodeCPUs = nodeCPUs
+        self.nodeMemoryBytes = nodeMemoryBytes
     }
 
-    func field(_ path: String) throws(Unknown) -> String {
+    package struct Unknown: Error, Hashable, CustomStringConvertible {
+        package let description: String
+    }
+
+    package func field(_ path: String) throws(Unknown) -> String {
         for (prefix, map) in [
             ("metadata.labels", self.pod.labels), ("metadata.annotations", self.pod.annotations),
         ] {
@@ -41,7 +50,7 @@ struct DownwardAPI: Sendable {
     /// As a Go string literal, which is how Kubernetes writes label values into files.
     private static func quoted(_ text: String) -> String { JSONValue.string(text).description }
 
-    func resource(_ reference: JSONValue, in container: ContainerSpec) throws(Unknown) -> String {
+    package func resource(_ reference: JSONValue, in container: ContainerSpec) throws(Unknown) -> String {
         let name = reference["resource"]?.string ?? ""
         let parts = name.split(separator: ".", maxSplits: 1).map(String.init)
         guard parts.count == 2, ["limits", "requests"].contains(parts[0]) else {

@@ -1,17 +1,17 @@
-import Foundation
+package import Foundation
 
 /// Reads a container's log file the way `GET .../log` asks for it.
-struct LogOptions: Hashable, Sendable {
-    var follow = false
-    var timestamps = false
-    var tailLines: Int?
-    var since: Date?
-    var limitBytes: Int?
+package struct LogOptions: Hashable, Sendable {
+    package var follow = false
+    package var timestamps = false
+    package var tailLines: Int?
+    package var since: Date?
+    package var limitBytes: Int?
     /// Only this one of the two streams.
-    var stream: ContainerLog.Stream?
+    package var stream: ContainerLog.Stream?
 
     /// - Parameter query: decoded query items of the request; values that cannot be read count as absent.
-    init(_ query: [(String, String)] = [], now: Date = Date()) {
+    package init(_ query: [(String, String)] = [], now: Date = Date()) {
         for (name, value) in query {
             switch name {
             case "follow": self.follow = value == "true" || value == "1"
@@ -27,21 +27,21 @@ struct LogOptions: Hashable, Sendable {
     }
 }
 
-struct LogReader {
-    let path: String
-    let options: LogOptions
+package struct LogReader {
+    package let path: String
+    package let options: LogOptions
     private var sent = 0
     private var offset: UInt64 = 0
     private var inode: UInt64 = 0
     private var rest: [UInt8] = []
 
-    init(path: String, _ options: LogOptions) {
+    package init(path: String, _ options: LogOptions) {
         self.path = path
         self.options = options
     }
 
     /// What the client gets of one stored line: nil when it is filtered away.
-    static func render(_ line: ArraySlice<UInt8>, _ options: LogOptions) -> [UInt8]? {
+    package static func render(_ line: ArraySlice<UInt8>, _ options: LogOptions) -> [UInt8]? {
         let parts = line.split(separator: UInt8(ascii: " "), maxSplits: 3, omittingEmptySubsequences: false)
         guard parts.count == 4 else { return nil }
         if let stream = options.stream, String(decoding: parts[1], as: UTF8.self) != stream.rawValue { return nil }
@@ -58,7 +58,7 @@ struct LogReader {
     }
 
     /// Everything that is there now: what was rotated away last, then the file; the last `tailLines` of it.
-    mutating func start() -> [UInt8] {
+    package mutating func start() -> [UInt8] {
         let rotated = FileManager.default.contents(atPath: "\(self.path).1").map(Array.init) ?? []
         var lines = self.lines(rotated)
         self.rest = []
@@ -68,7 +68,7 @@ struct LogReader {
     }
 
     /// What came since; nil when the limit is reached.
-    mutating func next() -> [UInt8]? {
+    package mutating func next() -> [UInt8]? {
         if let limit = self.options.limitBytes, self.sent >= limit { return nil }
         return self.limited(self.lines(self.more()).flatMap { $0 })
     }

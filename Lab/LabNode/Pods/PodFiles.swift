@@ -1,9 +1,9 @@
 import Foundation
-import KubeAPI
+package import KubeAPI
 
 /// The small files that every container of a pod gets: who am I, who are the others, whom to ask.
-enum PodFiles {
-    static func hosts(_ pod: KubeObject, addresses: [String], clusterDomain: String) -> String {
+package enum PodFiles {
+    package static func hosts(_ pod: KubeObject, addresses: [String], clusterDomain: String) -> String {
         var lines = [
             "# Kubernetes-managed hosts file.", "127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback",
             "fe00::0\tip6-localnet", "fe00::0\tip6-mcastprefix", "fe00::1\tip6-allnodes", "fe00::2\tip6-allrouters",
@@ -26,7 +26,7 @@ enum PodFiles {
     }
 
     /// - Parameter node: the text of the node's own resolv.conf.
-    static func resolvConf(_ pod: KubeObject, clusterDNS: String, clusterDomain: String, node: String) -> String {
+    package static func resolvConf(_ pod: KubeObject, clusterDNS: String, clusterDomain: String, node: String) -> String {
         var servers: [String] = []
         var searches: [String] = []
         var options: [String] = []

@@ -1,53 +1,71 @@
-import Foundation
-import KubeAPI
+package import Foundation
+package import KubeAPI
 
 /// How one container is.
-struct ContainerReport: Hashable, Sendable {
-    struct Termination: Hashable, Sendable {
-        var code: Int32
-        var signal: Int32 = 0
+package struct ContainerReport: Hashable, Sendable {
+    package struct Termination: Hashable, Sendable {
+        package var code: Int32
+        package var signal: Int32 = 0
+        package init(code: Int32, signal: Int32 = 0, reason: String, message: String = "", started: Date? = nil, finished: Date, id: String = "") {
+            self.code = code
+            self.signal = signal
+            self.reason = reason
+            self.message = message
+            self.started = started
+            self.finished = finished
+            self.id = id
+        }
+
         /// `Completed`, `Error`, `OOMKilled`, `ContainerCannotRun` ...
-        var reason: String
-        var message = ""
-        var started: Date?
-        var finished: Date
-        var id: String
+        package var reason: String
+        package var message = ""
+        package var started: Date?
+        package var finished: Date
+        package var id: String
     }
-    enum State: Hashable, Sendable {
+    package init(state: State = State.waiting(reason: "PodInitializing"), isReady: Bool = false, isStarted: Bool = false) {
+        self.state = state
+        self.isReady = isReady
+        self.isStarted = isStarted
+    }
+
+    package enum State: Hashable, Sendable {
         case waiting(reason: String, message: String = "")
         case running(since: Date)
         case terminated(Termination)
     }
-    var state = State.waiting(reason: "PodInitializing")
-    var last: Termination?
-    var restarts = 0
+    package var state = State.waiting(reason: "PodInitializing")
+    package var last: Termination?
+    package var restarts = 0
     /// What the readiness probe says; true without one.
-    var isReady = false
+    package var isReady = false
     /// What the startup probe says; true without one, once it runs.
-    var isStarted = false
+    package var isStarted = false
     /// Empty before the first start.
-    var id = ""
+    package var id = ""
 
-    var isRunning: Bool { if case .running = self.state { true } else { false } }
-    var termination: Termination? { if case .terminated(let how) = self.state { how } else { nil } }
+    package var isRunning: Bool { if case .running = self.state { true } else { false } }
+    package var termination: Termination? { if case .terminated(let how) = self.state { how } else { nil } }
 }
 
 /// How a pod is, as far as its node knows. ``status(of:now:)`` makes the object's `status` from it; a pure function.
-struct PodReport: Hashable, Sendable {
-    var containers: [String: ContainerReport] = [:]
-    var addresses: [String] = []
-    var hostIP = ""
-    var started: Date?
-    var hasSandbox = false
+package struct PodReport: Hashable, Sendable {
+    package var containers: [String: ContainerReport] = [:]
+    package var addresses: [String] = []
+    package var hostIP = ""
+    package var started: Date?
+    package var hasSandbox = false
     /// All init containers have done their part.
-    var isInitialized = false
+    package var isInitialized = false
     /// The node has decided that the pod failed, whatever its containers say: `(reason, message)`.
-    var failure: [String]?
+    package var failure: [String]?
     /// Nothing will be started any more.
-    var isStopping = false
+    package var isStopping = false
+
+    package init() {}
 
     /// `Pending`, `Running`, `Succeeded` or `Failed`, by the kubelet's rules.
-    func phase(of pod: KubeObject) -> String {
+    package func phase(of pod: KubeObject) -> String {
         if self.failure != nil { return "Failed" }
         let policy = pod.restartPolicy
         if !self.isInitialized {
@@ -75,7 +93,7 @@ struct PodReport: Hashable, Sendable {
         }
     }
 
-    func status(of pod: KubeObject, now: Date) -> JSONValue {
+    package func status(of pod: KubeObject, now: Date) -> JSONValue {
         let phase = self.phase(of: pod)
         var status: JSONValue = [
             "phase": .string(phase), "hostIP": .string(self.hostIP), "hostIPs": [["ip": .string(self.hostIP)]],
@@ -195,7 +213,7 @@ struct PodReport: Hashable, Sendable {
     }
 
     /// `Guaranteed`: every container limits cpu and memory and requests no less; `BestEffort`: none says anything.
-    static func qosClass(_ pod: KubeObject) -> String {
+    package static func qosClass(_ pod: KubeObject) -> String {
         var isGuaranteed = true
         var isSilent = true
         for container in pod.mainContainers + pod.initContainers {

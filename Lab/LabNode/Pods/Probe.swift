@@ -1,29 +1,29 @@
 import CLabNode
 import Foundation
-import KubeAPI
+package import KubeAPI
 
 /// A probe or a hook's handler as the specification says it.
-struct ProbeSpec: Hashable, Sendable {
-    enum Action: Hashable, Sendable {
+package struct ProbeSpec: Hashable, Sendable {
+    package enum Action: Hashable, Sendable {
         case exec([String])
         case http(host: String?, port: Int, path: String, isHTTPS: Bool, headers: [[String]])
         case tcp(host: String?, port: Int)
         case grpc(port: Int, service: String)
         case sleep(seconds: Int)
     }
-    var action: Action
-    var initialDelay: Duration
-    var period: Duration
-    var timeout: Duration
-    var successThreshold: Int
-    var failureThreshold: Int
+    package var action: Action
+    package var initialDelay: Duration
+    package var period: Duration
+    package var timeout: Duration
+    package var successThreshold: Int
+    package var failureThreshold: Int
 
-    struct Invalid: Error, Hashable, CustomStringConvertible {
-        let description: String
+    package struct Invalid: Error, Hashable, CustomStringConvertible {
+        package let description: String
     }
 
     /// - Parameter container: whose named ports the handler may mean.
-    init(_ json: JSONValue, container: ContainerSpec) throws(Invalid) {
+    package init(_ json: JSONValue, container: ContainerSpec) throws(Invalid) {
         func seconds(_ key: String, _ standard: Int64) -> Int64 { max(0, json[key]?.int ?? standard) }
         self.initialDelay = .seconds(seconds("initialDelaySeconds", 0))
         self.period = .seconds(max(1, seconds("periodSeconds", 10)))
@@ -68,20 +68,20 @@ struct ProbeSpec: Hashable, Sendable {
 }
 
 /// Counts a probe's results until its thresholds say that something changed.
-struct ProbeTally: Hashable, Sendable {
-    enum Verdict: Hashable, Sendable { case succeeded, failed }
-    let successThreshold: Int
-    let failureThreshold: Int
+package struct ProbeTally: Hashable, Sendable {
+    package enum Verdict: Hashable, Sendable { case succeeded, failed }
+    package let successThreshold: Int
+    package let failureThreshold: Int
     private var last: Bool?
     private var run = 0
 
-    init(_ spec: ProbeSpec) {
+    package init(_ spec: ProbeSpec) {
         self.successThreshold = spec.successThreshold
         self.failureThreshold = spec.failureThreshold
     }
 
     /// Nil while the thresholds are not reached.
-    mutating func record(_ succeeded: Bool) -> Verdict? {
+    package mutating func record(_ succeeded: Bool) -> Verdict? {
         self.run = succeeded == self.last ? self.run + 1 : 1
         self.last = succeeded
         if succeeded { return self.run >= self.successThreshold ? .succeeded : nil }
@@ -89,7 +89,7 @@ struct ProbeTally: Hashable, Sendable {
     }
 
     /// After a restart decision: a new container starts from nothing.
-    mutating func reset() {
+    package mutating func reset() {
         self.last = nil
         self.run = 0
     }

@@ -1,13 +1,13 @@
-import KubeAPI
+package import KubeAPI
 
 /// A resource quantity (`100m`, `1.5`, `512Mi`, `1e3`), exact to a thousandth.
-struct Quantity: Hashable, Sendable {
-    var milliUnits: Int64
+package struct Quantity: Hashable, Sendable {
+    package var milliUnits: Int64
 
     /// Rounded up, as the downward API does.
-    var wholeUnits: Int64 { (self.milliUnits + 999) / 1000 }
+    package var wholeUnits: Int64 { (self.milliUnits + 999) / 1000 }
 
-    init?(_ json: JSONValue) {
+    package init?(_ json: JSONValue) {
         switch json {
         case .int(let value): self.init(double: Double(value), factor: 1)
         case .double(let value): self.init(double: value, factor: 1)
@@ -16,7 +16,7 @@ struct Quantity: Hashable, Sendable {
         }
     }
 
-    init?(_ text: String) {
+    package init?(_ text: String) {
         let factors: [(String, Double)] = [
             ("Ki", 1024), ("Mi", 1_048_576), ("Gi", 1_073_741_824), ("Ti", 1_099_511_627_776),
             ("Pi", 1_125_899_906_842_624), ("m", 0.001), ("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12), ("P", 1e15),

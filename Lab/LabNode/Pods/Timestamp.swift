@@ -1,25 +1,25 @@
-import Foundation
+package import Foundation
 
 /// Times as Kubernetes writes them.
-enum Timestamp {
+package enum Timestamp {
     /// `2026-11-25T20:15:00Z`
-    static func seconds(_ date: Date) -> String {
+    package static func seconds(_ date: Date) -> String {
         let parts = self.parts(date)
         return "\(parts.text)Z"
     }
     /// Nine digits of fraction, as the logs of containers have it.
-    static func nanoseconds(_ date: Date) -> String {
+    package static func nanoseconds(_ date: Date) -> String {
         let parts = self.parts(date)
         return "\(parts.text).\(self.padded(parts.nanoseconds, 9))Z"
     }
     /// Six digits: MicroTime of leases and events.
-    static func microseconds(_ date: Date) -> String {
+    package static func microseconds(_ date: Date) -> String {
         let parts = self.parts(date)
         return "\(parts.text).\(self.padded(parts.nanoseconds / 1000, 6))Z"
     }
 
     /// Reads RFC 3339 with or without a fraction, in UTC.
-    static func date(_ text: String) -> Date? {
+    package static func date(_ text: String) -> Date? {
         var text = text[...]
         guard text.hasSuffix("Z") else { return nil }
         text = text.dropLast()

@@ -1,7 +1,7 @@
 /// `$(NAME)` in commands, arguments and values of environment variables.
-enum VariableExpansion {
+package enum VariableExpansion {
     /// `$$` is a dollar sign; a reference to an unknown name, or one that does not end, stays as it is.
-    static func expand(_ text: String, _ variables: [String: String]) -> String {
+    package static func expand(_ text: String, _ variables: [String: String]) -> String {
         var result = ""
         var rest = text[...]
         while let dollar = rest.firstIndex(of: "$") {

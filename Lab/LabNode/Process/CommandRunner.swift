@@ -1,12 +1,13 @@
+import CLabNode
 import Foundation
 
 /// A program that failed: what was run, how it ended, and what it said.
-struct CommandError: Error, CustomStringConvertible {
-    var arguments: [String]
-    var exit: ProcessExit
-    var output: String
+package struct CommandError: Error, CustomStringConvertible {
+    package var arguments: [String]
+    package var exit: ProcessExit
+    package var output: String
 
-    var description: String {
+    package var description: String {
         let said = self.output.trimmingCharacters(in: .whitespacesAndNewlines)
         let command = self.arguments.prefix(4).joined(separator: " ")
         return "\(command): exit code \(self.exit.code)" + (said.isEmpty ? "" : ": \(said)")
@@ -14,26 +15,31 @@ struct CommandError: Error, CustomStringConvertible {
 }
 
 /// Runs programs of the host (ip, nft, runc, CNI plugins) to their end and collects what they say.
-struct CommandRunner: Sendable {
-    struct Result: Sendable {
-        var exit: ProcessExit
-        var output: [UInt8]
-        var error: [UInt8]
-        var text: String { String(decoding: self.output, as: UTF8.self) }
-        var errorText: String { String(decoding: self.error, as: UTF8.self) }
+package struct CommandRunner: Sendable {
+    package init(processes: ProcessTable, networkNamespace: Int32?) {
+        self.processes = processes
+        self.networkNamespace = networkNamespace
+    }
+
+    package struct Result: Sendable {
+        package var exit: ProcessExit
+        package var output: [UInt8]
+        package var error: [UInt8]
+        package var text: String { String(decoding: self.output, as: UTF8.self) }
+        package var errorText: String { String(decoding: self.error, as: UTF8.self) }
     }
 
     /// What is kept of one stream; the rest is read and dropped.
-    static let outputBytesMax = 4 << 20
-    static let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    package static let outputBytesMax = 4 << 20
+    package static let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-    let processes: ProcessTable
+    package let processes: ProcessTable
     /// The node's network namespace; nil when this process is in it.
-    let networkNamespace: Int32?
+    package let networkNamespace: Int32?
 
     /// - Parameters:
     ///   - deadline: the program is killed then, and the result is its death by signal 9.
-    func run(
+    package func run(
         _ arguments: [String], environment: [String: String] = [:], input: [UInt8] = [],
         deadline: Duration = .seconds(60)
     ) async throws -> Result {
@@ -67,7 +73,7 @@ struct CommandRunner: Sendable {
 
     /// Runs a program that must succeed.
     @discardableResult
-    func check(
+    package func check(
         _ arguments: [String], environment: [String: String] = [:], input: [UInt8] = [],
         deadline: Duration = .seconds(60)
     ) async throws -> Result {
@@ -80,14 +86,15 @@ struct CommandRunner: Sendable {
         return result
     }
 
-    static func pipe() throws -> (read: Int32, write: Int32) {
+    package static func pipe() throws -> (read: Int32, write: Int32) {
         var ends: [Int32] = [0, 0]
-        guard pipe2(&ends, O_CLOEXEC) == 0 else { throw SystemError("pipe", code: errno) }
+        let code = clabnode_pipe(&ends)
+        if code < 0 { throw SystemError("making a pipe", code: -code) }
         return (ends[0], ends[1])
     }
 
     /// Runs blocking work away from the cooperative threads.
-    static func blocking<R: Sendable>(_ body: @escaping @Sendable () -> R) async -> R {
+    package static func blocking<R: Sendable>(_ body: @escaping @Sendable () -> R) async -> R {
         await withCheckedContinuation { continuation in
             let thread = Thread { continuation.resume(returning: body()) }
             thread.stackSize = 256 * 1024
@@ -108,7 +115,7 @@ struct CommandRunner: Sendable {
 }
 
 /// Reads up to 32 KiB, waiting for the first byte; nil at the end or on an error.
-func readSome(_ descriptor: Int32) -> [UInt8]? {
+package func readSome(_ descriptor: Int32) -> [UInt8]? {
     var buffer = [UInt8](repeating: 0, count: 32768)
     while true {
         let count = read(descriptor, &buffer, buffer.count)
@@ -120,7 +127,7 @@ func readSome(_ descriptor: Int32) -> [UInt8]? {
 
 /// Writes everything, waiting as needed; false when the reader is gone.
 @discardableResult
-func writeAll(_ descriptor: Int32, _ bytes: [UInt8]) -> Bool {
+package func writeAll(_ descriptor: Int32, _ bytes: [UInt8]) -> Bool {
     var rest = bytes[...]
     while !rest.isEmpty {
         let count = rest.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }

@@ -3,18 +3,18 @@ import Foundation
 import Synchronization
 
 /// How a child process ended.
-struct ProcessExit: Hashable, Sendable {
+package struct ProcessExit: Hashable, Sendable {
     /// As a shell says it: 128 + signal for a death by signal.
-    var code: Int32
+    package var code: Int32
     /// 0 when it exited by itself.
-    var signal: Int32
+    package var signal: Int32
 }
 
 /// Every child process of this program: starts them and tells how they ended, each exactly once.
 ///
 /// One thread waits for each child (about 20 µs and a few KB of stack). Orphans that the kernel gives to pid 1, such as
 /// the processes of a container whose own pid 1 is gone, are collected every ``orphanSweep``.
-final class ProcessTable: Sendable {
+package final class ProcessTable: Sendable {
     static let orphanSweep = Duration.seconds(5)
 
     private struct State {
@@ -22,7 +22,10 @@ final class ProcessTable: Sendable {
     }
     private let state = Mutex(State())
 
-    init(reapsOrphans: Bool) {
+    /// - Parameter reapsOrphans: as pid 1 must. Otherwise orphans come to us too (containers have to), but whose
+    ///   children the others are is not known.
+    package init(reapsOrphans: Bool) {
+        _ = clabnode_become_subreaper()
         if reapsOrphans {
             Thread.detachNewThread {
                 while true {
@@ -143,11 +146,13 @@ struct SystemError: Error, CustomStringConvertible {
 }
 
 /// Calls `body` with a null-terminated array of C strings that lives until it returns.
-func withCStrings<R>(_ strings: [String], _ body: ([UnsafeMutablePointer<CChar>?]) -> R) -> R {
+func withCStrings<R>(
+    _ strings: [String], _ body: (UnsafePointer<UnsafeMutablePointer<CChar>?>) -> R
+) -> R {
     // SAFETY: every pointer comes from strdup, is freed exactly once below, and does not leave `body`.
     let pointers = strings.map { strdup($0) } + [nil]
     defer { for pointer in pointers { free(pointer) } }
-    return body(pointers)
+    return pointers.withUnsafeBufferPointer { body($0.baseAddress!) }
 }
 
 /// Nil when the file is missing or no UTF-8.

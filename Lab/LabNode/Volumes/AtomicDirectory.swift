@@ -3,10 +3,10 @@ import Foundation
 /// A directory whose files change all at once, as the kubelet does it: the files are in a directory with a name of its
 /// own, `..data` is a link to it that is replaced by rename(2), and the visible names are links through `..data`.
 /// Programs in pods watch for exactly that.
-enum AtomicDirectory {
+package enum AtomicDirectory {
     /// - Returns: false when the directory already had these contents, and nothing was touched.
     @discardableResult
-    static func write(
+    package static func write(
         _ files: [String: ProjectedFiles.File], to directory: String, owner: UInt32 = 0, group: UInt32? = nil
     ) throws -> Bool {
         let manager = FileManager.default

@@ -1,29 +1,40 @@
-import KubeAPI
+package import KubeAPI
 
 /// The files of a volume whose contents come from the API: configMap, secret, downwardAPI, projected. Pure: the
 /// objects and tokens are fetched before.
-struct ProjectedFiles {
-    struct File: Hashable, Sendable {
-        var bytes: [UInt8]
-        var mode: UInt32
+package struct ProjectedFiles {
+    package struct File: Hashable, Sendable {
+        package init(bytes: [UInt8], mode: UInt32) {
+            self.bytes = bytes
+            self.mode = mode
+        }
+
+        package var bytes: [UInt8]
+        package var mode: UInt32
     }
-    struct Missing: Error, Hashable, CustomStringConvertible {
-        let description: String
+    package init(objects: [String: KubeObject], downward: DownwardAPI, tokens: [String: String]) {
+        self.objects = objects
+        self.downward = downward
+        self.tokens = tokens
+    }
+
+    package struct Missing: Error, Hashable, CustomStringConvertible {
+        package let description: String
     }
 
     /// By `kind/name`; a missing object is absent.
-    var objects: [String: KubeObject]
-    var downward: DownwardAPI
+    package var objects: [String: KubeObject]
+    package var downward: DownwardAPI
     /// By ``tokenKey(_:)``.
-    var tokens: [String: String]
+    package var tokens: [String: String]
 
     /// A `serviceAccountToken` source as a dictionary key: two sources with the same wishes share a token.
-    static func tokenKey(_ source: JSONValue) -> String {
+    package static func tokenKey(_ source: JSONValue) -> String {
         "\(source["audience"]?.string ?? "")\n\(source["expirationSeconds"]?.int ?? 3600)"
     }
 
     /// The sources of a volume, each `(kind of source, source)`; empty for volumes with other contents.
-    static func sources(_ volume: JSONValue) -> [(kind: String, source: JSONValue)] {
+    package static func sources(_ volume: JSONValue) -> [(kind: String, source: JSONValue)] {
         let kinds = ["configMap", "secret", "downwardAPI", "serviceAccountToken"]
         func of(_ json: JSONValue) -> [(kind: String, source: JSONValue)] {
             kinds.compactMap { kind in json[kind].flatMap { $0 == .null ? nil : (kind, $0) } }
@@ -32,7 +43,7 @@ struct ProjectedFiles {
     }
 
     /// The objects that a volume needs.
-    static func references(_ volume: JSONValue) -> [(kind: String, name: String)] {
+    package static func references(_ volume: JSONValue) -> [(kind: String, name: String)] {
         self.sources(volume).compactMap { kind, source in
             switch kind {
             case "configMap": source["name"]?.string.map { ("ConfigMap", $0) }
@@ -44,7 +55,7 @@ struct ProjectedFiles {
     }
 
     /// By path inside the volume.
-    func files(_ volume: JSONValue) throws -> [String: File] {
+    package func files(_ volume: JSONValue) throws -> [String: File] {
         var files: [String: File] = [:]
         for (kind, source) in Self.sources(volume) {
             let standard = (volume["projected"] ?? source)["defaultMode"]?.int ?? 0o644

@@ -12,6 +12,9 @@
 // Moves the calling thread into the network namespace of descriptor ns.
 int cmx_enter_network_namespace(int ns);
 
+// Gives the calling thread a new network namespace of its own.
+int cmx_new_network_namespace(void);
+
 // A close-on-exec, non-blocking socket that lives in namespace ns, made from any thread; the thread is back in
 // namespace home when this returns. Aborts the process when it cannot go back: a thread in a foreign namespace would
 // open the next socket in the wrong pod.

@@ -102,7 +102,8 @@ package struct CertificateLedger {
 
     /// - Parameters:
     ///   - notBefore, notAfter: of the leaf.
-    /// - Returns: the certificate with its version, and whether it replaces another; nil when it was forgotten meanwhile.
+    /// - Returns: the certificate with its version, and whether it replaces another; nil when it was forgotten
+    ///   meanwhile.
     package mutating func signed(
         _ ticket: Ticket, chain: [[UInt8]], privateKey: [UInt8], roots: [[UInt8]], notBefore: Int64, notAfter: Int64,
         now: Int64

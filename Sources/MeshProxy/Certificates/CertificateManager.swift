@@ -119,7 +119,11 @@ package final class CertificateManager: CertificateSource {
             alarm = task
         }
         group.addTask {
-            await withTaskCancellationHandler { await task.value } onCancel: { task.cancel() }
+            await withTaskCancellationHandler {
+                await task.value
+            } onCancel: {
+                task.cancel()
+            }
         }
     }
 

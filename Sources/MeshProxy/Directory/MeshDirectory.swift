@@ -1,6 +1,6 @@
 package import MeshIdentity
 internal import MeshModel
-package import MeshTunnel
+internal import MeshTunnel
 package import MeshXDS
 
 /// Keeps the mesh's state up to date and publishes a snapshot after each update.
@@ -24,9 +24,10 @@ package actor MeshDirectory: MeshStateSink {
     package init(
         nodeName: String?, settings: RoutingSettings, flows: FlowTable,
         published: @escaping @Sendable (MeshSnapshot) -> Void = { _ in },
-        identitiesChanged: @escaping @Sendable (
-            _ added: Set<WorkloadIdentity>, _ removed: Set<WorkloadIdentity>
-        ) -> Void = { _, _ in }
+        identitiesChanged:
+            @escaping @Sendable (
+                _ added: Set<WorkloadIdentity>, _ removed: Set<WorkloadIdentity>
+            ) -> Void = { _, _ in }
     ) {
         self.state = MeshState(nodeName: nodeName)
         self.settings = settings

@@ -12,6 +12,8 @@ package struct RoutingSettings: Sendable {
     package var tunnelPort: UInt16 = 15008
     /// Whether answers carry the destination's `baggage`, and requests' is read.
     package var usesBaggage = true
+    /// Told about every dry-run policy that matched a connection.
+    package var reportDryRun: @Sendable (AuthorizationPolicy) -> Void = { _ in }
 
     package init() {}
 }

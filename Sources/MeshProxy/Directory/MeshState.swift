@@ -185,7 +185,8 @@ extension MeshState {
             )
             if let held = winner,
                 (held.isOwn ? 1 : 0, held.length, held.isCanonical ? 1 : 0)
-                    >= (candidate.isOwn ? 1 : 0, candidate.length, candidate.isCanonical ? 1 : 0) {
+                    >= (candidate.isOwn ? 1 : 0, candidate.length, candidate.isCanonical ? 1 : 0)
+            {
                 continue
             }
             winner = candidate

@@ -1,5 +1,5 @@
 internal import MeshModel
-package import MeshTelemetry
+internal import MeshTelemetry
 package import MeshTunnel
 
 /// `GET /config_dump`: everything this proxy knows and does, in the shape that `istioctl ztunnel-config` reads.

@@ -27,8 +27,17 @@ extension ProxyConfiguration {
         return tunnel
     }
 
-    var routing: RoutingSettings {
+    func routing(_ log: MeshLog) -> RoutingSettings {
         var routing = RoutingSettings()
+        let level = self.logsPolicyAtInfo ? LogLevel.info : .debug
+        routing.reportDryRun = { policy in
+            guard log.allows(level, scope: "rbac") else { return }
+            log.write(
+                LogLine(
+                    level: level, scope: "rbac",
+                    message: "dry-run: \(policy.action == .deny ? "deny" : "allow") policy match",
+                    fields: [("policy", .text("\(policy.key)"))]))
+        }
         routing.network = self.network
         routing.usesBaggage = self.usesBaggage
         return routing

@@ -51,6 +51,8 @@ package struct ProxyConfiguration: Sendable {
     package var drainDeadline = Duration.seconds(5)
     /// `ENABLE_RESPONSE_BAGGAGE`
     package var usesBaggage = true
+    /// `AUTHZ_POLICY_INFO_LOGGING`: what dry-run policies would do is logged at level info, not debug.
+    package var logsPolicyAtInfo = false
     /// `LOG_FORMAT`, `RUST_LOG`
     package var logFormat = LogLine.Format.plain
     package var logDirectives = LogDirectives()
@@ -65,8 +67,8 @@ package struct ProxyConfiguration: Sendable {
     /// - Parameters:
     ///   - cores: processors online.
     ///   - fileExists: for settings that are a path or a text.
-    /// - Throws: ``InvalidSetting`` for the first value that cannot be used, also for features this proxy does not have:
-    ///   a mesh whose operator asked for revocation lists must not run without.
+    /// - Throws: ``InvalidSetting`` for the first value that cannot be used, also for features this proxy does not
+    ///   have: a mesh whose operator asked for revocation lists must not run without.
     package init(
         environment: [String: String], cores: Int = ProcessInfo.processInfo.activeProcessorCount,
         fileExists: (String) -> Bool = { FileManager.default.fileExists(atPath: $0) }
@@ -97,10 +99,12 @@ package struct ProxyConfiguration: Sendable {
         }
         self.metadata = try Self.metadata(reader)
         self.certificateValidity = try reader.duration("SECRET_TTL") ?? self.certificateValidity
+        let limits = [
+            try reader.processors("ZTUNNEL_RESOURCE_CPU_LIMIT"), try reader.processors("ZTUNNEL_CPU_LIMIT"),
+        ]
         self.workerThreads = try WorkerThreads.count(
             setting: reader.text("ZTUNNEL_WORKER_THREADS"), cores: cores,
-            limit: try reader.processors("ZTUNNEL_RESOURCE_CPU_LIMIT") ?? reader.processors("ZTUNNEL_CPU_LIMIT"),
-            request: try reader.processors("ZTUNNEL_RESOURCE_CPU_REQUEST"))
+            limit: limits[0] ?? limits[1], request: try reader.processors("ZTUNNEL_RESOURCE_CPU_REQUEST"))
         self.streamsPerTunnelMax =
             try reader.number("POOL_MAX_STREAMS_PER_CONNECTION", in: 1...65_535) ?? self.streamsPerTunnelMax
         self.idleTunnelTimeout = try reader.duration("POOL_UNUSED_RELEASE_TIMEOUT") ?? self.idleTunnelTimeout
@@ -113,6 +117,7 @@ package struct ProxyConfiguration: Sendable {
             try reader.number("HTTP2_FRAME_SIZE", in: 16_384...16_777_215) ?? self.frameBytesMax
         self.drainDeadline = try Self.drainDeadline(reader)
         self.usesBaggage = try reader.flag("ENABLE_RESPONSE_BAGGAGE") ?? true
+        self.logsPolicyAtInfo = try reader.flag("AUTHZ_POLICY_INFO_LOGGING") ?? false
         if let format = reader.text("LOG_FORMAT") {
             guard let known = LogLine.Format(rawValue: format) else {
                 throw InvalidSetting("LOG_FORMAT", format, wanted: "plain or json")
@@ -166,7 +171,8 @@ package struct ProxyConfiguration: Sendable {
             headers: headers)
         guard let endpoint else {
             throw InvalidSetting(
-                "\(kind)_ADDRESS", address, wanted: "the control plane as https://host:port, e.g. "
+                "\(kind)_ADDRESS", address,
+                wanted: "the control plane as https://host:port, e.g. "
                     + "https://istiod.istio-system.svc:15012")
         }
         return endpoint

@@ -1,9 +1,9 @@
 internal import Logging
 internal import MeshIdentity
 internal import MeshLinux
-internal import MeshTelemetry
-internal import MeshTunnel
-internal import MeshXDS
+package import MeshTelemetry
+package import MeshTunnel
+package import MeshXDS
 internal import MeshZDS
 internal import NIOPosix
 
@@ -20,15 +20,15 @@ package struct ProxyProcess: Sendable {
         package var signer: any CertificateSigner
         /// Obeys the node agent, until cancelled.
         package var obeyAgent: @Sendable (PodEnrolment) async -> Void
-        package var makeTunnel:
-            @Sendable (MeshSnapshot, any CertificateSource, any ConnectionObserver) -> any Tunnel
+        package var makeTunnel: @Sendable (MeshSnapshot, any CertificateSource, any ConnectionObserver) -> any Tunnel
 
         package init(
             followMesh: @escaping @Sendable (any MeshStateSink) async -> Void, signer: any CertificateSigner,
             obeyAgent: @escaping @Sendable (PodEnrolment) async -> Void,
-            makeTunnel: @escaping @Sendable (
-                MeshSnapshot, any CertificateSource, any ConnectionObserver
-            ) -> any Tunnel
+            makeTunnel:
+                @escaping @Sendable (
+                    MeshSnapshot, any CertificateSource, any ConnectionObserver
+                ) -> any Tunnel
         ) {
             self.followMesh = followMesh
             self.signer = signer
@@ -83,7 +83,7 @@ package struct ProxyProcess: Sendable {
             slot.certificateRenewed($0)
         }
         let directory = MeshDirectory(
-            nodeName: configuration.nodeName, settings: configuration.routing, flows: FlowTable(metrics),
+            nodeName: configuration.nodeName, settings: configuration.routing(self.log), flows: FlowTable(metrics),
             published: { slot.publish($0) },
             identitiesChanged: { added, removed in
                 certificates.prefetch(added)
@@ -92,17 +92,31 @@ package struct ProxyProcess: Sendable {
         let enrolment = PodEnrolment(
             server: SlotPodServer(slot: slot), readiness: readiness, registry: registry, log: self.log.logger("zds"),
             trustDomain: { slot.snapshot?.identity(of: $0)?.trustDomain })
-        let admin = try await HTTPEndpoints.bind(
-            LocalAddresses.loopback(isIPv6Enabled: configuration.isIPv6Enabled).map {
-                .init(host: $0, port: configuration.adminPort)
-            },
-            routes: self.adminRoutes(directory, certificates, enrolment, telemetry), group: group)
-        let stats = try await HTTPEndpoints.bind(
-            [.init(host: everywhere, port: configuration.statsPort)], routes: EndpointRoute.metrics(registry),
-            group: group)
+        let admin: HTTPEndpoints
+        do {
+            admin = try await HTTPEndpoints.bind(
+                LocalAddresses.loopback(isIPv6Enabled: configuration.isIPv6Enabled).map {
+                    .init(host: $0, port: configuration.adminPort)
+                },
+                routes: self.adminRoutes(directory, certificates, enrolment, telemetry), group: group)
+        } catch {
+            await ready.close()
+            throw error
+        }
+        let stats: HTTPEndpoints
+        do {
+            stats = try await HTTPEndpoints.bind(
+                [.init(host: everywhere, port: configuration.statsPort)], routes: EndpointRoute.metrics(registry),
+                group: group)
+        } catch {
+            await ready.close()
+            await admin.close()
+            throw error
+        }
         self.bound(
             BoundPorts(readiness: ready.ports[0], admin: admin.ports[0], metrics: stats.ports[0]))
-        app.info("node proxy started", metadata: ["version": "\(self.version)", "node": "\(configuration.nodeName ?? "-")"])
+        app.info(
+            "node proxy started", metadata: ["version": "\(self.version)", "node": "\(configuration.nodeName ?? "-")"])
 
         await withTaskGroup(of: Void.self) { tasks in
             tasks.addTask { await self.surroundings.followMesh(directory) }

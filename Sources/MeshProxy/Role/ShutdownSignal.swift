@@ -42,7 +42,8 @@ package final class ShutdownSignal: Sendable {
     }
 }
 
-package final class SignalTrap: Sendable {
+/// `@unchecked`: the sources are made in the initialiser and touched again only when this is freed.
+package final class SignalTrap: @unchecked Sendable {
     private let sources: [any DispatchSourceSignal]
 
     init(signals: [CInt], _ received: @escaping @Sendable (CInt, Int) -> Void) {

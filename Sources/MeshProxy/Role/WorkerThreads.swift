@@ -1,8 +1,9 @@
 /// How many event loops the byte path gets.
 package enum WorkerThreads {
     /// - Parameters:
-    ///   - setting: `ZTUNNEL_WORKER_THREADS`: a number, `0` for one per core, `25%` of the cores rounded up, or nothing:
-    ///     then the CPU limit decides (at least the request), else a quarter of the cores, at least the request and 2.
+    ///   - setting: `ZTUNNEL_WORKER_THREADS`: a number, `0` for one per core, `25%` of the cores rounded up, or
+    ///     nothing: then the CPU limit decides (at least the request), else a quarter of the cores, at least the
+    ///     request and 2.
     ///   - limit, request: of the container, in thousandths of a processor.
     package static func count(
         setting: String?, cores: Int, limit: Int? = nil, request: Int? = nil

@@ -1,7 +1,7 @@
-internal import MeshModel
+package import MeshModel
 
 /// Chooses one endpoint of a service for one connection.
-struct EndpointChoice {
+package struct EndpointChoice {
     /// Where a service's port leads: the endpoint and the port there.
     struct Result {
         var endpoint: Endpoint
@@ -113,7 +113,7 @@ struct EndpointChoice {
     ///
     /// The network counts apart when it comes first: a mismatch does not stop the count, and a match outweighs all the
     /// others, so that another network is chosen only when there is nobody on the own one.
-    static func rank(
+    package static func rank(
         _ preferences: [LoadBalancing.Scope], _ client: Workload, _ endpoint: Workload, isStrict: Bool
     ) -> Int? {
         var rank = 0

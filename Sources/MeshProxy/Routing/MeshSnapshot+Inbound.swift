@@ -63,7 +63,8 @@ extension MeshSnapshot {
             if let port = tunnel.port { target = IPEndpoint(address: arrival, port: port) }
             if tunnel.handoff == .proxyProtocol {
                 return Self.refuse(
-                    503, "\(question.pod.namespace)/\(question.pod.name) wants connections with a PROXY protocol header, "
+                    503,
+                    "\(question.pod.namespace)/\(question.pod.name) wants connections with a PROXY protocol header, "
                         + "which this node proxy does not write")
             }
         }
@@ -87,7 +88,8 @@ extension MeshSnapshot {
         let isDirect = network.map { $0.lowercased() == self.settings.network.lowercased() } ?? true
         if isDirect,
             let known = self.state.workload(
-                at: NetworkAddress(network: self.settings.network, address: question.source.address)) {
+                at: NetworkAddress(network: self.settings.network, address: question.source.address))
+        {
             return known.peer
         }
         guard self.settings.usesBaggage else { return nil }
@@ -135,7 +137,8 @@ extension MeshSnapshot {
 
     private func targetPort(_ port: UInt16, of service: ServiceEntry, at local: WorkloadEntry) -> UInt16? {
         if let mapped = local.workload.services[service.key]?.first(where: { $0.port == port }),
-            mapped.targetPort > 0 {
+            mapped.targetPort > 0
+        {
             return mapped.targetPort
         }
         guard let listed = service.service.ports.first(where: { $0.port == port }), listed.targetPort > 0 else {
@@ -168,7 +171,8 @@ extension MeshSnapshot {
         let verdict = self.state.policies.decide(
             ConnectionFacts(
                 identity: question.identity, source: question.source.address, destination: target),
-            namespace: local.workload.namespace, named: local.workload.authorizationPolicies)
+            namespace: local.workload.namespace, named: local.workload.authorizationPolicies,
+            dryRun: self.settings.reportDryRun)
         switch verdict {
         case .permit(let permit):
             return .admit(permit, target: target, responseHeaders: headers, labels: labels)

@@ -1,5 +1,5 @@
 internal import MeshIdentity
-internal import MeshModel
+package import MeshModel
 package import MeshTunnel
 
 extension MeshSnapshot {

@@ -57,7 +57,8 @@ struct OutboundRoute {
                 destination: upstream.workload.workload.uid, network: upstream.workload.workload.network)
         }
         if service == nil, let gateway = upstream.workload.workload.waypoint,
-            !self.isSelf(gateway) {
+            !self.isSelf(gateway)
+        {
             return try self.through(
                 gateway, of: "workload \(upstream.workload.workload.namespace)/\(upstream.workload.workload.name)",
                 service: nil, using: &random)

@@ -1,4 +1,4 @@
-internal import MeshModel
+package import MeshModel
 package import MeshTelemetry
 package import MeshTunnel
 

@@ -1,7 +1,6 @@
 package import MeshIdentity
-package import MeshModel
-package import MeshTelemetry
-package import MeshTunnel
+internal import MeshTelemetry
+internal import MeshTunnel
 internal import Synchronization
 
 /// Who talks to whom. Equal flows are one ``FlowLabels``.

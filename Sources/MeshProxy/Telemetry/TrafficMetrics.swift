@@ -25,7 +25,8 @@ package struct TrafficMetrics: Sendable {
         self.opened = counter("istio_tcp_connections_opened_total", "The total number of TCP connections opened")
         self.closed = counter("istio_tcp_connections_closed_total", "The total number of TCP connections closed")
         self.received = counter(
-            "istio_tcp_received_bytes_total", "The size of total bytes received during request in case of a TCP connection")
+            "istio_tcp_received_bytes_total",
+            "The size of total bytes received during request in case of a TCP connection")
         self.sent = counter(
             "istio_tcp_sent_bytes_total", "The size of total bytes sent during response in case of a TCP connection")
         self.failed = counter(

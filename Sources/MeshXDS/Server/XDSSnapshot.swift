@@ -61,7 +61,7 @@ package struct XDSSnapshot: Sendable {
     }
 
     /// The next revision. `changes`: by type and name the new resource, nil for a removal.
-    mutating func advance(_ changes: [String: [String: EncodedResource?]]) {
+    package mutating func advance(_ changes: [String: [String: EncodedResource?]]) {
         self.revision += 1
         for (type, byName) in changes {
             var names: [ChangedName] = []

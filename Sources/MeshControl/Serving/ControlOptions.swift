@@ -1,0 +1,97 @@
+/// How this control plane runs: environment variables under Istio's names, ports also by argument (for tests and for
+/// more than one on a machine).
+package struct ControlOptions: Sendable {
+    package var podName = "istiod"
+    package var namespace = "istio-system"
+    package var settings = MeshSettings()
+    package var trustedNodeAccounts: Set<String> = []
+    package var audiences = ["istio-ca"]
+    package var bind = "0.0.0.0"
+    package var secureGRPCPort = 15012
+    /// Nil: no plaintext port. Callers authenticate there too.
+    package var plaintextGRPCPort: Int?
+    package var readinessPort = 8080
+    package var monitoringPort = 15014
+    package var kubeconfig: String?
+    package var extraHostNames: [String] = []
+    package var quiet = Duration.milliseconds(100)
+    package var longest = Duration.seconds(10)
+
+    package init() {}
+
+    package struct Invalid: Error, Hashable, CustomStringConvertible {
+        package let description: String
+    }
+
+    package init(environment: [String: String], arguments: [String]) throws(Invalid) {
+        func text(_ name: String) -> String? { environment[name].flatMap { $0.isEmpty ? nil : $0 } }
+        func list(_ name: String) -> [String]? {
+            text(name)?.split(separator: ",").map { String($0.filter { !$0.isWhitespace }) }.filter { !$0.isEmpty }
+        }
+        self.podName = text("POD_NAME") ?? self.podName
+        self.namespace = text("POD_NAMESPACE") ?? self.namespace
+        self.settings.rootNamespace = self.namespace
+        self.settings.clusterID = text("CLUSTER_ID") ?? self.settings.clusterID
+        self.settings.revision = text("REVISION") ?? self.settings.revision
+        self.settings.domainSuffix = text("DOMAIN_SUFFIX") ?? self.settings.domainSuffix
+        self.settings.allowsDryRun = text("AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY") == "true"
+        self.trustedNodeAccounts = Set(list("CA_TRUSTED_NODE_ACCOUNTS") ?? [])
+        self.audiences = list("TOKEN_AUDIENCES") ?? self.audiences
+        self.extraHostNames = list("ISTIOD_CUSTOM_HOST") ?? []
+        for account in self.trustedNodeAccounts where account.split(separator: "/").count != 2 {
+            throw Invalid(
+                description: "CA_TRUSTED_NODE_ACCOUNTS: \"\(account)\" is not <namespace>/<service account>")
+        }
+        self.quiet = try Self.duration(environment, "PILOT_DEBOUNCE_AFTER") ?? self.quiet
+        self.longest = try Self.duration(environment, "PILOT_DEBOUNCE_MAX") ?? self.longest
+        var rest = arguments[...]
+        while let argument = rest.popFirst() {
+            let parts = argument.split(separator: "=", maxSplits: 1).map(String.init)
+            guard let value = parts.count == 2 ? parts[1] : rest.popFirst() else {
+                throw Invalid(description: "\(argument) wants a value")
+            }
+            switch parts[0] {
+            case "--kubeconfig": self.kubeconfig = value
+            case "--bind": self.bind = value
+            case "--secure-grpc-port": self.secureGRPCPort = try Self.port(parts[0], value)
+            case "--plaintext-grpc-port": self.plaintextGRPCPort = try Self.port(parts[0], value)
+            case "--http-port": self.readinessPort = try Self.port(parts[0], value)
+            case "--monitoring-port": self.monitoringPort = try Self.port(parts[0], value)
+            default:
+                throw Invalid(
+                    description: "unknown argument \(parts[0]); known are --kubeconfig, --bind, --secure-grpc-port, "
+                        + "--plaintext-grpc-port, --http-port and --monitoring-port")
+            }
+        }
+    }
+
+    private static func port(_ name: String, _ value: String) throws(Invalid) -> Int {
+        guard let port = UInt16(value) else { throw Invalid(description: "\(name): \"\(value)\" is no port") }
+        return Int(port)
+    }
+
+    /// `100ms`, `10s`, `1m`.
+    private static func duration(
+        _ environment: [String: String], _ name: String
+    ) throws(Invalid) -> Duration? {
+        guard let text = environment[name], !text.isEmpty else { return nil }
+        let digits = text.prefix { $0.isNumber }
+        if let number = Int64(digits), number <= 1_000_000 {
+            switch text.dropFirst(digits.count) {
+            case "ms": return .milliseconds(number)
+            case "s": return .seconds(number)
+            case "m": return .seconds(number * 60)
+            default: break
+            }
+        }
+        throw Invalid(description: "\(name): \"\(text)\" is no duration such as 100ms, 10s or 1m")
+    }
+
+    /// The names that clients may call us by.
+    package var serverNames: [String] {
+        ["istiod", "istiod-remote", "istio-pilot"].map { "\($0).\(self.namespace).svc" }
+            + ["istiod.\(self.namespace).svc.\(self.settings.domainSuffix)", "istiod.\(self.namespace)"]
+            + (self.settings.revision == "default" ? [] : ["istiod-\(self.settings.revision).\(self.namespace).svc"])
+            + self.extraHostNames
+    }
+}

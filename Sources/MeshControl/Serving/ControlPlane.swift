@@ -1,0 +1,231 @@
+import KubeAPI
+package import KubeClient
+package import Logging
+import MeshCollections
+import MeshModel
+package import MeshXDS
+import Synchronization
+
+/// The settings in force, readable from any thread.
+package final class SettingsHolder: Sendable {
+    private let value: Mutex<MeshSettings>
+    package init(_ settings: MeshSettings) { self.value = Mutex(settings) }
+    package var current: MeshSettings { self.value.withLock { $0 } }
+    func set(_ settings: MeshSettings) { self.value.withLock { $0 = settings } }
+}
+
+/// Introduces Kubernetes to the mesh: every watch event goes into the index, every change that comes out of it goes
+/// to the xDS server, the CA's pod list and the status writer.
+package actor ControlPlane {
+    package enum Kind: String, CaseIterable, Sendable {
+        case namespaces, nodes, pods, services, endpointSlices, authorizationPolicies, peerAuthentications, meshConfig
+
+        var type: ResourceType {
+            switch self {
+            case .namespaces: .namespaces
+            case .nodes: .nodes
+            case .pods: .pods
+            case .services: .services
+            case .endpointSlices: .endpointSlices
+            case .authorizationPolicies: .authorizationPolicies
+            case .peerAuthentications: .peerAuthentications
+            case .meshConfig: .configMaps
+            }
+        }
+    }
+
+    private let initial: MeshSettings
+    private let settings: SettingsHolder
+    private let index: MeshIndex
+    private let server: XDSServer
+    private let pods: PodRegistry
+    private let statuses: PolicyStatusWriter
+    private let logger: Logger
+    private let changes: ChangeCollector
+    private var missing = Set(Kind.allCases)
+
+    package init(
+        _ initial: MeshSettings, settings: SettingsHolder, server: XDSServer, pods: PodRegistry,
+        statuses: PolicyStatusWriter, logger: Logger
+    ) {
+        self.initial = initial
+        self.settings = settings
+        self.index = MeshIndex(settings.current)
+        self.changes = ChangeCollector(self.index)
+        self.server = server
+        self.pods = pods
+        self.statuses = statuses
+        self.logger = logger
+    }
+
+    /// Which types have not been listed yet.
+    package var pending: [String] { self.missing.map(\.rawValue).sorted() }
+
+    /// Follows the cluster until the task is cancelled.
+    package nonisolated func run(_ cluster: any KubeCluster) async {
+        await withTaskGroup(of: Void.self) { group in
+            for kind in Kind.allCases {
+                group.addTask {
+                    let isMeshConfig = kind == .meshConfig
+                    let informer = Informer(
+                        cluster, kind.type, namespace: isMeshConfig ? self.initial.rootNamespace : nil,
+                        ListOptions(fieldSelector: isMeshConfig ? "metadata.name=istio" : nil))
+                    let logger = self.logger
+                    let events = informer.events { error in
+                        logger.warning(
+                            "watch failed", metadata: ["type": "\(kind.rawValue)", "why": "\(error)"])
+                    }
+                    for await event in events { await self.receive(kind, event) }
+                }
+            }
+        }
+    }
+
+    package func receive(_ kind: Kind, _ event: InformerEvent) async {
+        switch kind {
+        case .namespaces: self.index.namespaces.take(event) { NamespaceView($0) }
+        case .nodes: self.index.nodes.take(event) { NodeView($0) }
+        case .pods: self.receivePods(event)
+        case .services: self.index.services.take(event) { ServiceView($0) }
+        case .endpointSlices: self.index.slices.take(event) { SliceView($0) }
+        case .authorizationPolicies:
+            let settings = self.settings.current
+            self.index.authorizationPolicies.take(event) { settings.owns($0) ? PolicyView($0) : nil }
+            await self.observe(event)
+        case .peerAuthentications:
+            let settings = self.settings.current
+            self.index.peerAuthentications.take(event) { settings.owns($0) ? PeerAuthenticationView($0) : nil }
+        case .meshConfig: self.receiveMeshConfig(event)
+        }
+        if case .snapshot = event { self.missing.remove(kind) }
+        // Half a mesh is nobody's business: nothing is derived before everything was listed once.
+        guard self.missing.isEmpty else { return }
+        self.index.settle()
+        await self.flush()
+        if !self.server.isReady {
+            self.server.becomeReady()
+            self.logger.info(
+                "mesh state is complete",
+                metadata: [
+                    "workloads": "\(self.index.workloads.count)", "services": "\(self.index.meshServices.count)",
+                    "policies": "\(self.index.policies.count)",
+                ])
+        }
+    }
+
+    private func receivePods(_ event: InformerEvent) {
+        self.index.pods.take(event) { PodView($0) }
+        switch event {
+        case .snapshot: self.pods.replaceAll(self.index.pods.all)
+        case .updated(let object): self.pods.set(object.key, PodView(object))
+        case .deleted(let object): self.pods.set(object.key, nil)
+        }
+    }
+
+    private func receiveMeshConfig(_ event: InformerEvent) {
+        let yaml: String
+        switch event {
+        case .snapshot(let all):
+            yaml = all.first { $0.name == "istio" }?.json.at("data", "mesh")?.string ?? ""
+        case .updated(let object) where object.name == "istio": yaml = object.json.at("data", "mesh")?.string ?? ""
+        case .deleted(let object) where object.name == "istio": yaml = ""
+        case .updated, .deleted: return
+        }
+        do throws(InvalidMeshConfig) {
+            let settings = try self.initial.merging(meshConfig: yaml)
+            self.settings.set(settings)
+            self.index.settings.set("", settings)
+        } catch {
+            self.logger.error("MeshConfig is not used; the former one stays in force", metadata: ["why": "\(error)"])
+        }
+    }
+
+    private func observe(_ event: InformerEvent) async {
+        switch event {
+        case .snapshot(let all): for object in all { await self.statuses.observed(object.key, object) }
+        case .updated(let object): await self.statuses.observed(object.key, object)
+        case .deleted(let object): await self.statuses.observed(object.key, nil)
+        }
+    }
+
+    private func flush() async {
+        let changes = self.changes.take()
+        if !changes.policies.isEmpty || !changes.removedPolicies.isEmpty {
+            self.server.apply(.policies(upserted: changes.policies, removed: changes.removedPolicies))
+        }
+        if !changes.addresses.isEmpty || !changes.removedAddresses.isEmpty {
+            self.server.apply(.addresses(upserted: changes.addresses, removed: changes.removedAddresses))
+        }
+        for (key, acceptance) in changes.outcomes {
+            let generation = self.index.authorizationPolicies[key]?.generation ?? 0
+            await self.statuses.want(key, generation, acceptance)
+        }
+    }
+}
+
+extension Input {
+    /// One watch event; `view` answers nil for an object that is not ours.
+    fileprivate func take(_ event: InformerEvent, _ view: (KubeObject) -> Value?) {
+        switch event {
+        case .snapshot(let all):
+            self.replaceAll(
+                Dictionary(
+                    all.compactMap { object in view(object).map { (object.key, $0) } }, uniquingKeysWith: { $1 }))
+        case .updated(let object):
+            if let value = view(object) { self.set(object.key, value) } else { self.remove(object.key) }
+        case .deleted(let object): self.remove(object.key)
+        }
+    }
+}
+
+/// Gathers what one round of the index changed. Belongs to the control plane's actor.
+private final class ChangeCollector {
+    struct Changes {
+        var addresses: [MeshAddress] = []
+        var removedAddresses: [String] = []
+        var policies: [AuthorizationPolicy] = []
+        var removedPolicies: [NamespacedName] = []
+        var outcomes: [(key: String, acceptance: AuthorizationConverter.Acceptance?)] = []
+    }
+    private var changes = Changes()
+
+    init(_ index: MeshIndex) {
+        index.workloads.observe { [weak self] in
+            for change in $0 { self?.address(change.key, change.new.map { .workload($0) }) }
+        }
+        index.meshServices.observe { [weak self] in
+            for change in $0 { self?.address(change.key, change.new.map { .service($0) }) }
+        }
+        index.policies.observe { [weak self] in for change in $0 { self?.policy(change.key, change.new) } }
+        index.outcomes.observe { [weak self] in
+            for change in $0 {
+                if let new = change.new { self?.changes.outcomes.append((change.key, new.acceptance)) }
+            }
+        }
+        // A new generation with the same outcome also has to be written down.
+        index.authorizationPolicies.observe { [weak self, weak index] in
+            for change in $0 {
+                if let outcome = index?.outcomes[change.key] {
+                    self?.changes.outcomes.append((change.key, outcome.acceptance))
+                }
+            }
+        }
+    }
+
+    private func address(_ key: String, _ new: MeshAddress?) {
+        if let new { self.changes.addresses.append(new) } else { self.changes.removedAddresses.append(key) }
+    }
+
+    private func policy(_ key: String, _ new: AuthorizationPolicy?) {
+        if let new {
+            self.changes.policies.append(new)
+        } else if let name = NamespacedName(key) {
+            self.changes.removedPolicies.append(name)
+        }
+    }
+
+    func take() -> Changes {
+        defer { self.changes = Changes() }
+        return self.changes
+    }
+}

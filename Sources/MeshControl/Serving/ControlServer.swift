@@ -1,0 +1,232 @@
+import GRPCCore
+import GRPCNIOTransportHTTP2
+import KubeAPI
+package import KubeClient
+package import Logging
+import MeshCA
+import MeshTelemetry
+import MeshXDS
+import NIOPosix
+import Synchronization
+
+/// One running control plane, from key material to the last drained stream.
+package struct ControlServer: Sendable {
+    /// What is left of open streams after a stop is cut.
+    static let drainMax = Duration.seconds(10)
+    /// A node proxy that connects again lists every version it holds: about 100 bytes for each of 200 000 resources.
+    static let requestBytesMax = 64 << 20
+
+    private let options: ControlOptions
+    private let cluster: any KubeCluster
+    private let logger: Logger
+
+    package init(_ options: ControlOptions, cluster: any KubeCluster, logger: Logger) {
+        self.options = options
+        self.cluster = cluster
+        self.logger = logger
+    }
+
+    /// The ports in use, told once everything listens.
+    package struct Ports: Sendable {
+        package var secureGRPC, readiness, monitoring: Int
+    }
+
+    /// Serves until the task is cancelled or `stop` says so; then drains.
+    package func run(
+        stop: AsyncStream<Void>, listening: @escaping @Sendable (Ports) -> Void = { _ in }
+    ) async throws {
+        let settings = SettingsHolder(try await self.firstSettings())
+        let store = AuthorityStore(self.cluster, namespace: self.options.namespace)
+        let authority = AuthorityHolder(try await store.load(trustDomain: settings.current.trustDomain))
+        let metrics = ControlMetrics()
+        metrics.show(authority.current)
+        let pods = PodRegistry()
+        let authenticator = TokenReviewAuthenticator(self.cluster, audiences: self.options.audiences)
+        let xds = XDSServer(
+            .init(quiet: self.options.quiet, longest: self.options.longest), authenticator: authenticator,
+            admission: Self.admission, logger: self.logger, record: metrics.record)
+        let statuses = PolicyStatusWriter(self.cluster, logger: self.logger)
+        let plane = ControlPlane(
+            self.options.settings, settings: settings, server: xds, pods: pods, statuses: statuses,
+            logger: self.logger)
+        let trusted = self.options.trustedNodeAccounts
+        let ca = CertificateService(
+            authenticator: authenticator, authority: { authority.current },
+            rule: { ImpersonationRule(trustedAccounts: trusted, trustDomain: settings.current.trustDomain) },
+            pods: pods, logger: self.logger, record: metrics.record)
+        let certificate = try ServerCertificate(
+            authority: { authority.current }, names: self.options.serverNames)
+
+        let endpoints = try await self.endpoints(xds, plane, metrics)
+        var transports: [HTTP2ServerTransport.Posix] = [
+            self.transport(
+                port: self.options.secureGRPCPort, try .tls(certificateReloader: certificate) { $0.requireALPN = true })
+        ]
+        if let port = self.options.plaintextGRPCPort {
+            self.logger.warning(
+                "serving gRPC without TLS: tokens cross the network in the clear", metadata: ["port": "\(port)"])
+            transports.append(self.transport(port: port, .plaintext))
+        }
+        let servers = transports.map { GRPCServer(transport: $0, services: [XDSService(xds), ca]) }
+        let secure = transports[0]
+
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for server in servers { group.addTask { try await server.serve() } }
+            group.addTask {
+                let port = try await secure.listeningAddress.ipv4?.port ?? self.options.secureGRPCPort
+                listening(Ports(secureGRPC: port, readiness: endpoints[0].ports[0], monitoring: endpoints[1].ports[0]))
+                try await self.background(
+                    plane: plane, xds: xds, store: store, authority: authority, certificate: certificate,
+                    metrics: metrics, statuses: statuses, settings: settings)
+            }
+            group.addTask {
+                for await _ in stop { break }
+                if Task.isCancelled { return }
+                self.logger.info("stopping: streams are ended, clients connect to another replica")
+                xds.drain()
+                for server in servers { server.beginGracefulShutdown() }
+                try? await Task.sleep(for: Self.drainMax)
+            }
+            // The first to end ends all: a server that stopped by itself, or the drain's deadline.
+            try await group.next()
+            group.cancelAll()
+        }
+        for endpoint in endpoints { await endpoint.close() }
+    }
+
+    /// A caller is served as the node it is: same namespace, and the same account where the node names one.
+    private static let admission: XDSServer.Admission = { caller, _, metadata in
+        if let namespace = metadata["NAMESPACE"], namespace != caller.namespace {
+            return "the node says namespace \(namespace)"
+        }
+        if let account = metadata["SERVICE_ACCOUNT"], !account.isEmpty, account != caller.serviceAccount {
+            return "the node says service account \(account)"
+        }
+        return nil
+    }
+
+    private func firstSettings() async throws -> MeshSettings {
+        let map = try await self.cluster.find(
+            .configMaps, namespace: self.options.settings.rootNamespace, name: "istio")
+        do throws(InvalidMeshConfig) {
+            return try self.options.settings.merging(meshConfig: map?.json.at("data", "mesh")?.string ?? "")
+        } catch {
+            self.logger.error("MeshConfig is not used; defaults are in force", metadata: ["why": "\(error)"])
+            return self.options.settings
+        }
+    }
+
+    private func transport(
+        port: Int, _ security: HTTP2ServerTransport.Posix.TransportSecurity
+    ) -> HTTP2ServerTransport.Posix {
+        HTTP2ServerTransport.Posix(
+            address: .ipv4(host: self.options.bind, port: port), transportSecurity: security,
+            config: .defaults { config in
+                config.rpc.maxRequestPayloadSize = Self.requestBytesMax
+                // Streams move to other replicas now and then; a client comes back with what it has.
+                config.connection.maxAge = .seconds(30 * 60)
+                config.connection.maxGraceTime = .seconds(10)
+                config.connection.keepalive = .init(
+                    time: .seconds(30), timeout: .seconds(10),
+                    clientBehavior: .init(minPingIntervalWithoutCalls: .seconds(10), allowWithoutCalls: true))
+                config.http2.maxConcurrentStreams = 1000
+            })
+    }
+
+    private func endpoints(
+        _ xds: XDSServer, _ plane: ControlPlane, _ metrics: ControlMetrics
+    ) async throws -> [HTTPEndpoints] {
+        let ready = EndpointRoute("/ready", methods: ["GET"]) { _ in
+            if xds.isReady { return .text("ready\n") }
+            let pending = await plane.pending
+            return .text("not ready, not listed yet: \(pending.joined(separator: ", "))\n", status: 503)
+        }
+        let version = EndpointRoute("/version", methods: ["GET"]) { _ in .text("martlet control\n") }
+        let clients = EndpointRoute("/debug/syncz", methods: ["GET"]) { _ in .json(Self.text(xds.clients)) }
+        let group = MultiThreadedEventLoopGroup.singleton
+        return [
+            try await HTTPEndpoints.bind(
+                [.init(host: self.options.bind, port: self.options.readinessPort)], routes: [ready], group: group),
+            try await HTTPEndpoints.bind(
+                [.init(host: self.options.bind, port: self.options.monitoringPort)],
+                routes: EndpointRoute.metrics(metrics.registry) + [version, clients], group: group),
+        ]
+    }
+
+    /// Who is connected and whether it is up to date. Names and counts only: nothing of the mesh itself.
+    private static func text(_ clients: [XDSClientStatus]) -> [UInt8] {
+        JSONValue.array(
+            clients.map { client in
+                [
+                    "node": .string(client.nodeID), "peer": .string(client.peer), "account": .string(client.account),
+                    "types": .array(
+                        client.types.map { type in
+                            [
+                                "type": .string(type.type), "inSync": .bool(type.isInSync),
+                                "sentRevision": .int(Int64(type.sentRevision)),
+                                "ackedRevision": .int(Int64(type.ackedRevision)),
+                                "resourcesSent": .int(Int64(type.resourcesSent)),
+                                "refusals": .int(Int64(type.refusals)), "lastRefusal": .string(type.lastRefusal),
+                            ]
+                        }),
+                ]
+            }
+        ).encoded
+    }
+
+    private func background(
+        plane: ControlPlane, xds: XDSServer, store: AuthorityStore, authority: AuthorityHolder,
+        certificate: ServerCertificate, metrics: ControlMetrics, statuses: PolicyStatusWriter,
+        settings: SettingsHolder
+    ) async throws {
+        let publisher = RootCertificatePublisher(
+            self.cluster, roots: { authority.current.rootsPEM }, logger: self.logger)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { await plane.run(self.cluster) }
+            group.addTask { await xds.run() }
+            group.addTask { await certificate.keepFresh(self.logger) }
+            group.addTask {
+                await self.followKeyMaterial(store, authority, metrics, settings)
+            }
+            group.addTask { await self.election("istio-namespace-controller-election").run { await publisher.run() } }
+            group.addTask { await self.election("istio-status-leader").run { await statuses.run() } }
+            try await group.waitForAll()
+        }
+    }
+
+    private func election(_ name: String) -> LeaderElection {
+        LeaderElection(
+            self.cluster, namespace: self.options.namespace, name: name, identity: self.options.podName,
+            logger: self.logger)
+    }
+
+    /// Key material that an operator replaced is taken over within a minute; what cannot be used is not.
+    private func followKeyMaterial(
+        _ store: AuthorityStore, _ authority: AuthorityHolder, _ metrics: ControlMetrics, _ settings: SettingsHolder
+    ) async {
+        while !Task.isCancelled {
+            try? await Task.sleep(for: .seconds(60))
+            if Task.isCancelled { return }
+            do {
+                let next = try await store.load(trustDomain: settings.current.trustDomain)
+                if next.certificatePEM != authority.current.certificatePEM
+                    || next.rootsPEM != authority.current.rootsPEM
+                {
+                    authority.set(next)
+                    self.logger.notice("the CA signs with new key material", metadata: ["until": "\(next.notAfter)"])
+                }
+                metrics.show(authority.current)
+            } catch {
+                self.logger.error("the CA keeps its key material", metadata: ["why": "\(error)"])
+            }
+        }
+    }
+}
+
+/// The authority in force, readable from any thread.
+final class AuthorityHolder: Sendable {
+    private let value: Mutex<CertificateAuthority>
+    init(_ authority: CertificateAuthority) { self.value = Mutex(authority) }
+    var current: CertificateAuthority { self.value.withLock { $0 } }
+    func set(_ authority: CertificateAuthority) { self.value.withLock { $0 = authority } }
+}

@@ -1,0 +1,144 @@
+package import MeshLinux
+internal import Synchronization
+
+/// Does to the inside of a pod what its enrolment asks for. Every call enters the pod's namespace on a thread of its own.
+package struct PodNetwork: Sendable {
+    private let routing: ReplyRouting
+    /// `/host/proc/sys`: the container's own `/proc/sys` is read-only.
+    private let settingsRoot: String
+    private let limit: ConcurrencyLimit
+    private let canonical = CanonicalListings()
+
+    /// As many pods are worked on at the same time; each costs one `nft` process of about 15 ms.
+    static let concurrencyMax = 4
+
+    package init(procRoot: String, isIPv6Enabled: Bool) {
+        self.routing = ReplyRouting(
+            table: Redirection.routeTable, mark: Redirection.connectionMark, mask: Redirection.markMask,
+            preference: Redirection.rulePreference, isIPv6Enabled: isIPv6Enabled)
+        self.settingsRoot = "\(procRoot)/sys"
+        self.limit = ConcurrencyLimit(Self.concurrencyMax)
+    }
+
+    package struct Captured: Sendable {
+        /// Connections that were open before and pass by the proxy until they end.
+        package let openConnections: Int
+        /// Why the setting for proxy hand-overs could not be made; nil when it was.
+        package let handOverTrouble: String?
+        /// The rules were in place already.
+        package let wasThere: Bool
+    }
+
+    /// Routes, hand-over setting and rules. What is in place already is left alone.
+    package func capture(_ namespace: SharedNetworkNamespace, _ rules: PodRules) async throws -> Captured {
+        try await self.limit.run {
+            try await namespace.perform {
+                let wasRouted = try self.routing.install() == 0
+                let open = try Self.openConnections()
+                var trouble: String?
+                do throws(SystemError) {
+                    // Connections that wait on a closing listener move to the listener of the next proxy (Linux 5.14).
+                    try Files.writeSetting("1", to: "\(self.settingsRoot)/net/ipv4/tcp_migrate_req")
+                } catch {
+                    trouble = "\(error)"
+                }
+                let text = rules.capture
+                let listing = try Nftables.list(table: Redirection.podTable)
+                let isThere = listing != nil && listing == self.canonical[text]
+                if !isThere {
+                    try Nftables.apply(text)
+                    if let listing = try Nftables.list(table: Redirection.podTable) { self.canonical[text] = listing }
+                }
+                return Captured(openConnections: open, handOverTrouble: trouble, wasThere: isThere && wasRouted)
+            }
+        }
+    }
+
+    /// True when routes or rules are not what ``capture(_:_:)`` made. Missing routes are put back on the way.
+    package func hasDrifted(_ namespace: SharedNetworkNamespace, _ rules: PodRules) async throws -> Bool {
+        try await self.limit.run {
+            try await namespace.perform {
+                let missing = try self.routing.install()
+                guard let wanted = self.canonical[rules.capture] else { return true }
+                return try missing > 0 || Nftables.list(table: Redirection.podTable) != wanted
+            }
+        }
+    }
+
+    package func drain(_ namespace: SharedNetworkNamespace, _ rules: PodRules) async throws {
+        try await self.limit.run {
+            try await namespace.perform { try Nftables.apply(rules.drain) }
+        }
+    }
+
+    package func removeAll(_ namespace: SharedNetworkNamespace) async throws {
+        try await self.limit.run {
+            try await namespace.perform {
+                try Nftables.apply(PodRules.removal)
+                try self.routing.remove()
+            }
+        }
+    }
+
+    /// Connections that the proxy serves in the pod, told from its sockets: no help of the proxy is needed.
+    package func servedConnections(_ namespace: SharedNetworkNamespace) async throws -> Int {
+        try await namespace.perform { try SocketTable.liveConnections(toLocalPorts: Redirection.capturePorts) }
+    }
+
+    /// Connections with other machines that no proxy socket takes part in.
+    private static func openConnections() throws -> Int {
+        try SocketTable.sockets().count { socket in
+            socket.state == 1 && !socket.isRemoteLoopback && !Redirection.capturePorts.contains(socket.localPort)
+                && !Redirection.capturePorts.contains(socket.remotePort)
+        }
+    }
+}
+
+/// How the kernel words a ruleset once it has it, learned by applying it: the yardstick for drift, and what lets an agent
+/// that restarts leave the rules of most pods untouched. Few entries: pods differ in few ways.
+private final class CanonicalListings: Sendable {
+    static let entriesMax = 256
+    private let listings = Mutex<[String: String]>([:])
+
+    subscript(rules: String) -> String? {
+        get { self.listings.withLock { $0[rules] } }
+        set {
+            self.listings.withLock { listings in
+                if listings.count >= Self.entriesMax { listings.removeAll() }
+                listings[rules] = newValue
+            }
+        }
+    }
+}
+
+/// At most so many at a time; the others wait in order.
+actor ConcurrencyLimit {
+    private var free: Int
+    private var waiting: [CheckedContinuation<Void, Never>] = []
+
+    init(_ count: Int) { self.free = count }
+
+    nonisolated func run<Value: Sendable>(_ body: @Sendable () async throws -> Value) async rethrows -> Value {
+        await self.enter()
+        do {
+            let value = try await body()
+            await self.leave()
+            return value
+        } catch {
+            await self.leave()
+            throw error
+        }
+    }
+
+    private func enter() async {
+        if self.free > 0 {
+            self.free -= 1
+            return
+        }
+        await withCheckedContinuation { self.waiting.append($0) }
+    }
+
+    private func leave() {
+        if self.waiting.isEmpty { self.free += 1 } else { self.waiting.removeFirst().resume() }
+    }
+}

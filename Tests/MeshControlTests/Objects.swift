@@ -1,0 +1,122 @@
+import KubeAPI
+import MeshControl
+import MeshModel
+
+/// Objects as a cluster would have them, with as little as a test needs.
+enum Make {
+    static func pod(
+        _ name: String, namespace: String = "ns1", ip: String? = "127.0.0.1", phase: String = "Running",
+        isReady: Bool = true, labels: [String: String] = ["app": "a"], annotations: [String: String] = [:],
+        node: String = "node1", ports: [String: Int] = [:], change: (inout JSONValue) -> Void = { _ in }
+    ) -> KubeObject {
+        var pod = KubeObject(
+            .pods, namespace: namespace, name: name, labels: labels, annotations: annotations,
+            [
+                "spec": [
+                    "serviceAccountName": "sa1", "nodeName": .string(node),
+                    "containers": [
+                        [
+                            "name": "c",
+                            "ports": .array(
+                                ports.map { ["name": .string($0.key), "containerPort": .int(Int64($0.value))] }),
+                        ]
+                    ],
+                ],
+                "status": [
+                    "phase": .string(phase),
+                    "conditions": [["type": "Ready", "status": isReady ? "True" : "False"]],
+                ],
+            ])
+        pod.json.set(["metadata", "uid"], to: .string("uid-\(name)"))
+        if let ip { pod.json.set(["status", "podIP"], to: .string(ip)) }
+        change(&pod.json)
+        return pod
+    }
+
+    static func service(
+        _ name: String, namespace: String = "ns1", ip: String = "10.0.0.1", selector: [String: String] = ["app": "a"],
+        ports: JSONValue = [["name": "http", "port": 80, "targetPort": 8080]],
+        annotations: [String: String] = [:], change: (inout JSONValue) -> Void = { _ in }
+    ) -> KubeObject {
+        var service = KubeObject(
+            .services, namespace: namespace, name: name, annotations: annotations,
+            ["spec": ["clusterIP": .string(ip), "ports": ports, "selector": JSONValue(selector)]])
+        change(&service.json)
+        return service
+    }
+
+    static func policy(
+        _ name: String, namespace: String = "ns1", annotations: [String: String] = [:], _ spec: JSONValue
+    )
+        -> KubeObject
+    {
+        KubeObject(.authorizationPolicies, namespace: namespace, name: name, annotations: annotations, ["spec": spec])
+    }
+
+    static func peer(
+        _ name: String, namespace: String = "ns1", mode: String?, ports: [String: String] = [:],
+        selector: [String: String]? = nil, createdAt: String = "2026-01-01T00:00:00Z"
+    ) -> KubeObject {
+        var spec: JSONValue = [:]
+        if let mode { spec["mtls"] = ["mode": .string(mode)] }
+        if !ports.isEmpty { spec["portLevelMtls"] = .object(ports.mapValues { ["mode": .string($0)] }) }
+        if let selector { spec["selector"] = ["matchLabels": JSONValue(selector)] }
+        var peer = KubeObject(.peerAuthentications, namespace: namespace, name: name, ["spec": spec])
+        peer.json.set(["metadata", "creationTimestamp"], to: .string(createdAt))
+        return peer
+    }
+}
+
+/// An index with the settings of the acceptance cases, and what changed in each round.
+final class Mesh {
+    let index: MeshIndex
+    private(set) var events: Set<String> = []
+
+    init() {
+        var settings = MeshSettings()
+        settings.clusterID = "cluster0"
+        settings.domainSuffix = "company.com"
+        self.index = MeshIndex(settings)
+        self.index.workloads.observe { [unowned self] in self.events.formUnion($0.map(\.key)) }
+        self.index.meshServices.observe { [unowned self] in self.events.formUnion($0.map(\.key)) }
+        self.index.policies.observe { [unowned self] in self.events.formUnion($0.map(\.key)) }
+        self.set(
+            KubeObject(
+                .namespaces, name: "istio-system", labels: ["topology.istio.io/network": "testnetwork"]))
+    }
+
+    /// Applies objects and answers the names that changed.
+    @discardableResult
+    func set(_ objects: KubeObject...) -> Set<String> {
+        self.events = []
+        for object in objects {
+            switch object.kind {
+            case "Pod": self.index.pods.set(object.key, PodView(object))
+            case "Service": self.index.services.set(object.key, ServiceView(object))
+            case "Namespace": self.index.namespaces.set(object.key, NamespaceView(object))
+            case "Node": self.index.nodes.set(object.key, NodeView(object))
+            case "EndpointSlice": self.index.slices.set(object.key, SliceView(object))
+            case "AuthorizationPolicy": self.index.authorizationPolicies.set(object.key, PolicyView(object))
+            case "PeerAuthentication":
+                self.index.peerAuthentications.set(object.key, PeerAuthenticationView(object))
+            default: preconditionFailure(object.kind)
+            }
+        }
+        self.index.settle()
+        return self.events
+    }
+
+    @discardableResult
+    func removePeer(_ key: String) -> Set<String> {
+        self.events = []
+        self.index.peerAuthentications.remove(key)
+        self.index.settle()
+        return self.events
+    }
+
+    func workload(_ pod: String, namespace: String = "ns1") -> Workload? {
+        self.index.workloads["cluster0//Pod/\(namespace)/\(pod)"]
+    }
+
+    func policies(_ pod: String) -> [String] { self.workload(pod)?.authorizationPolicies.map(\.description) ?? ["-"] }
+}

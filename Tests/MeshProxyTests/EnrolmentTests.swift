@@ -1,0 +1,161 @@
+import MeshProxy
+import MeshTelemetry
+import MeshTunnel
+import Synchronization
+import Testing
+
+private struct Namespace: PodNamespace {
+    let key: String
+    func withDescriptor(_ body: (CInt) throws -> Void) rethrows { try body(-1) }
+}
+
+/// Starts pods, unless it is told not to; notes everything.
+private final class ScriptedServer: PodServer {
+    struct Busy: Error, CustomStringConvertible { let description = "port 15008 is taken" }
+    private let state = Mutex<(busy: Bool, events: [String])>((false, []))
+
+    func start(_ pod: EnrolledPod, _ namespace: any PodNamespace) throws {
+        try self.state.withLock { state in
+            if state.busy { throw Busy() }
+            state.events.append("start \(pod.name) in \(namespace.key)")
+        }
+    }
+    func stop(uid: String) { self.state.withLock { $0.events.append("stop \(uid)") } }
+
+    func setBusy(_ busy: Bool) { self.state.withLock { $0.busy = busy } }
+    var events: [String] { self.state.withLock { $0.events } }
+}
+
+@Suite("Pod enrolment")
+struct EnrolmentTests {
+    private let server = ScriptedServer()
+    private let readiness = Readiness(pending: [PodEnrolment.readinessTask])
+    private let registry = MetricsRegistry()
+    private let enrolment: PodEnrolment
+
+    private struct Nowhere: LogDestination { func write(_ bytes: [UInt8]) {} }
+
+    init() {
+        self.enrolment = PodEnrolment(
+            server: self.server, readiness: self.readiness, registry: self.registry,
+            log: MeshLog(destination: Nowhere()).logger("zds"), trustDomain: { _ in "td" })
+    }
+
+    private func add(_ name: String = "a", in namespace: String = "net1") async -> String? {
+        await self.enrolment.add(pod(name), in: Namespace(key: namespace))
+    }
+
+    private var states: [String: Bool] {
+        get async { Dictionary(uniqueKeysWithValues: await self.enrolment.pods.map { ($0.pod.name, $0.isUp) }) }
+    }
+
+    @Test("Z2: the same order twice starts one")
+    func idempotent() async {
+        await self.enrolment.connected()
+        #expect(await self.add() == nil)
+        #expect(await self.add() == nil)
+        #expect(self.server.events == ["start a in net1"])
+    }
+
+    @Test("Z3: a pod that cannot be served is refused, kept pending, and served when it can be")
+    func pending() async {
+        await self.enrolment.connected()
+        await self.enrolment.snapshotSent()
+        #expect(self.readiness.isReady)
+        self.server.setBusy(true)
+        #expect(await self.add() == "failure to start proxy : port 15008 is taken")
+        #expect(await self.states == ["a": false])
+        #expect(!self.readiness.isReady)
+        await self.enrolment.retryPending()
+        #expect(await self.states == ["a": false])
+        self.server.setBusy(false)
+        await self.enrolment.retryPending()
+        #expect(await self.states == ["a": true])
+        #expect(self.readiness.isReady)
+        await self.enrolment.retryPending()
+        #expect(self.server.events == ["start a in net1"])
+    }
+
+    @Test("Z4: a pod that failed and then came with another namespace runs there")
+    func failedThenElsewhere() async {
+        await self.enrolment.connected()
+        self.server.setBusy(true)
+        _ = await self.add(in: "net1")
+        self.server.setBusy(false)
+        #expect(await self.add(in: "net2") == nil)
+        await self.enrolment.retryPending()
+        #expect(self.server.events == ["start a in net2"])
+        #expect(await self.states == ["a": true])
+    }
+
+    @Test("Z5, Z6: a pending pod that is deleted is gone, before the snapshot as after", arguments: [true, false])
+    func deletedPending(afterSnapshot: Bool) async {
+        await self.enrolment.connected()
+        if afterSnapshot { await self.enrolment.snapshotSent() }
+        self.server.setBusy(true)
+        _ = await self.add()
+        await self.enrolment.delete(uid: pod("a").uid)
+        if !afterSnapshot { await self.enrolment.snapshotSent() }
+        self.server.setBusy(false)
+        await self.enrolment.retryPending()
+        #expect(await self.states.isEmpty)
+        #expect(self.server.events == [])
+        #expect(self.readiness.isReady)
+    }
+
+    @Test("Z7: added, deleted and added is there once")
+    func again() async {
+        await self.enrolment.connected()
+        _ = await self.add()
+        await self.enrolment.delete(uid: pod("a").uid)
+        _ = await self.add()
+        await self.enrolment.snapshotSent()
+        #expect(await self.states == ["a": true])
+        await self.enrolment.delete(uid: pod("a").uid)
+        await self.enrolment.delete(uid: "nobody")
+        _ = await self.add()
+        #expect(self.server.events == ["start a in net1", "stop uid-a", "start a in net1"])
+    }
+
+    @Test("Z8, Z9: after a reconnect whoever was kept stays, whoever was not named is stopped")
+    func reconnect() async {
+        await self.enrolment.connected()
+        _ = await self.add("a")
+        _ = await self.add("b")
+        await self.enrolment.snapshotSent()
+        await self.enrolment.disconnected()
+        #expect(!self.readiness.isReady)
+        #expect(await self.states == ["a": true, "b": true])
+        await self.enrolment.connected()
+        #expect(!self.readiness.isReady)
+        await self.enrolment.keep(uid: pod("a").uid)
+        await self.enrolment.snapshotSent()
+        #expect(await self.states == ["a": true])
+        #expect(self.server.events.last == "stop uid-b")
+        #expect(self.readiness.isReady)
+    }
+
+    @Test("Z10: a pod with a new namespace is served there and no longer in the old one")
+    func newNamespace() async {
+        await self.enrolment.connected()
+        _ = await self.add(in: "net1")
+        _ = await self.add(in: "net2")
+        #expect(self.server.events == ["start a in net1", "stop uid-a", "start a in net2"])
+    }
+
+    @Test("counts what it does")
+    func metrics() async {
+        await self.enrolment.connected()
+        _ = await self.add("a")
+        _ = await self.add("b")
+        self.server.setBusy(true)
+        _ = await self.add("c")
+        await self.enrolment.snapshotSent()
+        await self.enrolment.delete(uid: pod("a").uid)
+        let text = self.registry.openMetrics()
+        #expect(text.contains("\nworkload_manager_active_proxy_count 1\n"))
+        #expect(text.contains("\nworkload_manager_pending_proxy_count 1\n"))
+        #expect(text.contains("\nworkload_manager_proxies_started_total 2\n"))
+        #expect(text.contains("\nworkload_manager_proxies_stopped_total 1\n"))
+    }
+}

@@ -1,0 +1,204 @@
+import MeshIdentity
+import MeshModel
+import MeshProxy
+import MeshTelemetry
+import MeshTunnel
+import Synchronization
+import Testing
+
+/// Keeps what is written.
+final class Memory: LogDestination {
+    private let bytes = Mutex<[UInt8]>([])
+    func write(_ bytes: [UInt8]) { self.bytes.withLock { $0 += bytes } }
+    /// Without the time.
+    var lines: [String] {
+        self.bytes.withLock { String(decoding: $0, as: UTF8.self) }.split(separator: "\n")
+            .map { $0.split(separator: "\t").dropFirst().joined(separator: "\t") }
+    }
+}
+
+@Suite("Telemetry of connections")
+struct TelemetryTests {
+    private let registry = MetricsRegistry()
+    private let memory = Memory()
+    private let flows: FlowTable
+    private let log: MeshLog
+    private let telemetry: ConnectionTelemetry
+
+    init() {
+        let metrics = TrafficMetrics(self.registry)
+        self.flows = FlowTable(metrics)
+        self.log = MeshLog(destination: self.memory)
+        self.telemetry = ConnectionTelemetry(log: self.log, metrics: metrics)
+    }
+
+    private func flow(_ reporter: Flow.Reporter, mutualTLS: Bool = true) -> Flow {
+        let client = workload("client", "10.1.0.1") { $0.locality = Locality(region: "r1", zone: "z1") }
+        let server = workload("server", "10.1.0.2")
+        return Flow(
+            reporter: reporter, source: PeerAttributes(client), destination: PeerAttributes(server),
+            service: ServiceAttributes(service("web", "10.2.0.1")), isMutualTLS: mutualTLS,
+            sourceIdentity: mutualTLS ? client.identity : nil, destinationIdentity: server.identity)
+    }
+
+    private func outbound(_ id: UInt64 = 1) -> ConnectionRecord {
+        ConnectionRecord(
+            id: id, direction: .outbound, transport: .hbone, pod: pod("client"), source: IPEndpoint("10.1.0.1:40000")!,
+            originalDestination: IPEndpoint("10.2.0.1:80")!, destination: IPEndpoint("10.1.0.2:15008")!,
+            authority: "10.1.0.2:8080", peerIdentity: nil, labels: self.flows.labels(self.flow(.source)),
+            openedAtNanoseconds: 0)
+    }
+
+    private func inbound() -> ConnectionRecord {
+        ConnectionRecord(
+            id: 2, direction: .inbound, transport: .hbone, pod: pod("server"), source: IPEndpoint("10.1.0.1:41000")!,
+            originalDestination: IPEndpoint("10.1.0.2:15008")!, destination: IPEndpoint("10.1.0.2:8080")!,
+            authority: "10.1.0.2:8080", peerIdentity: nil, labels: self.flows.labels(self.flow(.destination)),
+            openedAtNanoseconds: 0)
+    }
+
+    private func end(_ flag: ResponseFlag = .none, _ error: String? = nil) -> ConnectionEnd {
+        ConnectionEnd(flag: flag, error: error, sent: 22, received: 11, durationNanoseconds: 13_900_000)
+    }
+
+    @Test("W6: lines of both sides, byte counts from each application's angle")
+    func accessLines() async {
+        for record in [self.outbound(), self.inbound()] {
+            self.telemetry.opened(record)
+            self.telemetry.closed(record, end: self.end())
+        }
+        await self.log.flush()
+        let both =
+            "src.workload=\"client\" src.namespace=\"ns1\" src.identity=\"spiffe://cluster.local/ns/ns1/sa/client\" "
+            + "src.cluster=\"Kubernetes\" "
+        let to =
+            "dst.hbone_addr=10.1.0.2:8080 dst.service=\"web.ns1.svc.cluster.local\" dst.workload=\"server\" "
+            + "dst.namespace=\"ns1\" dst.identity=\"spiffe://cluster.local/ns/ns1/sa/server\" "
+            + "dst.cluster=\"Kubernetes\" "
+        #expect(
+            self.memory.lines == [
+                "info\taccess\tconnection complete\tsrc.addr=10.1.0.1:40000 \(both)dst.addr=10.1.0.2:15008 \(to)"
+                    + "direction=\"outbound\" bytes_sent=11 bytes_recv=22 duration=\"13ms\"",
+                "info\taccess\tconnection complete\tsrc.addr=10.1.0.1:41000 \(both)dst.addr=10.1.0.2:15008 \(to)"
+                    + "direction=\"inbound\" bytes_sent=22 bytes_recv=11 duration=\"13ms\"",
+            ])
+    }
+
+    @Test("W7: plaintext has no identities")
+    func plaintextLine() async {
+        var record = self.inbound()
+        record.authority = nil
+        record.originalDestination = IPEndpoint("10.1.0.2:8080")!
+        record.labels = self.flows.labels(self.flow(.destination, mutualTLS: false))
+        self.telemetry.closed(record, end: self.end(.connect, "no answer"))
+        await self.log.flush()
+        let line = self.memory.lines.first ?? ""
+        #expect(line.hasPrefix("error\taccess\tconnection complete\t"))
+        #expect(!line.contains("identity"))
+        #expect(!line.contains("hbone"))
+        #expect(line.contains(" dst.addr=10.1.0.2:8080 "))
+        #expect(line.hasSuffix(" duration=\"13ms\" error=\"no answer\""))
+    }
+
+    @Test("an early deny has addresses, direction and reason only")
+    func earlyDeny() async {
+        self.telemetry.refusedEarly(
+            direction: .outbound, source: IPEndpoint("10.1.0.1:4"), destination: IPEndpoint("127.0.0.1:15001"),
+            RefusalReason(.connect, "attempted recursive call to ourselves"))
+        await self.log.flush()
+        #expect(
+            self.memory.lines == [
+                "warn\taccess\tconnection failed\tsrc.addr=10.1.0.1:4 dst.addr=127.0.0.1:15001 "
+                    + "direction=\"outbound\" error=\"attempted recursive call to ourselves\""
+            ])
+        #expect(!self.registry.openMetrics().contains("istio_tcp_connections"))
+    }
+
+    @Test("opening is logged at debug level")
+    func openedLine() async throws {
+        self.telemetry.opened(self.outbound())
+        try self.log.filter.merge("access=debug")
+        self.telemetry.opened(self.inbound())
+        await self.log.flush()
+        #expect(self.memory.lines.count == 1)
+        #expect(self.memory.lines.first?.hasPrefix("debug\taccess\tconnection opened\tsrc.addr=10.1.0.1:41000") == true)
+    }
+
+    @Test("12.2: counters have Istio's labels in Istio's order")
+    func labels() throws {
+        self.telemetry.opened(self.outbound())
+        let line = try #require(
+            self.registry.openMetrics().split(separator: "\n").first {
+                $0.hasPrefix("istio_tcp_connections_opened_total{")
+            })
+        #expect(
+            line
+                == "istio_tcp_connections_opened_total{reporter=\"source\",source_workload=\"client-deployment\","
+                + "source_canonical_service=\"client\",source_canonical_revision=\"v1\","
+                + "source_workload_namespace=\"ns1\","
+                + "source_principal=\"spiffe://cluster.local/ns/ns1/sa/client\",source_app=\"client\","
+                + "source_version=\"v1\",source_cluster=\"Kubernetes\","
+                + "destination_service=\"web.ns1.svc.cluster.local\",destination_service_namespace=\"ns1\","
+                + "destination_service_name=\"web\",destination_workload=\"server-deployment\","
+                + "destination_canonical_service=\"server\",destination_canonical_revision=\"v1\","
+                + "destination_workload_namespace=\"ns1\","
+                + "destination_principal=\"spiffe://cluster.local/ns/ns1/sa/server\",destination_app=\"server\","
+                + "destination_version=\"v1\",destination_cluster=\"Kubernetes\",request_protocol=\"tcp\","
+                + "response_flags=\"-\",connection_security_policy=\"mutual_tls\",source_region=\"r1\","
+                + "source_zone=\"z1\",destination_region=\"unknown\",destination_zone=\"unknown\"} 1")
+    }
+
+    @Test("unknown ends are called unknown, without regions and zones")
+    func unknownLabels() {
+        _ = self.flows.labels(
+            Flow(
+                reporter: .source, source: nil, destination: nil, service: nil, isMutualTLS: false,
+                sourceIdentity: nil, destinationIdentity: nil))
+        let text = self.registry.openMetrics()
+        #expect(text.contains("source_workload=\"unknown\""))
+        #expect(text.contains("connection_security_policy=\"unknown\"}"))
+        #expect(!text.contains("region"))
+    }
+
+    private func value(_ name: String, _ part: String = "") -> Int {
+        self.registry.openMetrics().split(separator: "\n").filter { $0.hasPrefix(name + "{") && $0.contains(part) }
+            .reduce(0) { $0 + (Int($1.split(separator: " ").last ?? "") ?? 0) }
+    }
+
+    @Test("W6: bytes count once, while they move and at the end")
+    func bytes() {
+        let record = self.outbound()
+        self.telemetry.opened(record)
+        self.telemetry.moved(record, sent: 10, received: 4)
+        #expect(self.value("istio_tcp_sent_bytes_total") == 10)
+        self.telemetry.moved(record, sent: 2, received: 0)
+        self.telemetry.closed(record, end: self.end())
+        #expect(self.value("istio_tcp_sent_bytes_total") == 22)
+        #expect(self.value("istio_tcp_received_bytes_total") == 11)
+        #expect(self.value("istio_tcp_connections_closed_total", "response_flags=\"-\"") == 1)
+        #expect(self.value("istio_tcp_connections_failed_total") == 0)
+    }
+
+    @Test("failures are counted with their flag", arguments: ResponseFlag.allCases.filter { $0 != .none })
+    func failures(flag: ResponseFlag) {
+        self.telemetry.opened(self.outbound())
+        self.telemetry.closed(self.outbound(), end: self.end(flag, "x"))
+        #expect(self.value("istio_tcp_connections_failed_total", "response_flags=\"\(flag.rawValue)\"") == 1)
+        #expect(self.value("istio_tcp_connections_closed_total", "response_flags=\"\(flag.rawValue)\"") == 1)
+    }
+
+    @Test("live connections are listed until they close")
+    func live() {
+        self.telemetry.opened(self.inbound())
+        self.telemetry.opened(self.outbound())
+        #expect(self.telemetry.live.map(\.id) == [1, 2])
+        self.telemetry.closed(self.outbound(), end: self.end())
+        #expect(self.telemetry.live.map(\.id) == [2])
+    }
+
+    @Test("equal flows share their labels")
+    func interned() {
+        #expect(self.flows.labels(self.flow(.source)) === self.flows.labels(self.flow(.source)))
+        #expect(self.flows.labels(self.flow(.source)) !== self.flows.labels(self.flow(.destination)))
+    }
+}
