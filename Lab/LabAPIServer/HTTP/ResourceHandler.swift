@@ -62,6 +62,10 @@ struct ResourceHandler: Sendable {
         access.subresource = self.target.subresource ?? ""
         access.namespace = self.kind.type.isNamespaced ? self.target.namespace ?? "" : ""
         access.name = self.target.name ?? ""
+        if access.name.isEmpty, let text = self.query["fieldSelector"] {
+            // A list or watch of one name is judged as if it named the object, so that resourceNames can allow it.
+            access.name = try FieldSelector(text, self.kind).name ?? ""
+        }
         if self.api.authorizer.allows(access, for: self.caller) { return }
         // Older roles grant streaming with get.
         if verb == "create", self.request.method == .GET {
