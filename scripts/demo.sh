@@ -70,7 +70,7 @@ answer=$(call "/get?martlet=secret-word")
 printf '%s\n' "$answer"
 [ "$(jq -r .origin <<<"$answer")" = "$source_ip" ] || fail "origin is not the sleep pod's address $source_ip"
 sleep 0.5
-kill "$tcpdump"; wait "$tcpdump" 2>/dev/null || true
+martlet lab exec "$a1" -- pkill -x tcpdump; wait "$tcpdump" 2>/dev/null || true
 tunnel=$(tcpdump -nr "$capture" 'tcp port 15008' 2>/dev/null | wc -l)
 plain=$(grep -ac 'secret-word' "$capture" || true)
 hello=$(tcpdump -nr "$capture" 'tcp dst port 15008 and tcp[((tcp[12]&0xf0)>>2)]=0x16' 2>/dev/null | wc -l)

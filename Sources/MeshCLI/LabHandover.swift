@@ -8,6 +8,10 @@ public enum LabHandover {
             (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
         let beside = URL(fileURLWithPath: own).deletingLastPathComponent().appendingPathComponent("martlet-lab").path
         var vector = (["martlet-lab"] + arguments).map { strdup($0) } + [nil]
+        // The runtime's threads block signals, and a program inherits the mask of the thread that becomes it.
+        var none = sigset_t()
+        sigemptyset(&none)
+        sigprocmask(SIG_SETMASK, &none, nil)
         execv(beside, &vector)
         execvp("martlet-lab", &vector)
         FileHandle.standardError.write(

@@ -87,6 +87,10 @@ struct ExecCommand: AsyncParsableCommand {
             [program, "--target", "\(target.pid)", "--mount", "--uts", "--ipc", "--net", "--pid", "--"] + command
         // SAFETY: the vector ends in nil; on success it is gone with this program, on failure we exit.
         var vector = arguments.map { strdup($0) } + [nil]
+        // The runtime's threads block signals, and a program inherits the mask of the thread that becomes it.
+        var none = sigset_t()
+        sigemptyset(&none)
+        sigprocmask(SIG_SETMASK, &none, nil)
         execv(program, &vector)
         throw LabError("cannot start \(program): \(String(cString: strerror(errno)))")
     }
