@@ -28,7 +28,7 @@ struct KubectlTests {
         func callAsFunction(_ command: String, stdin: String? = nil) async throws -> Result {
             // A file, because a pipe that nobody drains can fill up.
             let output = self.scratch.path + "/out-" + UUID().uuidString
-            FileManager.default.createFile(atPath: output, contents: nil)
+            _ = FileManager.default.createFile(atPath: output, contents: nil)
             let process = Process()
             process.executableURL = URL(fileURLWithPath: "/bin/bash")
             process.arguments = ["-c", "exec timeout 60 \(self.binary) \(command)"]
@@ -221,8 +221,10 @@ struct KubectlTests {
                 kubectl, "apply -f -", stdin: Self.widget("{size: 1}"), "no matches for kind \"Widget\"",
                 "ensure CRDs are installed first", code: 1)
             try await self.expect(
-                kubectl, "apply -f -", stdin: Self.crd + "\n---\n" + Self.widget("{size: 1}"),
-                "customresourcedefinition.apiextensions.k8s.io/widgets.lab.test created", "widget.lab.test/w created")
+                kubectl, "apply -f -", stdin: Self.crd,
+                "customresourcedefinition.apiextensions.k8s.io/widgets.lab.test created")
+            // Discovery was cached before the definition came; kubectl looks again by itself.
+            try await self.expect(kubectl, "apply -f -", stdin: Self.widget("{size: 1}"), "widget.lab.test/w created")
             try await self.expect(
                 kubectl, "wait --for=condition=Established crd/widgets.lab.test --timeout=10s", "condition met")
             try await self.expect(kubectl, "get crd widgets.lab.test", "CREATED AT")

@@ -28,11 +28,9 @@ struct PatchTests {
         #expect(containers(added) == ["x=i", "c=img:2"])
         let removed = try await self.patched(cluster, patch(["containers": [["$patch": "delete", "name": "x"]]]))
         #expect(containers(removed) == ["c=img:2"])
-        let replaced = try await self.patched(
-            cluster,
-            .strategic([
-                "spec": ["template": ["$patch": "replace"].merging(deployment("d", image: "img:9").spec["template"]!)]
-            ]))
+        var template = deployment("d", image: "img:9").spec["template"] ?? [:]
+        template["$patch"] = "replace"
+        let replaced = try await self.patched(cluster, .strategic(["spec": ["template": template]]))
         #expect(containers(replaced) == ["c=img:9"])
         let retained = try await self.patched(
             cluster, .strategic(["spec": ["strategy": ["$retainKeys": ["type"], "type": "Recreate"]]]))
@@ -76,12 +74,6 @@ struct PatchTests {
             try await group.waitForAll()
         }
         #expect(try await cluster.get(.deployments, namespace: "default", name: "d").labels.count == 20)
-    }
-}
-
-extension JSONValue {
-    fileprivate func merging(_ other: JSONValue) -> JSONValue {
-        .object((self.object ?? [:]).merging(other.object ?? [:]) { $1 })
     }
 }
 
