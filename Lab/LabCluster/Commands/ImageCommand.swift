@@ -1,6 +1,7 @@
 internal import ArgumentParser
 internal import Foundation
 internal import KubeAPI
+internal import LabNode
 
 struct ImageCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -39,7 +40,7 @@ struct ImageCommand: AsyncParsableCommand {
 
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            commandName: "list", abstract: "Show the images that were imported.", aliases: ["ls"])
+            commandName: "list", abstract: "Show the images that pods can run.", aliases: ["ls"])
         @Option(name: .shortAndLong, help: "The cluster.")
         var cluster = LabSpec.nameDefault
 
@@ -47,9 +48,13 @@ struct ImageCommand: AsyncParsableCommand {
             let lab = Lab.current()
             _ = try lab.existing(self.cluster)
             let catalogue = try HostImageFile(lab.paths.images(self.cluster))
-            let rows = catalogue.images.sorted { $0.key < $1.key }.map { name, image in
-                [name, (image["entrypoint"]?.array ?? []).compactMap(\.string).joined(separator: " ")]
+            // What the lab brings along, and what was imported on top of it.
+            var programs = ImageCatalogue.builtIn(installation: ImageCatalogue.installationDirectory()).images
+                .mapValues { $0.entrypoint.isEmpty ? $0.command : $0.entrypoint }
+            for (name, image) in catalogue.images {
+                programs[name] = (image["entrypoint"]?.array ?? []).compactMap(\.string)
             }
+            let rows = programs.sorted { $0.key < $1.key }.map { [$0.key, $0.value.first ?? "-"] }
             print(TextTable.render([["IMAGE", "PROGRAM"]] + rows), terminator: "")
         }
     }
