@@ -53,7 +53,8 @@ public struct Lab: Sendable {
             throw LabError("--port \(mapping): the filter matches none of the \(spec.nodes.count) nodes")
         }
         let lock = try LabLock(self.paths.lock(spec.name), cluster: spec.name)
-        defer { lock.release() }
+        var isGone = false
+        defer { lock.release(removing: isGone) }
         // A specification that cannot be read belongs to a cluster, too: that error is for `delete`.
         if let existing = try self.paths.load(spec.name), existing.phase == .created {
             let state = self.state(existing)
@@ -65,16 +66,17 @@ public struct Lab: Sendable {
         }
         // Remains of a creation or deletion that did not finish.
         await self.wipe(spec.name)
-        spec.subnet = try self.freeSubnet(options.subnet)
-        try self.checkPorts(spec)
         let clock = ContinuousClock.now
         do {
+            spec.subnet = try self.freeSubnet(options.subnet)
+            try self.checkPorts(spec)
             try self.paths.save(spec)
             try await self.launch(&spec, options.waits ? options.timeout : nil, since: clock)
             spec.phase = .created
             try self.paths.save(spec)
         } catch {
             await self.wipe(spec.name)
+            isGone = true
             throw error
         }
         try self.introduce(spec, options)
@@ -261,7 +263,7 @@ public struct Lab: Sendable {
         _ = try LabSpec(
             name: name, agents: 0, subnet: LabSpec.subnetDefaults[0], apiHost: "127.0.0.1", apiPort: 6_550, ports: [])
         let lock = try LabLock(self.paths.lock(name), cluster: name)
-        defer { lock.release() }
+        defer { lock.release(removing: true) }
         let isKnown =
             self.paths.clusters().contains(name)
             || FileManager.default.fileExists(atPath: "/sys/class/net/\(LabSpec.bridge(name))")
@@ -317,6 +319,7 @@ public struct Lab: Sendable {
 /// One command at a time per cluster.
 struct LabLock {
     private let descriptor: CInt
+    private let path: String
 
     init(_ path: String, cluster: String) throws(LabError) {
         do {
@@ -325,15 +328,28 @@ struct LabLock {
         } catch {
             throw LabError("cannot make the directory of \(path): \(error)")
         }
-        let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else { throw LabError("cannot open \(path): \(String(cString: strerror(errno)))") }
-        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+        while true {
+            let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+            guard descriptor >= 0 else { throw LabError("cannot open \(path): \(String(cString: strerror(errno)))") }
+            guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+                close(descriptor)
+                throw LabError("another command works on cluster \(cluster) right now; try again when it is done")
+            }
+            // A deletion may have taken the file away between the two calls: then we hold a lock nobody else sees.
+            var held = stat()
+            var there = stat()
+            if fstat(descriptor, &held) == 0, stat(path, &there) == 0, held.st_ino == there.st_ino {
+                self.descriptor = descriptor
+                self.path = path
+                return
+            }
             close(descriptor)
-            throw LabError("another command works on cluster \(cluster) right now; try again when it is done")
         }
-        self.descriptor = descriptor
     }
 
-    /// The file stays while a cluster is there; taking it away could let two commands hold two locks.
-    func release() { close(self.descriptor) }
+    /// - Parameter removing: whether the file goes, too: after a deletion nothing is left to guard.
+    func release(removing: Bool = false) {
+        if removing { unlink(self.path) }
+        close(self.descriptor)
+    }
 }

@@ -122,11 +122,13 @@ enum KubeletClient {
             switch self.unwrapInboundIn(data) {
             case .head(let head):
                 self.head = head
-                if head.status == .switchingProtocols { self.promise.succeed(.switched(head, context.channel)) }
             case .body(let buffer):
                 if self.body.count < KubeletClient.errorBytesMax { self.body += buffer.readableBytesView }
             case .end:
-                guard let head, head.status != .switchingProtocols else { return }
+                guard let head else { return }
+                // Only now: the end is the last that the decoder says in HTTP, and whoever takes the channel over
+                // from here must see bytes and nothing else.
+                if head.status == .switchingProtocols { return self.promise.succeed(.switched(head, context.channel)) }
                 self.promise.succeed(.refused(KubeletClient.refusal(Int(head.status.code), self.body)))
                 context.close(promise: nil)
             }

@@ -77,7 +77,8 @@ package final class ClusterView: Sendable {
     private func follow(_ type: ResourceType, _ cache: ObjectCache) async {
         let log = self.log
         let events = Informer(self.cluster, type).events { error in
-            log.warning("cannot follow \(type): \(error)")
+            // Being told to end is no trouble.
+            if !(error is CancellationError) { log.warning("cannot follow \(type): \(error)") }
         }
         for await event in events {
             switch event {
