@@ -55,6 +55,13 @@ struct BundleTests {
         #expect(try set(["privileged": true]).contains("CAP_SYS_ADMIN"))
     }
 
+    @Test("a machine that lacks a capability is not asked for it")
+    func bounding() throws {
+        let set = try #require(ContainerBundle.boundingSet(ofStatus: "Name:\tx\nCapBnd:\t000001fffeffffff\n"))
+        #expect(set.count == 40)
+        #expect(!set.contains("CAP_SYS_RESOURCE") && set.contains("CAP_SYS_ADMIN"))
+    }
+
     @Test("runAsUser of the container wins over the pod's; runAsNonRoot refuses root")
     func users() throws {
         let json = try self.configuration(

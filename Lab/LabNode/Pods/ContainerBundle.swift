@@ -28,6 +28,9 @@ package struct ContainerBundle: Hashable, Sendable {
     package var root: String
     package var networkNamespace: String?
     package var cgroup: String
+    /// What this machine may give: a lab in a virtual machine or a container may lack some, and runc refuses to start
+    /// a container that wants more. Nil: everything.
+    package var grantable: Set<String>?
 
     package init(
         pod: KubeObject, container: ContainerSpec, image: HostImage, hostname: String, environment: [String: String],
@@ -57,15 +60,24 @@ package struct ContainerBundle: Hashable, Sendable {
         "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID",
         "CAP_SYS_CHROOT",
     ]
-    /// Those that runc 1.1 knows.
-    package static let allCapabilities =
-        standardCapabilities + [
-            "CAP_AUDIT_CONTROL", "CAP_AUDIT_READ", "CAP_BLOCK_SUSPEND", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
-            "CAP_DAC_READ_SEARCH", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_LEASE", "CAP_LINUX_IMMUTABLE",
-            "CAP_MAC_ADMIN", "CAP_MAC_OVERRIDE", "CAP_NET_ADMIN", "CAP_NET_BROADCAST", "CAP_PERFMON", "CAP_SYSLOG",
-            "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_MODULE", "CAP_SYS_NICE", "CAP_SYS_PACCT", "CAP_SYS_PTRACE",
-            "CAP_SYS_RAWIO", "CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_WAKE_ALARM",
-        ]
+    /// All, in the order of their bits (linux/capability.h).
+    package static let allCapabilities = [
+        "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
+        "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
+        "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
+        "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
+        "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+        "CHECKPOINT_RESTORE",
+    ].map { "CAP_\($0)" }
+
+    /// The capabilities of a bounding set as /proc/<pid>/status shows it; nil when it shows none.
+    package static func boundingSet(ofStatus text: String) -> Set<String>? {
+        let line = text.split(separator: "\n").first { $0.hasPrefix("CapBnd:") }
+        guard let digits = line?.split(whereSeparator: { $0 == "\t" || $0 == " " }).last,
+            let bits = UInt64(digits, radix: 16)
+        else { return nil }
+        return Set(self.allCapabilities.enumerated().filter { bits >> UInt64($0.offset) & 1 == 1 }.map(\.element))
+    }
 
     private var podSecurity: JSONValue { self.pod.spec["securityContext"] ?? [:] }
 
@@ -89,7 +101,11 @@ package struct ContainerBundle: Hashable, Sendable {
     }
 
     package func capabilities() -> [String] {
-        if self.container.isPrivileged { return Self.allCapabilities.sorted() }
+        self.wantedCapabilities().filter { self.grantable?.contains($0) ?? true }.sorted()
+    }
+
+    private func wantedCapabilities() -> Set<String> {
+        if self.container.isPrivileged { return Set(Self.allCapabilities) }
         let wanted = self.container.securityContext["capabilities"] ?? [:]
         func names(_ key: String) -> [String] {
             (wanted[key]?.array?.compactMap(\.string) ?? []).map {
@@ -99,10 +115,10 @@ package struct ContainerBundle: Hashable, Sendable {
         }
         let (add, drop) = (names("add"), names("drop"))
         var set = Set(add.contains("ALL") ? Self.allCapabilities : Self.standardCapabilities)
-        if drop.contains("ALL") { set = add.contains("ALL") ? set : [] }
+        if drop.contains("ALL"), !add.contains("ALL") { set = [] }
         set.formUnion(add.filter { $0 != "ALL" })
         set.subtract(drop.filter { $0 != "ALL" && !add.contains($0) })
-        return set.sorted()
+        return set
     }
 
     package func user() throws(Refused) -> (uid: Int64, gid: Int64, groups: [Int64]) {

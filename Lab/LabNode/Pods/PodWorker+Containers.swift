@@ -67,11 +67,13 @@ extension PodWorker {
             .init(
                 source: termination,
                 target: container.json["terminationMessagePath"]?.string ?? "/dev/termination-log"))
-        return ContainerBundle(
+        var bundle = ContainerBundle(
             pod: self.pod, container: container, image: image, hostname: self.hostname, environment: variables,
             volumeMounts: mounts, fileMounts: fileMounts, root: self.context.runtime.root(id),
             networkNamespace: self.sandbox?.namespace,
             cgroup: "\(self.context.configuration.cgroup)/kubepods/pod\(self.pod.uid)/\(id)")
+        bundle.grantable = readText("/proc/self/status").flatMap(ContainerBundle.boundingSet)
+        return bundle
     }
 
     /// `<restart>.log`; the one before stays for `--previous`, older ones go.

@@ -56,9 +56,16 @@ struct KubeletServer: Sendable {
         let upgrader = NIOTypedWebSocketServerUpgrader<Connection>(
             maxFrameSize: Self.frameBytesMax,
             shouldUpgrade: { channel, head in
-                let answer = channel.eventLoop.makePromise(of: HTTPHeaders?.self)
-                answer.completeWithTask { await self.upgradeHeaders(head) }
-                return answer.futureResult
+                let decision = channel.eventLoop.makePromise(of: Result<HTTPHeaders, Refused>.self)
+                decision.completeWithTask { await self.upgradeHeaders(head) }
+                return decision.futureResult.map { decision in
+                    switch decision {
+                    case .success(let headers): return headers
+                    case .failure(let reason):
+                        Self.refuse(reason, on: channel)
+                        return nil
+                    }
+                }
             },
             upgradePipelineHandler: { channel, head in
                 channel.eventLoop.makeCompletedFuture {
@@ -83,16 +90,37 @@ struct KubeletServer: Sendable {
 
     // MARK: WebSockets
 
-    /// Nil refuses the upgrade; then the request is answered as a plain one, which says why.
-    private func upgradeHeaders(_ head: HTTPRequestHead) async -> HTTPHeaders? {
-        guard let request = KubeletRequest(uri: head.uri), (try? await self.check(request)) != nil else { return nil }
+    private func upgradeHeaders(_ head: HTTPRequestHead) async -> Result<HTTPHeaders, Refused> {
+        guard let request = KubeletRequest(uri: head.uri) else {
+            return .failure(Refused(status: .notFound, message: "404 page not found"))
+        }
+        do { try await self.check(request) } catch { return .failure(error) }
         let isForward = if case .portForward = request.target { true } else { false }
-        guard
-            let chosen = StreamProtocol.choose(
-                isForward ? StreamProtocol.portForward : StreamProtocol.exec,
-                offered: head.headers["Sec-WebSocket-Protocol"])
-        else { return nil }
-        return ["Sec-WebSocket-Protocol": chosen]
+        let ours = isForward ? StreamProtocol.portForward : StreamProtocol.exec
+        guard let chosen = StreamProtocol.choose(ours, offered: head.headers["Sec-WebSocket-Protocol"]) else {
+            return .failure(
+                Refused(
+                    status: .badRequest,
+                    message: "unable to upgrade: wanted one of the WebSocket protocols \(ours.joined(separator: ", "))")
+            )
+        }
+        return .success(["Sec-WebSocket-Protocol": chosen])
+    }
+
+    /// Answers a request whose upgrade is refused. NIO's upgrade handler has swallowed its head by then, so it cannot
+    /// be answered as a plain one. Runs on the channel's loop.
+    private static func refuse(_ reason: Refused, on channel: any Channel) {
+        let body = ByteBuffer(string: reason.message)
+        let headers: HTTPHeaders = [
+            "Content-Type": "text/plain", "Content-Length": "\(body.readableBytes)", "Connection": "close",
+        ]
+        let head = HTTPResponseHead(version: .http1_1, status: reason.status, headers: headers)
+        let pipeline = channel.pipeline.syncOperations
+        pipeline.write(NIOAny(HTTPServerResponsePart.head(head)), promise: nil)
+        pipeline.write(NIOAny(HTTPServerResponsePart.body(.byteBuffer(body))), promise: nil)
+        let sent = channel.eventLoop.makePromise(of: Void.self)
+        pipeline.writeAndFlush(NIOAny(HTTPServerResponsePart.end(nil)), promise: sent)
+        sent.futureResult.whenComplete { _ in channel.close(promise: nil) }
     }
 
     private struct Refused: Error {
