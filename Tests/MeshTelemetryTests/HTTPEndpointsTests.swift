@@ -75,8 +75,8 @@ struct HTTPEndpointsTests {
             let first = "POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\none"
             let last = "POST /e HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 3\r\n\r\ntwo"
             let text = try await self.exchange(port, first + last)
-            let one = try #require(text.range(of: "one|"))
-            let two = try #require(text.range(of: "two|"))
+            let one = try #require(text.firstRange(of: "one|"))
+            let two = try #require(text.firstRange(of: "two|"))
             #expect(one.lowerBound < two.lowerBound)
         }
     }
