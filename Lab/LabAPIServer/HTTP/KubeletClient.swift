@@ -122,11 +122,15 @@ enum KubeletClient {
             switch self.unwrapInboundIn(data) {
             case .head(let head):
                 self.head = head
-                if head.status == .switchingProtocols { self.promise.succeed(.switched(head, context.channel)) }
             case .body(let buffer):
                 if self.body.count < KubeletClient.errorBytesMax { self.body += buffer.readableBytesView }
             case .end:
-                guard let head, head.status != .switchingProtocols else { return }
+                guard let head else { return }
+                // Only now has the decoder said its last word; what follows are the new protocol's bytes.
+                if head.status == .switchingProtocols {
+                    self.promise.succeed(.switched(head, context.channel))
+                    return
+                }
                 self.promise.succeed(.refused(KubeletClient.refusal(Int(head.status.code), self.body)))
                 context.close(promise: nil)
             }
