@@ -61,22 +61,26 @@ struct KubeletTests {
         print(got.decode())
         """
 
-    private func python(_ script: String, _ arguments: [String]) throws -> (Process, Pipe) {
+    private func python(_ script: String, _ arguments: [String], output: FileHandle) -> Process {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/python3")
         process.arguments = ["-c", script] + arguments
-        let pipe = Pipe()
-        process.standardOutput = pipe
-        process.standardError = pipe
-        try process.run()
-        return (process, pipe)
+        process.standardOutput = output
+        process.standardError = output
+        return process
     }
 
-    private func output(_ script: String, _ arguments: [String]) async throws -> String {
-        let (process, pipe) = try self.python(script, arguments)
-        let data = await Task.detached { pipe.fileHandleForReading.readDataToEndOfFile() }.value
-        process.waitUntilExit()
-        return String(decoding: data, as: UTF8.self)
+    private func output(_ script: String, _ arguments: [String], _ scratch: Scratch) async throws -> String {
+        let file = scratch.path + "/out-" + UUID().uuidString
+        _ = FileManager.default.createFile(atPath: file, contents: nil)
+        let handle = try FileHandle(forWritingTo: URL(fileURLWithPath: file))
+        let process = self.python(script, arguments, output: handle)
+        try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+            process.terminationHandler = { _ in continuation.resume() }
+            do { try process.run() } catch { continuation.resume(throwing: error) }
+        }
+        try handle.close()
+        return try String(contentsOfFile: file, encoding: .utf8)
     }
 
     @Test("logs pass without the caller's credentials, exec is spliced byte for byte, refusals keep their status")
@@ -84,7 +88,8 @@ struct KubeletTests {
         let scratch = try Scratch()
         // Unix socket paths are short.
         let socket = "/tmp/kubelet-\(UUID().uuidString.prefix(8)).sock"
-        let (kubelet, _) = try self.python(Self.kubelet, [socket])
+        let kubelet = self.python(Self.kubelet, [socket], output: .nullDevice)
+        try kubelet.run()
         defer {
             kubelet.terminate()
             try? FileManager.default.removeItem(atPath: socket)
@@ -113,11 +118,12 @@ struct KubeletTests {
             let pod = "/api/v1/namespaces/default/pods/p"
             let logs = try await self.output(
                 "import sys,urllib.request,ssl;print(urllib.request.urlopen(urllib.request.Request(sys.argv[1],headers={'Authorization':'Bearer '+sys.argv[2]}),context=ssl.create_default_context(cafile=sys.argv[3])).read().decode())",
-                ["https://127.0.0.1:\(port)\(pod)/log?tailLines=1", server.pki.adminToken, scratch.path + "/ca.crt"])
+                ["https://127.0.0.1:\(port)\(pod)/log?tailLines=1", server.pki.adminToken, scratch.path + "/ca.crt"],
+                scratch)
             #expect(logs.contains("GET /containerLogs/default/p/c?tailLines=1 HTTP/1.1\nclean"), "\(logs)")
             func upgrade(_ target: String) async throws -> String {
                 try await self.output(
-                    Self.client, ["\(port)", server.pki.adminToken, target, scratch.path + "/ca.crt"])
+                    Self.client, ["\(port)", server.pki.adminToken, target, scratch.path + "/ca.crt"], scratch)
             }
             let exec = try await upgrade(pod + "/exec?command=x&container=c&stdout=true")
             #expect(exec.hasPrefix("HTTP/1.1 101 Switching Protocols"), "\(exec)")

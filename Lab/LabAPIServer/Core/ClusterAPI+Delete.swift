@@ -91,7 +91,7 @@ extension ClusterAPI {
             let until = Int64(Date().timeIntervalSince1970) + grace
             object.set(["metadata", "deletionTimestamp"], to: .string(Timestamp.text(secondsSince1970: until)))
             object.set(["metadata", "deletionGracePeriodSeconds"], to: .int(grace))
-            object.set(["metadata", "finalizers"], to: finalizers.isEmpty ? nil : JSONValue(finalizers))
+            object.set(["metadata", "finalizers"], to: finalizers.isEmpty ? JSONValue?.none : JSONValue(finalizers))
             if kind.hasGeneration, !isTerminating {
                 object.set(["metadata", "generation"], to: .int((object.at("metadata", "generation")?.int ?? 0) + 1))
             }

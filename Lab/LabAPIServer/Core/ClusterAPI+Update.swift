@@ -115,7 +115,8 @@ extension ClusterAPI {
         var stored = Conversion.toStorage(new, kind)
         var fields =
             managed
-            ?? ManagedFields(Self.isReset(claimed) ? nil : claimed ?? current.json.at("metadata", "managedFields"))
+            ?? ManagedFields(
+                Self.isReset(claimed) ? JSONValue?.none : claimed ?? current.json.at("metadata", "managedFields"))
         if managed == nil {
             let manager = ManagedFields.Manager(
                 name: options.fieldManager, operation: "Update", apiVersion: kind.type.apiVersion,
@@ -132,7 +133,7 @@ extension ClusterAPI {
         do {
             let isFinished = Self.isFinished(stored, kind)
             let result = try await self.commit(
-                kind, key, expecting: .revision(current.revision), isFinished ? nil : stored)
+                kind, key, expecting: .revision(current.revision), isFinished ? JSONValue?.none : stored)
             if isFinished {
                 self.removed(current.json, kind)
                 stored.set(["metadata", "resourceVersion"], to: .string(String(result.revision)))

@@ -117,7 +117,7 @@ extension Schema {
                     Dictionary(
                         uniqueKeysWithValues: self.listMapKeys.compactMap { key in element[key].map { (key, $0) } }))
             case "set": identity = element
-            default: identity = self.uniqueItems ? element : nil
+            default: identity = self.uniqueItems ? element : JSONValue?.none
             }
             if let identity, !seen.insert(identity).inserted { errors.append(.duplicate(place, identity)) }
         }

@@ -126,9 +126,11 @@ enum KubeletClient {
                 if self.body.count < KubeletClient.errorBytesMax { self.body += buffer.readableBytesView }
             case .end:
                 guard let head else { return }
-                // Only now: the end is the last that the decoder says in HTTP, and whoever takes the channel over
-                // from here must see bytes and nothing else.
-                if head.status == .switchingProtocols { return self.promise.succeed(.switched(head, context.channel)) }
+                // Only now has the decoder said its last word; what follows are the new protocol's bytes.
+                if head.status == .switchingProtocols {
+                    self.promise.succeed(.switched(head, context.channel))
+                    return
+                }
                 self.promise.succeed(.refused(KubeletClient.refusal(Int(head.status.code), self.body)))
                 context.close(promise: nil)
             }

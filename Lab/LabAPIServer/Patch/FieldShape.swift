@@ -131,6 +131,6 @@ struct FieldShape {
     /// Values a key member has when an element leaves it out.
     func keyDefault(_ key: String) -> JSONValue? {
         if case .schema(let schema) = self.source { return schema?.items?.properties[key]?.defaultValue }
-        return key == "protocol" ? "TCP" : nil
+        return key == "protocol" ? "TCP" : JSONValue?.none
     }
 }

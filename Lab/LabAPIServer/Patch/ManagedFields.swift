@@ -59,7 +59,7 @@ struct ManagedFields {
             ] {
                 metadata[name] = nil
             }
-            members["metadata"] = metadata.isEmpty ? nil : .object(metadata)
+            members["metadata"] = metadata.isEmpty ? JSONValue?.none : .object(metadata)
         }
         return .object(members)
     }

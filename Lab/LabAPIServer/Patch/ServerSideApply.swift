@@ -137,16 +137,16 @@ enum ServerSideApply {
                 } else {
                     let rest = self.remove(child, from: member, shape.member(name))
                     let isDrained = rest.object?.isEmpty == true || rest.array?.isEmpty == true
-                    members[name] = isDrained ? nil : rest
+                    members[name] = isDrained ? JSONValue?.none : rest
                 }
             }
             return .object(members)
         case .array(let elements):
             return .array(
-                elements.compactMap { element in
+                elements.compactMap { element -> JSONValue? in
                     if set.children[.value(element)] != nil { return nil }
                     guard let child = set.children[.key(FieldSet.keys(of: element, shape))] else { return element }
-                    return child.isMember ? nil : self.remove(child, from: element, shape.element)
+                    return child.isMember ? JSONValue?.none : self.remove(child, from: element, shape.element)
                 })
         default: return value
         }

@@ -36,7 +36,7 @@ enum StrategicMergePatch {
             case .object:
                 let merged = try self.map(value, result[key] ?? .null, shape.member(key))
                 let isDeleted = value["$patch"]?.string == "delete"
-                result[key] = isDeleted ? nil : merged
+                result[key] = isDeleted ? JSONValue?.none : merged
             case .array(let elements):
                 let order = changes[self.order + key]?.array
                 result[key] = .array(

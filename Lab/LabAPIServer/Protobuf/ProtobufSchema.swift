@@ -58,8 +58,8 @@ enum ProtobufSchema {
     static func messageName(apiVersion: String, kind: String) -> String {
         if kind == "DeleteOptions" { return "meta/v1.DeleteOptions" }
         let parts = apiVersion.split(separator: "/")
-        if parts.count == 1 { return "core.\(apiVersion).\(kind)" }
-        return "\(parts[0].split(separator: ".")[0]).\(parts[1]).\(kind)"
+        guard parts.count == 2 else { return "core.\(apiVersion).\(kind)" }
+        return "\(parts[0].prefix { $0 != "." }).\(parts[1]).\(kind)"
     }
 
     /// Messages whose JSON is no object with these members.
