@@ -28,10 +28,10 @@ demo-clean:
 	@scripts/demo-clean.sh
 
 lint:
-	@swift format lint --strict -r Sources Lab Tests Package.swift
+	@swift format lint --strict -r Sources Lab Tests Benchmarks Package.swift
 
 format:
-	@swift format -i -r Sources Lab Tests Package.swift
+	@swift format -i -r Sources Lab Tests Benchmarks Package.swift
 
 unit: build
 	@scripts/timed.sh "unit and loopback tests" swift test $(SWIFT_FLAGS) --skip-build --quiet

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
-export PATH="$root/.build/release:$root/.tools/bin:$PATH"
+export PATH="${MARTLET_BIN:-$root/.build/release}:$root/.tools/bin:$PATH"
 work=$root/.demo
 mkdir -p "$work"
 export KUBECONFIG="$work/kubeconfig"

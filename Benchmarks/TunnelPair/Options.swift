@@ -70,7 +70,8 @@ struct Options {
         guard !chain.certificates.isEmpty else { throw BenchError("--cert: no CERTIFICATE in the file") }
         guard !roots.certificates.isEmpty else { throw BenchError("--ca: no CERTIFICATE in the file") }
         guard let privateKey = key.privateKey else {
-            throw BenchError("--key: no PRIVATE KEY (PKCS#8) in the file; convert it with openssl pkcs8 -topk8 -nocrypt")
+            throw BenchError(
+                "--key: no PRIVATE KEY (PKCS#8) in the file; convert it with openssl pkcs8 -topk8 -nocrypt")
         }
         return WorkloadCertificate(
             identity: identity, chain: chain.certificates, privateKey: privateKey, roots: roots.certificates,

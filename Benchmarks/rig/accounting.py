@@ -7,7 +7,9 @@ import resource
 import subprocess
 import time
 
-RUN = os.environ["RIG_RUN"]
+# The defaults of lib.sh.
+RUN = os.environ.setdefault("RIG_RUN", "/tmp/martlet-bench")
+PREFIX = os.environ.setdefault("RIG_PREFIX", "mb-")
 LOCK = os.environ.get("RIG_LOCK", f"{RUN}/lock")
 TICKS = os.sysconf("SC_CLK_TCK")
 

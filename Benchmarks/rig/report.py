@@ -2,6 +2,7 @@
 """Writes the results of bench.py as Markdown: medians with their range, and ratios against one plug-in.
 
     report.py RESULTS.jsonl --against envoy-l4
+    report.py RESULTS.jsonl --foreign             # how busy the machine was otherwise
 """
 
 import argparse
@@ -95,8 +96,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results")
     parser.add_argument("--against", default="envoy-l4")
+    parser.add_argument("--foreign", action="store_true")
     options = parser.parse_args()
     results = load(options.results)
+    if options.foreign:
+        cores = sorted(r["account"]["foreign"] for (scenario, _), records in results.items() for r in records if not scenario.startswith("t4"))
+        print(f"{statistics.median(cores):.2f} ({cores[0]:.2f}–{cores[-1]:.2f})")
+        return
     plugins = list(dict.fromkeys(plugin for _, plugin in results))
     print("\n".join(headlines(results, plugins, options.against)))
     print("\n".join(details(results, plugins)))

@@ -6,10 +6,9 @@ import re
 import subprocess
 import time
 
-from accounting import RUN, Locked, cpu, measure, memory, pids, wait_until_quiet
+from accounting import PREFIX, RUN, Locked, cpu, measure, memory, pids, wait_until_quiet
 
 QUIET_SECONDS = float(os.environ.get("RIG_QUIET", "45"))
-PREFIX = os.environ["RIG_PREFIX"]
 # With RIG_PIN=split client and server have CPU 0 and the proxies CPU 1.
 PIN = ["taskset", "-c", "0"] if os.environ.get("RIG_PIN") == "split" else []
 

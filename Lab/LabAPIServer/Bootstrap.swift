@@ -20,7 +20,12 @@ struct Bootstrap {
                 [
                     "spec": [
                         "clusterIP": .string(self.api.allocator.firstAddress), "type": "ClusterIP",
-                        "ports": [["name": "https", "port": 443, "protocol": "TCP", "targetPort": .int(Int64(endpoint?.port ?? 6443))]],
+                        "ports": [
+                            [
+                                "name": "https", "port": 443, "protocol": "TCP",
+                                "targetPort": .int(Int64(endpoint?.port ?? 6443)),
+                            ]
+                        ],
                     ]
                 ]))
         if let endpoint, IPv4.parse(endpoint.host) != nil { try await self.lead(to: endpoint) }
@@ -30,8 +35,11 @@ struct Bootstrap {
                 .configMaps, namespace: "kube-system", name: "extension-apiserver-authentication",
                 ["data": ["client-ca-file": .string(self.pki.caCertificate)]]))
         let priorities = ResourceType(
-            group: "scheduling.k8s.io", version: "v1", plural: "priorityclasses", kind: "PriorityClass", isNamespaced: false)
-        for (name, value) in [("system-cluster-critical", Int64(2_000_000_000)), ("system-node-critical", 2_000_001_000)] {
+            group: "scheduling.k8s.io", version: "v1", plural: "priorityclasses", kind: "PriorityClass",
+            isNamespaced: false)
+        for (name, value) in [
+            ("system-cluster-critical", Int64(2_000_000_000)), ("system-node-critical", 2_000_001_000),
+        ] {
             try await self.ensure(priorities, KubeObject(priorities, name: name, ["value": .int(value)]))
         }
         for (name, labels, rules, aggregates) in Self.roles {
@@ -136,7 +144,8 @@ struct Bootstrap {
         rule(
             [""],
             [
-                "configmaps", "events", "persistentvolumeclaims", "replicationcontrollers", "replicationcontrollers/scale",
+                "configmaps", "events", "persistentvolumeclaims", "replicationcontrollers",
+                "replicationcontrollers/scale",
                 "secrets", "serviceaccounts", "services", "services/proxy", "endpoints",
             ], write),
         rule([""], ["serviceaccounts/token"], ["create"]),

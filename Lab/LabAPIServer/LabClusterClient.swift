@@ -112,7 +112,8 @@ public struct LabClusterClient: KubeCluster {
             body = .apply(json, force: force)
         }
         return KubeObject(
-            try await self.api.patch(kind, self.key(type, namespace, name), subresource: subresource, body, options).object)
+            try await self.api.patch(kind, self.key(type, namespace, name), subresource: subresource, body, options)
+                .object)
     }
 
     @discardableResult

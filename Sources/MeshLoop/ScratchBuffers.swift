@@ -13,6 +13,8 @@ public final class ScratchBuffers {
     public static let vectorsMax = 1000
     /// Plaintext of one TLS record at most (RFC 8446, 5.1).
     public static let recordBytes = 16 << 10
+    /// Frames filled by one read.
+    public static let readVectorsMax = 64
 
     /// Ciphertext, or plain bytes, as read.
     public let received: UnsafeMutableRawBufferPointer
@@ -36,7 +38,7 @@ public final class ScratchBuffers {
         self.outgoing = buffer(Self.writeBytes)
         self.sealed = buffer(Self.writeBytes + Self.writeBytes / 8 + (64 << 10))
         self.vectors = .allocate(capacity: Self.vectorsMax)
-        self.readVectors = .allocate(capacity: 64)
+        self.readVectors = .allocate(capacity: Self.readVectorsMax)
     }
 
     deinit {

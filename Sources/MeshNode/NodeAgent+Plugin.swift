@@ -96,10 +96,15 @@ extension NodeAgent {
         }
     }
 
+    /// `/run` and `/var/run` are one folder on every node, but only the second is mounted into our pod.
+    private static func mounted(_ path: String) -> String {
+        path.hasPrefix("/run/") ? "/var" + path : path
+    }
+
     /// The runtime's path is one of the node; we see the node's files below ``NodeAgentConfiguration/hostRoot``.
     private func open(_ path: String) throws -> SharedNetworkNamespace {
         do throws(SystemError) {
-            return try SharedNetworkNamespace(try NetworkNamespace(path: self.configuration.hostRoot + path))
+            return try SharedNetworkNamespace(try NetworkNamespace(path: self.configuration.hostRoot + Self.mounted(path)))
         } catch  where error.isNotFound {
             return try SharedNetworkNamespace(try NetworkNamespace(path: path))
         }

@@ -32,11 +32,17 @@ final class EndpointHandler: ChannelInboundHandler {
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         switch self.unwrapInboundIn(data) {
         case .head(let head):
-            self.head = head
             self.body = []
+            if let length = head.headers.first(name: "content-length").flatMap({ Int($0) }),
+                length > HTTPEndpoints.bodyBytesMax
+            {
+                return self.refuseBody(context)
+            }
+            self.head = head
         case .body(let part):
+            guard self.head != nil else { return }
             guard self.body.count + part.readableBytes <= HTTPEndpoints.bodyBytesMax else {
-                return self.send(.text("the body is too long\n", status: 413), keepAlive: false, context)
+                return self.refuseBody(context)
             }
             self.body += part.readableBytesView
         case .end:
@@ -45,6 +51,13 @@ final class EndpointHandler: ChannelInboundHandler {
             self.head = nil
             self.answer(head, context)
         }
+    }
+
+    /// Whatever else comes on this connection is ignored.
+    private func refuseBody(_ context: ChannelHandlerContext) {
+        self.head = nil
+        self.body = []
+        self.send(.text("the body is too long\n", status: 413), keepAlive: false, context)
     }
 
     private func answer(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {

@@ -17,8 +17,8 @@ final class OutboundConnection: AppSocketHandler, Carrier {
     private let destination: IPEndpoint
     private var app: AppSocket?
     private var attempts: DialAttempts
-    /// The tunnel that will open a stream for this connection.
-    private weak var awaited: TunnelConnection?
+    /// The tunnel that will open a stream for this connection; it lets go of us when it closes, and we of it.
+    private var awaited: TunnelConnection?
 
     init(
         app: AppSocket, worker: TunnelWorker, handle: PodHandle, source: IPEndpoint, destination: IPEndpoint

@@ -24,7 +24,9 @@ final class ProxiedConnection {
     private(set) var record: ConnectionRecord?
     /// Asked again when the mesh changes; nil for outbound connections.
     var admission: InboundQuestion?
-    weak var carrier: (any Carrier)?
+    /// Until the end, which breaks the cycle. Not weak: a weak reference makes every later retain and release of the
+    /// carrier, once per frame, take the slow path of its side table.
+    var carrier: (any Carrier)?
 
     /// Bytes to and from the client, for the observer.
     private(set) var sent: UInt64 = 0
@@ -80,6 +82,7 @@ final class ProxiedConnection {
 
     /// Refused before anything moved. With labels the view knew enough for a full record: opened and closed.
     func refuse(_ reason: RefusalReason) {
+        defer { self.carrier = nil }
         switch self.state {
         case .pending:
             self.state = .over
@@ -102,6 +105,7 @@ final class ProxiedConnection {
     private func end(flag: ResponseFlag, error: String?) {
         guard self.state == .opened, let record = self.record else { return }
         self.state = .over
+        self.carrier = nil
         self.worker.left(record.id)
         let duration = self.worker.loop.now &- record.openedAtNanoseconds
         self.worker.shared.observer.closed(

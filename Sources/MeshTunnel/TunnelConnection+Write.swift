@@ -95,7 +95,9 @@ extension TunnelConnection {
         var count = 0
         var wanted = 0
         var at = end
-        while wanted < window, at + ScratchBuffers.recordBytes <= room, count < 64 {
+        // Sixteen vectors for a message that fits one frame cost more than the message.
+        let countMax = stream.sendsBulk ? ScratchBuffers.readVectorsMax : 1
+        while wanted < window, at + ScratchBuffers.recordBytes <= room, count < countMax {
             let length = min(Self.payloadBytesMax, window - wanted)
             vectors[count] = iovec(iov_base: outgoing + at + HTTP2FrameWriter.Bytes.dataHeader, iov_len: length)
             count += 1
@@ -118,6 +120,11 @@ extension TunnelConnection {
                     stream: stream.id, length: length, endStream: false, at: outgoing + end)
                 end += HTTP2FrameWriter.Bytes.dataHeader + length
                 left -= length
+            }
+            let hadRoomForMore = count == 1 && window > Self.payloadBytesMax
+            stream.sendsBulk = moved >= Self.payloadBytesMax
+            if moved == wanted, hadRoomForMore, end + ScratchBuffers.recordBytes <= room {
+                return self.pull(stream, &end)
             }
             // A short read emptied the socket, unless FIN is behind the bytes: see `readBatch`.
             if moved == wanted || app.sawEnd { self.markReady(stream) } else { app.isReadable = false }

@@ -77,6 +77,14 @@ final class TunnelConnection: EventSource {
     var gatheredCount = 0
     var gatheredBytes = 0
 
+    /// Stands for this tunnel where a certificate is waited for, however long that takes. A weak reference would do, but
+    /// it makes every later retain and release of the tunnel slow.
+    private final class Expectation {
+        var tunnel: TunnelConnection?
+        init(tunnel: TunnelConnection) { self.tunnel = tunnel }
+    }
+
+    private var expectation: Expectation?
     private var timer: LoopTimer?
     private var lastReceived: UInt64
     private var pingSentAt: UInt64?
@@ -156,18 +164,27 @@ final class TunnelConnection: EventSource {
 
     /// A server session waits for its certificate without reading; a client fetched one before it dialled.
     private func fetchContext() {
-        self.worker.contexts.get(self.ownIdentity) { [weak self] result in
-            guard let self, self.phase != .closed else { return }
-            switch result {
-            case .failure(let error): self.close(error)
-            case .success(let contexts):
-                guard let tls = TLSSession(self.isServer ? contexts.server : contexts.client) else {
-                    return self.close(.tlsFailed(self.peer, "out of memory"))
-                }
-                self.tls = tls
-                if self.isServer { self.watch() } else { self.advanceHandshake() }
+        let expectation = Expectation(tunnel: self)
+        self.expectation = expectation
+        self.worker.contexts.get(self.ownIdentity) { result in expectation.tunnel?.received(result) }
+    }
+
+    private func received(_ result: Result<IdentityContexts, TunnelError>) {
+        self.forgetExpectation()
+        switch result {
+        case .failure(let error): self.close(error)
+        case .success(let contexts):
+            guard let tls = TLSSession(self.isServer ? contexts.server : contexts.client) else {
+                return self.close(.tlsFailed(self.peer, "out of memory"))
             }
+            self.tls = tls
+            if self.isServer { self.watch() } else { self.advanceHandshake() }
         }
+    }
+
+    private func forgetExpectation() {
+        self.expectation?.tunnel = nil
+        self.expectation = nil
     }
 
     override func ready(_ readiness: Readiness) {
@@ -358,6 +375,7 @@ final class TunnelConnection: EventSource {
         guard self.phase != .closed else { return }
         let wasOpen = self.phase == .open
         self.phase = .closed
+        self.forgetExpectation()
         self.timer?.cancel()
         self.timer = nil
         if wasOpen { self.sayGoodbye(code, "\(error)") }

@@ -29,6 +29,8 @@ final class TunnelStream: AppSocketHandler, Carrier {
     private(set) var isClosed = false
     /// In the tunnel's ready queue.
     var isQueued = false
+    /// The application's last read filled a frame: the next one is offered room for many.
+    var sendsBulk = false
 
     init(tunnel: TunnelConnection, id: HTTP2StreamID) {
         self.tunnel = tunnel
@@ -124,7 +126,11 @@ final class TunnelStream: AppSocketHandler, Carrier {
         guard !self.isClosed else { return }
         var written = 0
         if self.pending.isEmpty, let app, app.isWritable, self.isRelaying {
-            switch Sockets.write(app.descriptor, vectors, count) {
+            let result =
+                count == 1
+                ? Sockets.write(app.descriptor, vectors[0].iov_base, vectors[0].iov_len)
+                : Sockets.write(app.descriptor, vectors, count)
+            switch result {
             case .moved(let moved): written = moved
             case .wouldBlock, .ended: break
             case .failed(let code): return self.appFailed(app, code: code)

@@ -87,11 +87,14 @@ struct PolicyStructureTests {
 
 @Suite("A match")
 struct PolicyMatchTests {
+    /// Peers, and whether they are the one in question.
+    private typealias Peers = [(WorkloadIdentity?, Bool)]
+
     @Test("R4: namespaces are those of the identity; plaintext has none")
     func namespaces() {
         let wanted = match { $0.namespaces = [.exact("a")] }
         let unwanted = match { $0.notNamespaces = [.exact("a")] }
-        for (peer, isIn) in [(nil, false), (identity("a"), true), (identity("b"), false)] {
+        for (peer, isIn) in [(nil, false), (identity("a"), true), (identity("b"), false)] as Peers {
             #expect(allows(wanted, facts(peer)) == isIn)
             #expect(allows(unwanted, facts(peer)) == !isIn)
         }
@@ -103,7 +106,7 @@ struct PolicyMatchTests {
         let unwanted = match { $0.notPrincipals = [.exact("td/ns/n/sa/a")] }
         for (peer, isIn) in [
             (nil, false), (identity(), true), (identity("n", "b"), false), (identity(domain: "other"), false),
-        ] {
+        ] as Peers {
             #expect(allows(wanted, facts(peer)) == isIn)
             #expect(allows(unwanted, facts(peer)) == !isIn)
         }
@@ -124,7 +127,7 @@ struct PolicyMatchTests {
         for (peer, isIn) in [
             (nil, false), (identity(), true), (identity(domain: "other"), true), (identity("m"), false),
             (identity("n", "b"), false),
-        ] {
+        ] as Peers {
             #expect(allows(wanted, facts(peer)) == isIn)
             #expect(allows(unwanted, facts(peer)) == !isIn)
         }

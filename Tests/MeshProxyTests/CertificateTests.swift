@@ -12,26 +12,26 @@ private func id(_ name: String) -> WorkloadIdentity {
 }
 
 /// A ledger on a clock that stands still until it is moved.
-private struct Scene {
+private final class Scene {
     var ledger: CertificateLedger
     var now: Int64 = 1_000_000
 
     init(concurrency: Int = 8) { self.ledger = CertificateLedger(concurrency: concurrency) }
 
-    mutating func ask(_ name: String, _ priority: CertificateLedger.Priority = .realTime) -> CertificateLedger.Answer {
+    func ask(_ name: String, _ priority: CertificateLedger.Priority = .realTime) -> CertificateLedger.Answer {
         self.ledger.request(id(name), priority, now: self.now)
     }
 
-    mutating func next() -> CertificateLedger.Ticket? { self.ledger.next(now: self.now) }
+    func next() -> CertificateLedger.Ticket? { self.ledger.next(now: self.now) }
 
-    mutating func startAll() -> [String] {
+    func startAll() -> [String] {
         var started: [String] = []
         while let ticket = self.next() { started.append(ticket.identity.serviceAccount) }
         return started
     }
 
     @discardableResult
-    mutating func signed(_ ticket: CertificateLedger.Ticket, hours: Int64 = 24) -> (WorkloadCertificate, Bool)? {
+    func signed(_ ticket: CertificateLedger.Ticket, hours: Int64 = 24) -> (WorkloadCertificate, Bool)? {
         self.ledger.signed(
             ticket, chain: [[1]], privateKey: [2], roots: [[3]], notBefore: self.now,
             notAfter: self.now + hours * 3_600_000, now: self.now
@@ -39,7 +39,7 @@ private struct Scene {
     }
 
     @discardableResult
-    mutating func failed(_ ticket: CertificateLedger.Ticket, jitter: Double = 0.5) -> Bool {
+    func failed(_ ticket: CertificateLedger.Ticket, jitter: Double = 0.5) -> Bool {
         self.ledger.failed(ticket, CertificateUnavailable("no"), now: self.now, jitter: jitter)
     }
 }
@@ -48,7 +48,7 @@ private struct Scene {
 struct CertificateLedgerTests {
     @Test("C1: one at a time; waiting connections before prefetch before renewal")
     func priorities() throws {
-        var scene = Scene(concurrency: 1)
+        let scene = Scene(concurrency: 1)
         _ = scene.ask("running", .background)
         let running = try #require(scene.next())
         _ = scene.ask("background", .background)
@@ -66,7 +66,7 @@ struct CertificateLedgerTests {
 
     @Test("C2: a connection that waits moves a prefetch to the front")
     func bumped() {
-        var scene = Scene(concurrency: 1)
+        let scene = Scene(concurrency: 1)
         for name in ["1", "2", "3", "4"] { _ = scene.ask(name, .warmup) }
         #expect(scene.ask("4") == .pending)
         #expect(scene.next()?.identity == id("4"))
@@ -74,7 +74,7 @@ struct CertificateLedgerTests {
 
     @Test("C3: requests for one identity share one fetch")
     func shared() throws {
-        var scene = Scene()
+        let scene = Scene()
         for _ in 0..<4 { #expect(scene.ask("a") == .pending) }
         let ticket = try #require(scene.next())
         #expect(scene.next() == nil)
@@ -87,7 +87,7 @@ struct CertificateLedgerTests {
 
     @Test("C4: as many at once as allowed, and no more")
     func concurrency() {
-        var scene = Scene(concurrency: 4)
+        let scene = Scene(concurrency: 4)
         for name in ["1", "2", "3", "4", "5"] { _ = scene.ask(name) }
         #expect(scene.startAll() == ["1", "2", "3", "4"])
         #expect(scene.ledger.nextDue == nil)
@@ -95,7 +95,7 @@ struct CertificateLedgerTests {
 
     @Test("C5: what was forgotten while it was fetched stays forgotten")
     func forgotten() throws {
-        var scene = Scene()
+        let scene = Scene()
         _ = scene.ask("a")
         let ticket = try #require(scene.next())
         scene.ledger.forget(id("a"))
@@ -113,7 +113,7 @@ struct CertificateLedgerTests {
 
     @Test("C6: is renewed at half of its life, while the old one stays in use")
     func halfLife() throws {
-        var scene = Scene()
+        let scene = Scene()
         _ = scene.ask("a")
         let (first, _) = try #require(scene.signed(try #require(scene.next())))
         #expect(scene.ledger.nextDue == scene.now + 12 * 3_600_000)
@@ -130,7 +130,7 @@ struct CertificateLedgerTests {
 
     @Test("C7: when renewal fails the old one is used until it expires, and renewal tried again and again")
     func renewalFails() throws {
-        var scene = Scene()
+        let scene = Scene()
         _ = scene.ask("a")
         let (old, _) = try #require(scene.signed(try #require(scene.next()), hours: 1))
         scene.now += 30 * 60_000
@@ -157,7 +157,7 @@ struct CertificateLedgerTests {
 
     @Test("C8: after a failure callers get it at once, until a later try succeeds")
     func unavailable() throws {
-        var scene = Scene()
+        let scene = Scene()
         _ = scene.ask("a")
         scene.failed(try #require(scene.next()))
         #expect(scene.ask("a") == .unavailable(CertificateUnavailable("no")))
@@ -169,7 +169,7 @@ struct CertificateLedgerTests {
 
     @Test("backs off from one second to two and a half minutes, plus or minus a fifth; success resets")
     func backoff() throws {
-        var scene = Scene()
+        let scene = Scene()
         _ = scene.ask("a")
         var waits: [Int64] = []
         for _ in 0..<12 {
@@ -190,7 +190,7 @@ struct CertificateLedgerTests {
 
     @Test("one that is past half of its life when it comes is not fetched in a circle")
     func shortLived() throws {
-        var scene = Scene()
+        let scene = Scene()
         _ = scene.ask("a")
         let ticket = try #require(scene.next())
         _ = scene.ledger.signed(

@@ -236,11 +236,11 @@ struct InboundTests {
     }
 
     @Test("7.6: the service is the one that the client named, else the first that serves the port")
-    func service() {
+    func attributedService() {
         var world = self.world
         world.add(
-            MeshProxyTests.service("a", "10.2.0.1", ports: [80: 8080]),
-            MeshProxyTests.service("b", "10.2.0.2", ports: [80: 8080]))
+            service("a", "10.2.0.1", ports: [80: 8080]),
+            service("b", "10.2.0.2", ports: [80: 8080]))
         world.add(
             workload("server", "10.1.0.2") {
                 $0.serves("a")

@@ -96,16 +96,16 @@ struct OutboundTests {
             workload("waypoint", "10.1.0.9") { $0.serves("wp", [15008: 15008]) },
             workload("server", "10.1.0.2") { $0.waypoint = gateway("10.1.0.9") },
             workload("other", "10.1.0.3") { $0.waypoint = gateway(service: "wp") })
-        let pod = pod("waypoint")
+        let waypoint = pod("waypoint")
         #expect(
-            world.route("10.1.0.2:80", from: "10.1.0.9:1", pod: pod)
+            world.route("10.1.0.2:80", from: "10.1.0.9:1", pod: waypoint)
                 == .hbone(peer: "10.1.0.2:15008", authority: "10.1.0.2:80"))
         #expect(
-            world.route("10.1.0.3:80", from: "10.1.0.9:1", pod: pod)
+            world.route("10.1.0.3:80", from: "10.1.0.9:1", pod: waypoint)
                 == .hbone(peer: "10.1.0.3:15008", authority: "10.1.0.3:80"))
         // Only with its own address.
         #expect(
-            world.route("10.1.0.2:80", from: "10.1.0.8:1", pod: pod)
+            world.route("10.1.0.2:80", from: "10.1.0.8:1", pod: waypoint)
                 == .hbone(peer: "10.1.0.9:15008", authority: "10.1.0.2:80"))
     }
 

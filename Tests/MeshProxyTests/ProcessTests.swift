@@ -1,4 +1,5 @@
 import Foundation
+import FoundationNetworking
 import MeshCA
 import MeshIdentity
 import MeshModel
@@ -44,11 +45,20 @@ private final class Handed<Value: Sendable>: Sendable {
 
 @Suite("The node proxy process", .timeLimit(.minutes(2)), .serialized)
 struct ProcessTests {
-    private func get(_ port: Int, _ path: String, method: String = "GET") async throws -> (status: Int, text: String) {
+    private struct Answer: Equatable {
+        let status: Int
+        let text: String
+        init(_ status: Int, _ text: String) {
+            self.status = status
+            self.text = text
+        }
+    }
+
+    private func get(_ port: Int, _ path: String, method: String = "GET") async throws -> Answer {
         var request = URLRequest(url: URL(string: "http://127.0.0.1:\(port)\(path)")!)
         request.httpMethod = method
         let (data, response) = try await URLSession.shared.data(for: request)
-        return ((response as? HTTPURLResponse)?.statusCode ?? 0, String(decoding: data, as: UTF8.self))
+        return Answer((response as? HTTPURLResponse)?.statusCode ?? 0, String(decoding: data, as: UTF8.self))
     }
 
     private func configuration() throws -> ProxyConfiguration {
@@ -81,7 +91,7 @@ struct ProcessTests {
         // Before the mesh is known: not ready, no tunnel, the agent sees nobody.
         #expect(
             try await self.get(bound.readiness, "/healthz/ready")
-                == (500, "not ready, pending: state manager, workload proxy manager\n"))
+                == Answer(500, "not ready, pending: state manager, workload proxy manager\n"))
         let sink = await sinks.take()
         await sink.apply(.addresses(upserted: [.workload(workload("client", "10.1.0.1"))], removed: []))
         await sink.apply(.policies(upserted: [denyAll(.namespace)], removed: []))
@@ -91,11 +101,11 @@ struct ProcessTests {
         let observer = await observers.take()
         #expect(
             try await self.get(bound.readiness, "/healthz/ready")
-                == (500, "not ready, pending: workload proxy manager\n"))
+                == Answer(500, "not ready, pending: workload proxy manager\n"))
         await enrolment.connected()
         #expect(await enrolment.add(pod("client"), in: Namespace()) == nil)
         await enrolment.snapshotSent()
-        #expect(try await self.get(bound.readiness, "/healthz/ready") == (200, "ready\n"))
+        #expect(try await self.get(bound.readiness, "/healthz/ready") == Answer(200, "ready\n"))
         #expect(tunnel.events == ["serve client"])
         let views = tunnel.views
         await sink.apply(.addresses(upserted: [.service(service("web", "10.2.0.1"))], removed: []))

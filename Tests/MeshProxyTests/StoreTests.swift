@@ -53,7 +53,7 @@ struct StoreTests {
         var world = World()
         world.add(
             service("a", "10.2.0.1", namespace: "ns1") { $0.visibility = .namespace },
-            service("b", namespace: "ns2", self.block("10.2.0.0/16")))
+            service("b", namespace: "ns2", change: self.block("10.2.0.0/16")))
         #expect(self.vip(world, "10.2.0.1", from: "ns3") == self.key("b", "ns2"))
     }
 
@@ -73,7 +73,7 @@ struct StoreTests {
     @Test("S5: the longest block wins")
     func longest() {
         var world = World()
-        world.add(service("a", self.block("10.2.0.0/16")), service("b", self.block("10.2.1.0/24")))
+        world.add(service("a", change: self.block("10.2.0.0/16")), service("b", change: self.block("10.2.1.0/24")))
         #expect(self.vip(world, "10.2.1.7", from: "ns9") == self.key("b"))
         #expect(self.vip(world, "10.2.2.7", from: "ns9") == self.key("a"))
     }
@@ -82,8 +82,8 @@ struct StoreTests {
     func ownBlock() {
         var world = World()
         world.add(
-            service("a", namespace: "ns1", self.block("10.2.0.0/16")),
-            service("b", namespace: "ns2", self.block("10.2.1.0/24")))
+            service("a", namespace: "ns1", change: self.block("10.2.0.0/16")),
+            service("b", namespace: "ns2", change: self.block("10.2.1.0/24")))
         #expect(self.vip(world, "10.2.1.7", from: "ns1") == self.key("a"))
     }
 
@@ -91,14 +91,15 @@ struct StoreTests {
     func exactFirst() {
         var world = World()
         world.add(
-            service("a", namespace: "ns1", self.block("10.2.1.0/24")), service("b", "10.2.1.7", namespace: "ns2"))
+            service("a", namespace: "ns1", change: self.block("10.2.1.0/24")),
+            service("b", "10.2.1.7", namespace: "ns2"))
         #expect(self.vip(world, "10.2.1.7", from: "ns1") == self.key("b", "ns2"))
     }
 
     @Test("S8: a block counts on its network only")
     func blockNetwork() {
         var world = World()
-        world.add(service("a", self.block("10.2.0.0/16", network: "net-a")))
+        world.add(service("a", change: self.block("10.2.0.0/16", network: "net-a")))
         #expect(self.vip(world, "10.2.1.7", network: "net-b", from: "ns1") == nil)
         #expect(self.vip(world, "10.2.1.7", network: "net-a", from: "ns1") == self.key("a"))
     }
@@ -106,7 +107,7 @@ struct StoreTests {
     @Test("S9: families stay apart")
     func families() {
         var world = World()
-        world.add(service("a", self.block("::/0")))
+        world.add(service("a", change: self.block("::/0")))
         #expect(self.vip(world, "10.2.1.7", from: "ns1") == nil)
     }
 
@@ -263,22 +264,23 @@ struct StoreTests {
     @Test("a change in a large mesh does not touch the rest of it")
     func large() {
         var world = World()
-        world.state.apply(
-            upserted: (0..<20_000).map { index in
-                .workload(
-                    workload("w\(index)", "10.\(index >> 16).\(index >> 8 & 255).\(index & 255)") {
-                        $0.node = "n2"
-                        $0.serves("s\(index % 1000)")
-                    })
-            } + (0..<1000).map { .service(service("s\($0)", "172.16.\($0 >> 8).\($0 & 255)")) }, removed: [])
+        let workloads = (0..<20_000).map { index in
+            MeshAddress.workload(
+                workload("w\(index)", "10.\(index >> 16).\(index >> 8 & 255).\(index & 255)") {
+                    $0.node = "n2"
+                    $0.serves("s\(index % 1000)")
+                })
+        }
+        let services = (0..<1000).map { MeshAddress.service(service("s\($0)", "172.16.\($0 >> 8).\($0 & 255)")) }
+        world.state.apply(upserted: workloads + services, removed: [])
         let layouts = world.state.serviceLayouts
         // Every change follows a copy, as after each published snapshot. Rebuilding 20 000 entries a hundred times
         // would take minutes in a debug build.
         let took = ContinuousClock().measure {
-            var kept: [MeshState] = []
             for index in 0..<100 {
-                kept.append(world.state)
+                let published = world.state
                 world.add(workload("w\(index)", "10.200.0.\(index)") { $0.serves("s\(index)") })
+                withExtendedLifetime(published) {}
             }
         }
         #expect(world.state.serviceLayouts - layouts == 100)

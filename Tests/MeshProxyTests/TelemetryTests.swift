@@ -131,21 +131,22 @@ struct TelemetryTests {
             self.registry.openMetrics().split(separator: "\n").first {
                 $0.hasPrefix("istio_tcp_connections_opened_total{")
             })
-        #expect(
-            line
-                == "istio_tcp_connections_opened_total{reporter=\"source\",source_workload=\"client-deployment\","
-                + "source_canonical_service=\"client\",source_canonical_revision=\"v1\","
-                + "source_workload_namespace=\"ns1\","
-                + "source_principal=\"spiffe://cluster.local/ns/ns1/sa/client\",source_app=\"client\","
-                + "source_version=\"v1\",source_cluster=\"Kubernetes\","
-                + "destination_service=\"web.ns1.svc.cluster.local\",destination_service_namespace=\"ns1\","
-                + "destination_service_name=\"web\",destination_workload=\"server-deployment\","
-                + "destination_canonical_service=\"server\",destination_canonical_revision=\"v1\","
-                + "destination_workload_namespace=\"ns1\","
-                + "destination_principal=\"spiffe://cluster.local/ns/ns1/sa/server\",destination_app=\"server\","
-                + "destination_version=\"v1\",destination_cluster=\"Kubernetes\",request_protocol=\"tcp\","
-                + "response_flags=\"-\",connection_security_policy=\"mutual_tls\",source_region=\"r1\","
-                + "source_zone=\"z1\",destination_region=\"unknown\",destination_zone=\"unknown\"} 1")
+        let expected = [
+            "istio_tcp_connections_opened_total{reporter=\"source\",source_workload=\"client-deployment\",",
+            "source_canonical_service=\"client\",source_canonical_revision=\"v1\",",
+            "source_workload_namespace=\"ns1\",",
+            "source_principal=\"spiffe://cluster.local/ns/ns1/sa/client\",source_app=\"client\",",
+            "source_version=\"v1\",source_cluster=\"Kubernetes\",",
+            "destination_service=\"web.ns1.svc.cluster.local\",destination_service_namespace=\"ns1\",",
+            "destination_service_name=\"web\",destination_workload=\"server-deployment\",",
+            "destination_canonical_service=\"server\",destination_canonical_revision=\"v1\",",
+            "destination_workload_namespace=\"ns1\",",
+            "destination_principal=\"spiffe://cluster.local/ns/ns1/sa/server\",destination_app=\"server\",",
+            "destination_version=\"v1\",destination_cluster=\"Kubernetes\",request_protocol=\"tcp\",",
+            "response_flags=\"-\",connection_security_policy=\"mutual_tls\",source_region=\"r1\",",
+            "source_zone=\"z1\",destination_region=\"unknown\",destination_zone=\"unknown\"} 1",
+        ].joined()
+        #expect(line == expected)
     }
 
     @Test("unknown ends are called unknown, without regions and zones")

@@ -122,7 +122,7 @@ func pod(_ name: String, _ namespace: String = "ns1") -> EnrolledPod {
 
 /// A pod `cluster//Pod/<namespace>/<name>` that takes HBONE on this node; its service account is its name.
 func workload(
-    _ name: String, _ addresses: String..., namespace: String = "ns1", _ change: (inout Workload) -> Void = { _ in }
+    _ name: String, _ addresses: String..., namespace: String = "ns1", change: (inout Workload) -> Void = { _ in }
 ) -> Workload {
     var workload = Workload(uid: "cluster//Pod/\(namespace)/\(name)")
     workload.name = name
@@ -142,7 +142,7 @@ func workload(
 /// A service `<name>.<namespace>.svc.cluster.local` with port 80 → 8080.
 func service(
     _ name: String, _ vips: String..., namespace: String = "ns1", ports: [UInt16: UInt16] = [80: 8080],
-    _ change: (inout Service) -> Void = { _ in }
+    change: (inout Service) -> Void = { _ in }
 ) -> Service {
     var service = Service(name: name, namespace: namespace, hostname: "\(name).\(namespace).svc.cluster.local")
     service.addresses = vips.map { NetworkAddress(network: "", address: IPAddress($0)!) }

@@ -84,9 +84,8 @@ struct HTTPEndpointsTests {
     @Test("refuses a body that is too long, and nonsense")
     func hostile() async throws {
         try await self.serve([EndpointRoute("/e") { _ in .text("never") }]) { port in
-            let long = String(repeating: "x", count: 70_000)
             let refused = try await self.exchange(
-                port, "POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: \(long.utf8.count)\r\n\r\n\(long)")
+                port, "POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 70000\r\n\r\n")
             #expect(refused.hasPrefix("HTTP/1.1 413 "))
             #expect(try await self.exchange(port, "\u{1}\u{2}\r\n\r\n").hasPrefix("HTTP/1.1 400 "))
             // Who is slow with the head is cut off.

@@ -15,7 +15,8 @@ struct NamespaceTests {
         let namespace = try TestNamespace()
         defer { namespace.remove() }
         let server = try namespace.start(["socat", "TCP-LISTEN:8080,reuseaddr,fork", "EXEC:cat"])
-        defer { server.terminate() }
+        // Not SIGTERM: a child inherits the signal mask of the thread that made it, where that is blocked.
+        defer { kill(server.processIdentifier, SIGKILL) }
         try await eventually { (try? namespace.output(["ss", "-Hltn", "sport = :8080"]).isEmpty) == false }
 
         let before = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/thread-self/ns/net")

@@ -19,7 +19,8 @@ extension ClusterAPI {
     }
 
     /// Built-in admission of new objects.
-    func admitCreation(_ object: inout JSONValue, _ kind: ResourceKind, _ warnings: inout [String]) throws(StatusError) {
+    func admitCreation(_ object: inout JSONValue, _ kind: ResourceKind, _ warnings: inout [String]) throws(StatusError)
+    {
         switch kind.storage {
         case "namespaces":
             object.set(["spec", "finalizers"], to: ["kubernetes"])
@@ -65,7 +66,9 @@ extension ClusterAPI {
     }
 
     private func admitPriority(_ pod: inout JSONValue, _ kind: ResourceKind) throws(StatusError) {
-        let builtin: [String: Int64] = ["system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000]
+        let builtin: [String: Int64] = [
+            "system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000,
+        ]
         var priority: JSONValue = 0
         var preemption: JSONValue = "PreemptLowerPriority"
         if let name = pod.at("spec", "priorityClassName")?.string, !name.isEmpty {

@@ -25,7 +25,8 @@ final class ServiceAllocator: Sendable {
     /// - Throws: ``StatusError`` for text that is no IPv4 CIDR with room for services (/8 to /28).
     init(range: String) throws(StatusError) {
         let parts = range.split(separator: "/")
-        guard parts.count == 2, let base = IPv4.parse(String(parts[0])), let bits = UInt32(parts[1]), (8...28).contains(bits)
+        guard parts.count == 2, let base = IPv4.parse(String(parts[0])), let bits = UInt32(parts[1]),
+            (8...28).contains(bits)
         else { throw .badRequest("the service CIDR \(range) is no IPv4 range such as 10.43.0.0/16") }
         self.count = 1 << (32 - bits)
         self.base = base & ~(self.count - 1)
@@ -38,7 +39,9 @@ final class ServiceAllocator: Sendable {
     /// Takes over what a stored Service has.
     func adopt(_ service: JSONValue) {
         self.state.withLock { state in
-            if let address = service.at("spec", "clusterIP")?.string.flatMap(IPv4.parse) { state.addresses.insert(address) }
+            if let address = service.at("spec", "clusterIP")?.string.flatMap(IPv4.parse) {
+                state.addresses.insert(address)
+            }
             state.ports.formUnion(Self.ports(of: service))
         }
     }
@@ -96,7 +99,8 @@ final class ServiceAllocator: Sendable {
                 return (first..<self.count - 1).map { self.base + $0 }.first { state.addresses.insert($0).inserted }
             }
             guard let found else {
-                throw FieldError.invalid("spec.clusterIPs", [], "failed to allocate IP: the range \(self.range) is full")
+                throw FieldError.invalid(
+                    "spec.clusterIPs", [], "failed to allocate IP: the range \(self.range) is full")
             }
             reservation.address = found
             return IPv4.text(found)
@@ -108,7 +112,8 @@ final class ServiceAllocator: Sendable {
         guard address > self.base, address < self.base + self.count - 1 else {
             throw FieldError.invalid(
                 place, [.string(wanted)],
-                "failed to allocate IP \(wanted): the provided IP (\(wanted)) is not in the valid range. The range of valid IPs is \(self.range)")
+                "failed to allocate IP \(wanted): the provided IP (\(wanted)) is not in the valid range. The range of valid IPs is \(self.range)"
+            )
         }
         guard self.state.withLock({ $0.addresses.insert(address).inserted }) else {
             throw FieldError.invalid(
@@ -135,7 +140,9 @@ final class ServiceAllocator: Sendable {
             }
             let name = ports[index]["protocol"]?.string ?? "TCP"
             if ports[index]["nodePort"]?.int ?? 0 == 0 {
-                let before = oldPorts.first { $0["port"] == ports[index]["port"] && $0["protocol"] == ports[index]["protocol"] }
+                let before = oldPorts.first {
+                    $0["port"] == ports[index]["port"] && $0["protocol"] == ports[index]["protocol"]
+                }
                 if let number = before?["nodePort"] { ports[index]["nodePort"] = number }
             }
             if let number = ports[index]["nodePort"]?.int, number != 0 {
@@ -156,7 +163,8 @@ final class ServiceAllocator: Sendable {
                     Self.nodePorts.shuffled().first { state.ports.insert("\(name)/\($0)").inserted }
                 }
                 guard let found else {
-                    throw FieldError.invalid("spec.ports[\(index)].nodePort", 0, "failed to allocate a nodePort: range is full")
+                    throw FieldError.invalid(
+                        "spec.ports[\(index)].nodePort", 0, "failed to allocate a nodePort: range is full")
                 }
                 reservation.ports.append("\(name)/\(found)")
                 ports[index]["nodePort"] = .int(found)
@@ -187,7 +195,9 @@ final class ServiceAllocator: Sendable {
 
     func forget(_ service: JSONValue) {
         self.state.withLock { state in
-            if let address = service.at("spec", "clusterIP")?.string.flatMap(IPv4.parse) { state.addresses.remove(address) }
+            if let address = service.at("spec", "clusterIP")?.string.flatMap(IPv4.parse) {
+                state.addresses.remove(address)
+            }
             state.ports.subtract(Self.ports(of: service))
         }
     }

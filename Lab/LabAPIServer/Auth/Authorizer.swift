@@ -48,7 +48,9 @@ package struct Authorizer: Sendable {
     /// Discovery stays readable to everyone who proved who they are; health to everyone.
     private static func isOpen(_ path: String, _ caller: Caller) -> Bool {
         let trimmed = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
-        if self.alwaysOpen.contains(trimmed) || trimmed.hasPrefix("/livez/") || trimmed.hasPrefix("/readyz/") { return true }
+        if self.alwaysOpen.contains(trimmed) || trimmed.hasPrefix("/livez/") || trimmed.hasPrefix("/readyz/") {
+            return true
+        }
         if caller.isAnonymous { return false }
         return ["/api", "/apis", "/openapi", "/.well-known", "/openid"].contains {
             trimmed == $0 || trimmed.hasPrefix($0 + "/")

@@ -7,7 +7,9 @@ extension ClusterAPI {
     func review(_ kind: ResourceKind, namespace: String?, _ body: JSONValue, _ caller: Caller) throws -> JSONValue? {
         guard ["authentication.k8s.io", "authorization.k8s.io"].contains(kind.group) else { return nil }
         var answer = try self.admitBody(body, kind, namespace: namespace, name: nil).withoutNulls
-        if answer.at("metadata", "name") == nil, answer.at("metadata")?.object?.isEmpty ?? true { answer["metadata"] = [:] }
+        if answer.at("metadata", "name") == nil, answer.at("metadata")?.object?.isEmpty ?? true {
+            answer["metadata"] = [:]
+        }
         let spec = answer["spec"] ?? [:]
         switch kind.type.plural {
         case "selfsubjectreviews": answer["status"] = ["userInfo": caller.json]
@@ -64,7 +66,8 @@ extension ClusterAPI {
         if common.isEmpty {
             return [
                 "authenticated": false, "user": [:],
-                "error": .string("token audiences \(JSONValue(audiences)) is invalid for the target audiences \(JSONValue(asked))"),
+                "error": .string(
+                    "token audiences \(JSONValue(audiences)) is invalid for the target audiences \(JSONValue(asked))"),
             ]
         }
         return ["authenticated": true, "user": caller.json, "audiences": JSONValue(common)]

@@ -47,13 +47,15 @@ extension ClusterAPI {
         case "Secret": type = .secrets
         case "Node": type = .nodes
         case let other:
-            throw StatusError.badRequest("cannot bind token for serviceaccount \"\(key.name)\" to object of kind \(other ?? "")")
+            throw StatusError.badRequest(
+                "cannot bind token for serviceaccount \"\(key.name)\" to object of kind \(other ?? "")")
         }
         let kind = try self.kind(type)
         let object = try self.stored(kind, ObjectKey(namespace: type.isNamespaced ? key.namespace : "", name: name))
         if let uid = bound["uid"]?.string, !uid.isEmpty, uid != object.uid {
             throw StatusError.conflict(
-                kind, name, "the UID in the bound object reference (\(uid)) does not match the UID in record (\(object.uid))")
+                kind, name,
+                "the UID in the bound object reference (\(uid)) does not match the UID in record (\(object.uid))")
         }
         switch type {
         case .pods:

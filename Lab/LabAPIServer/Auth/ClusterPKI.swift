@@ -69,7 +69,8 @@ public enum ClusterPKI {
         }
         return Material(
             caCertificate: try ca.pem, serverCertificate: try server.pem, serverKey: serverKey.pemRepresentation,
-            adminCertificate: try admin.pem, adminKey: adminKey.pemRepresentation, adminToken: try folder.token("admin"),
+            adminCertificate: try admin.pem, adminKey: adminKey.pemRepresentation,
+            adminToken: try folder.token("admin"),
             serviceAccountKey: try folder.key("service-account.key"), directory: directory)
     }
 
@@ -213,8 +214,9 @@ public enum ClusterPKI {
 
         private func write(_ text: String, _ name: String) throws {
             let file = "\(self.path)/\(name)"
-            guard FileManager.default.createFile(
-                atPath: file, contents: Data(text.utf8), attributes: [.posixPermissions: 0o600])
+            guard
+                FileManager.default.createFile(
+                    atPath: file, contents: Data(text.utf8), attributes: [.posixPermissions: 0o600])
             else { throw Failure(description: "cannot write \(file); is the directory writable?") }
         }
 
@@ -223,7 +225,8 @@ public enum ClusterPKI {
                 do {
                     return try P256.Signing.PrivateKey(pemRepresentation: text)
                 } catch {
-                    throw Failure(description: "\(self.path)/\(name) is no P-256 key: \(error); remove it to make a new one")
+                    throw Failure(
+                        description: "\(self.path)/\(name) is no P-256 key: \(error); remove it to make a new one")
                 }
             }
             let key = P256.Signing.PrivateKey()

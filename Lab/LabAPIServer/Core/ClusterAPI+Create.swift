@@ -24,7 +24,9 @@ extension ClusterAPI {
             if isGenerated { object.set(["metadata", "name"], to: .string(MetadataRules.generatedName(base))) }
             do {
                 return try await self.createNamed(object, kind, options, managed: nil)
-            } catch let error as StatusError where error.isAlreadyExists && isGenerated && attempt < Self.nameAttemptsMax {
+            } catch let error as StatusError
+                where error.isAlreadyExists && isGenerated && attempt < Self.nameAttemptsMax
+            {
                 continue
             }
         }
@@ -49,19 +51,22 @@ extension ClusterAPI {
         if kindName == nil {
             if let given = object["apiVersion"]?.string, !given.isEmpty, given != kind.type.apiVersion {
                 throw .badRequest(
-                    "the API version in the data (\(given)) does not match the expected API version (\(kind.type.apiVersion))")
+                    "the API version in the data (\(given)) does not match the expected API version (\(kind.type.apiVersion))"
+                )
             }
             object["kind"] = .string(kind.type.kind)
             object["apiVersion"] = .string(kind.type.apiVersion)
         }
         guard case .object = object["metadata"] ?? [:] else {
-            throw .badRequest("\(wanted) in version \"\(kind.type.version)\" cannot be handled as a \(wanted): metadata is no object")
+            throw .badRequest(
+                "\(wanted) in version \"\(kind.type.version)\" cannot be handled as a \(wanted): metadata is no object")
         }
         if kind.type.isNamespaced {
             let given = object.at("metadata", "namespace")?.string ?? ""
             let fromURL = namespace ?? ""
             if !given.isEmpty, given != fromURL {
-                throw .badRequest("the namespace of the provided object does not match the namespace sent on the request")
+                throw .badRequest(
+                    "the namespace of the provided object does not match the namespace sent on the request")
             }
             object.set(["metadata", "namespace"], to: .string(fromURL))
         } else {
@@ -86,7 +91,10 @@ extension ClusterAPI {
         var object = body
         let name = object.at("metadata", "name")?.string ?? ""
         let now = Timestamp.now
-        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "generation", "resourceVersion"] {
+        for field in [
+            "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "generation",
+            "resourceVersion",
+        ] {
             object.set(["metadata", field], to: nil)
         }
         object.set(["metadata", "uid"], to: .string(UUID().uuidString.lowercased()))

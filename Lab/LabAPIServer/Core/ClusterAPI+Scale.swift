@@ -10,7 +10,8 @@ extension ClusterAPI {
         guard kind.subresource("scale") != nil else { throw .noSuchPath }
         return kind.custom?.scale
             ?? CustomVersion.Scale(
-                specReplicasPath: ["spec", "replicas"], statusReplicasPath: ["status", "replicas"], labelSelectorPath: nil)
+                specReplicasPath: ["spec", "replicas"], statusReplicasPath: ["status", "replicas"],
+                labelSelectorPath: nil)
     }
 
     private func scaleView(_ kind: ResourceKind, of object: JSONValue) throws(StatusError) -> JSONValue {

@@ -45,7 +45,8 @@ extension ClusterAPI {
 
     private func spendDisruption(on pod: StoredObject, _ options: WriteOptions) async throws {
         let type = ResourceType(
-            group: "policy", version: "v1", plural: "poddisruptionbudgets", kind: "PodDisruptionBudget", isNamespaced: true)
+            group: "policy", version: "v1", plural: "poddisruptionbudgets", kind: "PodDisruptionBudget",
+            isNamespaced: true)
         let kind = try self.kind(type)
         for budget in self.store.snapshot(kind.storage, namespace: pod.key.namespace).objects {
             guard let json = budget.json.at("spec", "selector"), let selector = try? LabelSelector(json),
@@ -86,7 +87,8 @@ extension ClusterAPI {
         while true {
             let current = try self.stored(kind, key)
             if current.object.isBeingDeleted {
-                throw StatusError.conflict(kind, key.name, "pod \(key.name) is being deleted, cannot be assigned to a host")
+                throw StatusError.conflict(
+                    kind, key.name, "pod \(key.name) is being deleted, cannot be assigned to a host")
             }
             let present = current.json.at("spec", "nodeName")?.string ?? ""
             if !present.isEmpty {

@@ -113,7 +113,9 @@ extension ClusterAPI {
         let reservation = try self.allocator.admit(&new, old: old, kind: kind)
 
         var stored = Conversion.toStorage(new, kind)
-        var fields = managed ?? ManagedFields(Self.isReset(claimed) ? nil : claimed ?? current.json.at("metadata", "managedFields"))
+        var fields =
+            managed
+            ?? ManagedFields(Self.isReset(claimed) ? nil : claimed ?? current.json.at("metadata", "managedFields"))
         if managed == nil {
             let manager = ManagedFields.Manager(
                 name: options.fieldManager, operation: "Update", apiVersion: kind.type.apiVersion,
@@ -169,6 +171,10 @@ extension ClusterAPI {
         case "status":
             var new = old
             new["status"] = wanted["status"]
+            // Agents that may write only the status of pods leave their marks there too.
+            if kind.storage == "pods" {
+                new.set(["metadata", "annotations"], to: wanted.at("metadata", "annotations"))
+            }
             return new
         case "approval":
             var new = old
@@ -199,6 +205,12 @@ extension ClusterAPI {
             for name in ["nodeName", "serviceAccountName", "serviceAccount", "priority", "preemptionPolicy"] {
                 if new.at("spec", name) == nil { new.set(["spec", name], to: old.at("spec", name)) }
             }
+        case "services":
+            guard new.at("spec", "type")?.string != "ExternalName", new.at("spec", "clusterIP")?.string ?? "" == ""
+            else {
+                return
+            }
+            for name in ["clusterIP", "clusterIPs"] { new.set(["spec", name], to: old.at("spec", name)) }
         case "jobs.batch":
             if new.at("spec", "selector") == nil { new.set(["spec", "selector"], to: old.at("spec", "selector")) }
         default: break
@@ -225,7 +237,8 @@ extension ClusterAPI {
             throw StatusError.badRequest("metadata.managedFields must be nil")
         }
         guard body["apiVersion"]?.string != nil, body["kind"]?.string != nil else {
-            throw StatusError.badRequest("invalid object type: /, Kind=: an applied object names its apiVersion and kind")
+            throw StatusError.badRequest(
+                "invalid object type: /, Kind=: an applied object names its apiVersion and kind")
         }
         let applied = try self.admitBody(
             body, kind, namespace: kind.type.isNamespaced ? key.namespace : nil, name: key.name
@@ -253,12 +266,15 @@ extension ClusterAPI {
                 if let current {
                     if let uid = wanted.at("metadata", "uid") { object.set(["metadata", "uid"], to: uid) }
                     outcome = try await self.write(
-                        object, over: current, kind, key, subresource: subresource, quiet, managed: result.managedFields)
+                        object, over: current, kind, key, subresource: subresource, quiet, managed: result.managedFields
+                    )
                 } else {
                     object.set(["metadata", "name"], to: .string(key.name))
                     if kind.type.isNamespaced { object.set(["metadata", "namespace"], to: .string(key.namespace)) }
                     if wanted.at("metadata", "uid")?.string != nil {
-                        throw StatusError.conflict(kind, key.name, "uid mismatch: the provided object specified uid, and no existing object was found")
+                        throw StatusError.conflict(
+                            kind, key.name,
+                            "uid mismatch: the provided object specified uid, and no existing object was found")
                     }
                     outcome = try await self.createNamed(object, kind, quiet, managed: result.managedFields)
                 }

@@ -76,7 +76,8 @@ enum CustomKinds {
                 json[key]?.string.map { $0.split(separator: ".").map(String.init) }
             }
             scale = CustomVersion.Scale(
-                specReplicasPath: steps("specReplicasPath") ?? [], statusReplicasPath: steps("statusReplicasPath") ?? [],
+                specReplicasPath: steps("specReplicasPath") ?? [],
+                statusReplicasPath: steps("statusReplicasPath") ?? [],
                 labelSelectorPath: steps("labelSelectorPath"))
         }
         var warning: String?

@@ -48,7 +48,8 @@ enum DefinitionRules {
             }
             if schema["type"]?.string != "object", schema["x-kubernetes-preserve-unknown-fields"]?.bool != true {
                 errors.append(
-                    .invalid("\(place).schema.openAPIV3Schema.type", schema["type"] ?? "", "must be object at the root"))
+                    .invalid("\(place).schema.openAPIV3Schema.type", schema["type"] ?? "", "must be object at the root")
+                )
             }
         }
         return errors
@@ -58,7 +59,8 @@ enum DefinitionRules {
     static func setStatus(_ crd: inout JSONValue, rivals: [KubeObject], now: String) {
         let spec = crd["spec"] ?? [:]
         let names = spec["names"] ?? [:]
-        let clash = self.clash(names, group: spec["group"]?.string ?? "", own: crd.at("metadata", "name")?.string, rivals)
+        let clash = self.clash(
+            names, group: spec["group"]?.string ?? "", own: crd.at("metadata", "name")?.string, rivals)
         var conditions = crd.at("status", "conditions")?.array ?? []
         func set(_ type: String, _ status: Bool, _ reason: String, _ message: String) {
             let old = conditions.first { $0["type"]?.string == type }
@@ -89,8 +91,9 @@ enum DefinitionRules {
         _ names: JSONValue, group: String, own: String?, _ rivals: [KubeObject]
     ) -> String? {
         func words(_ names: JSONValue) -> Set<String> {
-            Set([names["plural"], names["singular"]].compactMap { $0?.string }
-                + (names["shortNames"]?.array ?? []).compactMap(\.string))
+            Set(
+                [names["plural"], names["singular"]].compactMap { $0?.string }
+                    + (names["shortNames"]?.array ?? []).compactMap(\.string))
         }
         let kinds: (JSONValue) -> Set<String> = { Set([$0["kind"], $0["listKind"]].compactMap { $0?.string }) }
         for rival in rivals where rival.name != own && rival.spec["group"]?.string == group {

@@ -87,7 +87,9 @@ struct FieldPath: Sendable, Hashable {
         // ?(@.type=="Ready")
         let inner = body.drop { $0 == "?" || $0 == "(" || $0 == " " }
         guard let equals = inner.firstRange(of: "==") else { return .filter([], .null) }
-        let path = inner[..<equals.lowerBound].split(separator: ".").map { $0.filter { $0 != " " } }.filter { $0 != "@" }
+        let path = inner[..<equals.lowerBound].split(separator: ".").map { $0.filter { $0 != " " } }.filter {
+            $0 != "@"
+        }
         var value = String(inner[equals.upperBound...].drop { $0 == " " })
         while let last = value.last, last == ")" || last == " " { value.removeLast() }
         if let quote = value.first, quote == "\"" || quote == "'" {

@@ -39,7 +39,8 @@ extension Schema {
         let actual = Self.typeName(value)
         if self.isIntOrString {
             if actual == "integer" || actual == "string" { return true }
-            errors.append(.typeInvalid(path, .string(actual), "\(path) in body must be of type integer,string: \"\(actual)\""))
+            errors.append(
+                .typeInvalid(path, .string(actual), "\(path) in body must be of type integer,string: \"\(actual)\""))
             return false
         }
         guard let type, type != actual else { return true }
@@ -71,7 +72,8 @@ extension Schema {
         case "ipv4": IPv4.parse(text) != nil
         case "ipv6": text.contains(":") && text.allSatisfy { $0.isHexDigit || $0 == ":" || $0 == "." }
         case "cidr":
-            text.split(separator: "/").count == 2 && Int(text.split(separator: "/")[1]).map { (0...128).contains($0) } == true
+            text.split(separator: "/").count == 2
+                && Int(text.split(separator: "/")[1]).map { (0...128).contains($0) } == true
         case "byte": Data(base64Encoded: text) != nil
         case "uri": URL(string: text)?.scheme != nil
         case "hostname": !text.isEmpty && text.utf8.count <= 255
@@ -112,7 +114,8 @@ extension Schema {
             switch self.listType {
             case "map":
                 identity = JSONValue.object(
-                    Dictionary(uniqueKeysWithValues: self.listMapKeys.compactMap { key in element[key].map { (key, $0) } }))
+                    Dictionary(
+                        uniqueKeysWithValues: self.listMapKeys.compactMap { key in element[key].map { (key, $0) } }))
             case "set": identity = element
             default: identity = self.uniqueItems ? element : nil
             }

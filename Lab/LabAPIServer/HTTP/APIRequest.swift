@@ -93,7 +93,9 @@ struct APIResponse: Sendable {
     }
     init(_ error: StatusError) {
         self.init(status: error.code, json: error.json)
-        if let seconds = error.details["retryAfterSeconds"]?.int { self.headers.append(("Retry-After", String(seconds))) }
+        if let seconds = error.details["retryAfterSeconds"]?.int {
+            self.headers.append(("Retry-After", String(seconds)))
+        }
     }
     init(stream contentType: String, _ body: @escaping @Sendable (any ResponseSink) async throws -> Void) {
         self.status = 200
@@ -117,6 +119,9 @@ struct APIResponse: Sendable {
 }
 
 /// Where a streamed body goes. A write returns when the bytes are on their way, so a slow client slows the source.
+///
+/// The head goes out with the first write or with ``begin()``; a ``StatusError`` thrown before that becomes the answer.
 protocol ResponseSink: Sendable {
+    func begin() async throws
     func write(_ bytes: [UInt8]) async throws
 }

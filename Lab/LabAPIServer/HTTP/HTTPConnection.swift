@@ -63,7 +63,8 @@ final class HTTPConnection: ChannelInboundHandler, RemovableChannelHandler {
             }
             self.keepsAlive.append(head.isKeepAlive && !self.isTooLarge)
             self.waiting.append(
-                APIRequest(head: head, body: self.isTooLarge ? Self.tooLargeMark : self.body, certificate: self.certificate))
+                APIRequest(
+                    head: head, body: self.isTooLarge ? Self.tooLargeMark : self.body, certificate: self.certificate))
             self.body = []
             self.startNext(context)
         }
@@ -89,8 +90,10 @@ final class HTTPConnection: ChannelInboundHandler, RemovableChannelHandler {
                 bound.upgrade(target, on: channel.eventLoop)
                 return
             }
-            let isIntact = await ResponseWriter(channel: channel, isHead: request.method == .HEAD, keepsAlive: keepsAlive)
-                .send(response)
+            let isIntact = await ResponseWriter(
+                channel: channel, isHead: request.method == .HEAD, keepsAlive: keepsAlive
+            )
+            .send(response)
             bound.finished(mayContinue: isIntact && keepsAlive, on: channel.eventLoop)
         }
     }
@@ -163,8 +166,12 @@ final class HTTPConnection: ChannelInboundHandler, RemovableChannelHandler {
             context.close(promise: nil)
             return
         }
-        // The decoders go last: they pass on the bytes that came right behind the heads.
-        for name in ["upgrade", "encoder", "decoder"] { kubelet.pipeline.removeHandler(name: name, promise: nil) }
-        for name in ["connection", "encoder", "decoder"] { channel.pipeline.removeHandler(name: name, promise: nil) }
+        // The decoders go last, when both pipelines carry plain bytes: they pass on what came right behind the heads.
+        for (pipeline, name) in [
+            (kubelet.pipeline, "encoder"), (channel.pipeline, "encoder"), (kubelet.pipeline, "upgrade"),
+            (channel.pipeline, "connection"), (kubelet.pipeline, "decoder"), (channel.pipeline, "decoder"),
+        ] {
+            pipeline.removeHandler(name: name, promise: nil)
+        }
     }
 }

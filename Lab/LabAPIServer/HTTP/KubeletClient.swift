@@ -15,67 +15,49 @@ enum KubeletClient {
         .internalError("the kubelet at \(target.socket) does not answer: \(error); is the node running?")
     }
 
-    /// A GET whose answer is passed on as it arrives.
-    static func get(_ target: KubeletTarget) async throws -> APIResponse {
-        let client: Client
-        do {
-            client = try await ClientBootstrap(group: .singletonMultiThreadedEventLoopGroup)
-                .connectTimeout(self.connectTimeout)
-                .connect(unixDomainSocketPath: target.socket) { channel in
-                    channel.eventLoop.makeCompletedFuture {
-                        try channel.pipeline.syncOperations.addHTTPClientHandlers()
-                        return try Client(wrappingChannelSynchronously: channel)
+    /// A GET whose answer is passed on as it arrives, no faster than the client reads.
+    static func get(_ target: KubeletTarget) -> APIResponse {
+        APIResponse(stream: "text/plain") { sink in
+            let client: Client
+            do {
+                client = try await self.connect(target)
+            } catch {
+                throw self.unreachable(target, error)
+            }
+            try await client.executeThenClose { inbound, outbound in
+                var head = HTTPRequestHead(version: .http1_1, method: target.method, uri: target.uri)
+                head.headers = target.headers
+                head.headers.replaceOrAdd(name: "Connection", value: "close")
+                try await outbound.write(.head(head))
+                try await outbound.write(.end(nil))
+                var status = 0
+                var refused: [UInt8] = []
+                for try await part in inbound {
+                    switch part {
+                    case .head(let head):
+                        status = Int(head.status.code)
+                        if status < 400 { try await sink.begin() }
+                    case .body(let buffer) where status < 400: try await sink.write(Array(buffer.readableBytesView))
+                    case .body(let buffer):
+                        if refused.count < self.errorBytesMax { refused += buffer.readableBytesView }
+                    case .end: break
                     }
                 }
-        } catch {
-            throw self.unreachable(target, error)
-        }
-        // The head decides the form of our answer, the body follows later: a bridge carries it from one to the other.
-        let (parts, continuation) = AsyncThrowingStream.makeStream(
-            of: HTTPClientResponsePart.self, bufferingPolicy: .unbounded)
-        let pump = Task {
-            do {
-                try await client.executeThenClose { inbound, outbound in
-                    var head = HTTPRequestHead(version: .http1_1, method: target.method, uri: target.uri)
-                    head.headers = target.headers
-                    head.headers.replaceOrAdd(name: "Connection", value: "close")
-                    try await outbound.write(.head(head))
-                    try await outbound.write(.end(nil))
-                    for try await part in inbound { continuation.yield(part) }
-                }
-                continuation.finish()
-            } catch {
-                continuation.finish(throwing: error)
-            }
-        }
-        continuation.onTermination = { _ in pump.cancel() }
-        var iterator = parts.makeAsyncIterator()
-        guard case .head(let head)? = try await iterator.next() else {
-            throw self.unreachable(target, ChannelError.eof)
-        }
-        let status = Int(head.status.code)
-        if status >= 400 {
-            var bytes: [UInt8] = []
-            while let part = try await iterator.next(), bytes.count < self.errorBytesMax {
-                if case .body(let buffer) = part { bytes += buffer.readableBytesView }
-            }
-            throw self.refusal(status, bytes)
-        }
-        let rest = Rest(parts)
-        return APIResponse(stream: head.headers.first(name: "content-type") ?? "text/plain") { sink in
-            while let part = try await rest.next() {
-                if case .body(let buffer) = part { try await sink.write(Array(buffer.readableBytesView)) }
+                if status == 0 { throw self.unreachable(target, ChannelError.eof) }
+                if status >= 400 { throw self.refusal(status, refused) }
             }
         }
     }
 
-    private actor Rest {
-        private let parts: AsyncThrowingStream<HTTPClientResponsePart, any Error>
-        init(_ parts: AsyncThrowingStream<HTTPClientResponsePart, any Error>) { self.parts = parts }
-        func next() async throws -> HTTPClientResponsePart? {
-            var iterator = self.parts.makeAsyncIterator()
-            return try await iterator.next(isolation: self)
-        }
+    private static func connect(_ target: KubeletTarget) async throws -> Client {
+        try await ClientBootstrap(group: .singletonMultiThreadedEventLoopGroup)
+            .connectTimeout(self.connectTimeout)
+            .connect(unixDomainSocketPath: target.socket) { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHTTPClientHandlers()
+                    return try Client(wrappingChannelSynchronously: channel)
+                }
+            }
     }
 
     /// A kubelet's error: a Status passes as it is, text becomes one.
@@ -108,7 +90,8 @@ enum KubeletClient {
                     let sync = channel.pipeline.syncOperations
                     try sync.addHandler(HTTPRequestEncoder(), name: "encoder")
                     try sync.addHandler(
-                        ByteToMessageHandler(HTTPResponseDecoder(leftOverBytesStrategy: .forwardBytes)), name: "decoder")
+                        ByteToMessageHandler(HTTPResponseDecoder(leftOverBytesStrategy: .forwardBytes)), name: "decoder"
+                    )
                     try sync.addHandler(UpgradeHandler(promise), name: "upgrade")
                 }
             }
@@ -139,11 +122,13 @@ enum KubeletClient {
             switch self.unwrapInboundIn(data) {
             case .head(let head):
                 self.head = head
-                if head.status == .switchingProtocols { self.promise.succeed(.switched(head, context.channel)) }
             case .body(let buffer):
                 if self.body.count < KubeletClient.errorBytesMax { self.body += buffer.readableBytesView }
             case .end:
-                guard let head, head.status != .switchingProtocols else { return }
+                guard let head else { return }
+                // Only now: the end is the last that the decoder says in HTTP, and whoever takes the channel over
+                // from here must see bytes and nothing else.
+                if head.status == .switchingProtocols { return self.promise.succeed(.switched(head, context.channel)) }
                 self.promise.succeed(.refused(KubeletClient.refusal(Int(head.status.code), self.body)))
                 context.close(promise: nil)
             }

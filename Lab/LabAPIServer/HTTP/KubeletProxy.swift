@@ -36,7 +36,8 @@ struct KubeletProxy: Sendable {
                     : "pod \(pod.key.name) does not have a host assigned")
         }
         guard let socket = await self.nodes.kubeletSocket(node: node) else {
-            throw StatusError.internalError("node \"\(node)\" of pod \"\(pod.key)\" has no kubelet; is the node still part of the lab?")
+            throw StatusError.internalError(
+                "node \"\(node)\" of pod \"\(pod.key)\" has no kubelet; is the node still part of the lab?")
         }
         let kubelet = KubeletTarget(
             socket: socket, method: request.method,
@@ -44,11 +45,12 @@ struct KubeletProxy: Sendable {
             headers: self.headers(request, node: node))
         if subresource != "log" { return APIResponse(upgrade: kubelet) }
         if let error = self.waiting(pod.object, container, request) { throw error }
-        return try await KubeletClient.get(kubelet)
+        return KubeletClient.get(kubelet)
     }
 
     /// Also checks that the pod has it.
-    private func container(_ request: APIRequest, _ pod: KubeObject, subresource: String) throws(StatusError) -> String {
+    private func container(_ request: APIRequest, _ pod: KubeObject, subresource: String) throws(StatusError) -> String
+    {
         let regular = (pod.spec["containers"]?.array ?? []).compactMap { $0["name"]?.string }
         let others = ["initContainers", "ephemeralContainers"].flatMap { list in
             (pod.spec[list]?.array ?? []).compactMap { $0["name"]?.string }
@@ -62,7 +64,8 @@ struct KubeletProxy: Sendable {
         if let name = pod.annotations["kubectl.kubernetes.io/default-container"], regular.contains(name) { return name }
         guard regular.count == 1 else {
             if subresource != "log", let first = regular.first { return first }
-            var text = "a container name must be specified for pod \(pod.name), choose one of: [\(regular.joined(separator: " "))]"
+            var text =
+                "a container name must be specified for pod \(pod.name), choose one of: [\(regular.joined(separator: " "))]"
             if !others.isEmpty { text += " or one of the init containers: [\(others.joined(separator: " "))]" }
             throw .badRequest(text)
         }
@@ -75,7 +78,8 @@ struct KubeletProxy: Sendable {
             pod.status[$0]?.array ?? []
         }
         guard let status = statuses.first(where: { $0["name"]?.string == container }) else {
-            return .badRequest("container \"\(container)\" in pod \"\(pod.name)\" is waiting to start: ContainerCreating")
+            return .badRequest(
+                "container \"\(container)\" in pod \"\(pod.name)\" is waiting to start: ContainerCreating")
         }
         let hasPrevious = status.at("lastState", "terminated") != nil
         if request.query.flag("previous"), !hasPrevious {
@@ -99,7 +103,9 @@ struct KubeletProxy: Sendable {
     /// The client's headers without its credentials.
     private func headers(_ request: APIRequest, node: String) -> HTTPHeaders {
         var headers = request.headers
-        for name in ["authorization", "host", "impersonate-user", "impersonate-group", "accept-encoding", "content-length"] {
+        for name in [
+            "authorization", "host", "impersonate-user", "impersonate-group", "accept-encoding", "content-length",
+        ] {
             headers.remove(name: name)
         }
         headers.add(name: "Host", value: node)

@@ -20,7 +20,8 @@ struct RequestHandler: Sendable {
             }
             caller = try self.impersonated(request, caller)
             if case .resource(let target) = route {
-                return try await ResourceHandler(server: self, request: request, target: target, caller: caller).respond()
+                return try await ResourceHandler(server: self, request: request, target: target, caller: caller)
+                    .respond()
             }
             try self.authorizePath(request, caller)
             guard request.method == .GET || request.method == .HEAD else { throw StatusError.methodNotAllowed }
@@ -99,17 +100,21 @@ struct RequestHandler: Sendable {
             if accept.contains("application/json"), !accept.contains("protobuf") {
                 return APIResponse(
                     json: [
-                        "swagger": "2.0", "info": ["title": "Kubernetes", "version": .string(ServerVersion.gitVersion)],
+                        "swagger": "2.0",
+                        "info": ["title": "Kubernetes", "version": .string(ServerVersion.gitVersion)],
                         "paths": [:], "definitions": [:],
                     ])
             }
             return OpenAPI.emptyV2
-        case .openAPIv3Index: return APIResponse(json: OpenAPI(view: view).index)
-        case .openAPIv3(let path): return try json(OpenAPI(view: view).document(path))
+        case .openAPIv3Index: return APIResponse(json: OpenAPI.index(self.api.registry.openAPI))
+        case .openAPIv3(let path):
+            guard let document = self.api.registry.openAPI[path] else { throw .noSuchPath }
+            return APIResponse(status: 200, contentType: "application/json", document.bytes)
         case .issuer:
             return APIResponse(
                 json: [
-                    "issuer": .string(TokenAuthority.issuer), "jwks_uri": .string("https://\(self.address)/openid/v1/jwks"),
+                    "issuer": .string(TokenAuthority.issuer),
+                    "jwks_uri": .string("https://\(self.address)/openid/v1/jwks"),
                     "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
                     "id_token_signing_alg_values_supported": ["ES256"],
                 ])

@@ -62,6 +62,10 @@ struct ResourceHandler: Sendable {
         access.subresource = self.target.subresource ?? ""
         access.namespace = self.kind.type.isNamespaced ? self.target.namespace ?? "" : ""
         access.name = self.target.name ?? ""
+        if access.name.isEmpty, let text = self.query["fieldSelector"] {
+            // A list or watch of one name is judged as if it named the object, so that resourceNames can allow it.
+            access.name = try FieldSelector(text, self.kind).name ?? ""
+        }
         if self.api.authorizer.allows(access, for: self.caller) { return }
         // Older roles grant streaming with get.
         if verb == "create", self.request.method == .GET {
@@ -96,7 +100,8 @@ struct ResourceHandler: Sendable {
         var fields = self.query["fieldSelector"] ?? ""
         if let name = self.target.name { fields += (fields.isEmpty ? "" : ",") + "metadata.name=\(name)" }
         return try ClusterAPI.Selection(
-            namespace: self.target.namespace, labelSelector: self.query["labelSelector"], fieldSelector: fields, self.kind)
+            namespace: self.target.namespace, labelSelector: self.query["labelSelector"], fieldSelector: fields,
+            self.kind)
     }
 
     private func list() throws -> APIResponse {
@@ -178,7 +183,9 @@ struct ResourceHandler: Sendable {
         ["kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"] ?? [:]]
     }
 
-    private func render(_ object: JSONValue, _ form: Representation, status: Int = 200) throws(StatusError) -> APIResponse {
+    private func render(_ object: JSONValue, _ form: Representation, status: Int = 200) throws(StatusError)
+        -> APIResponse
+    {
         switch form {
         case .json: return APIResponse(status: status, json: object)
         case .yaml:
@@ -287,7 +294,8 @@ struct ResourceHandler: Sendable {
         case "application/json-patch+json": body = .json(try RequestBody.json(self.request.body))
         case "application/apply-patch+yaml":
             if self.query["fieldManager"] ?? "" == "" {
-                throw StatusError.invalidOptions("PatchOptions", [.required("fieldManager", "is required for apply patch")])
+                throw StatusError.invalidOptions(
+                    "PatchOptions", [.required("fieldManager", "is required for apply patch")])
             }
             body = .apply(try RequestBody.yaml(self.request.body), force: isForced)
         default:

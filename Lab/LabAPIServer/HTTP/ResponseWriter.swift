@@ -25,10 +25,16 @@ struct ResponseWriter: Sendable {
                 try await self.channel.writeAndFlush(HTTPServerResponsePart.end(nil))
             case .stream(let run):
                 head.headers.add(name: "Transfer-Encoding", value: "chunked")
-                // Clients wait for the head of a watch even when nothing has happened yet.
-                try await self.channel.writeAndFlush(HTTPServerResponsePart.head(head))
-                try await run(Sink(channel: self.channel))
+                let sink = Sink(channel: self.channel, head: head)
+                do {
+                    try await run(sink)
+                } catch let error as StatusError {
+                    // Nothing is on the wire yet, so the refusal can still be the answer.
+                    guard await !sink.hasBegun else { return false }
+                    return await self.send(APIResponse(error))
+                }
                 try Task.checkCancellation()
+                try await sink.begin()
                 try await self.channel.writeAndFlush(HTTPServerResponsePart.end(nil))
             case .upgrade: return false
             }
@@ -38,10 +44,25 @@ struct ResponseWriter: Sendable {
         }
     }
 
-    private struct Sink: ResponseSink {
-        let channel: any Channel
+    private actor Sink: ResponseSink {
+        private let channel: any Channel
+        private let head: HTTPResponseHead
+        private(set) var hasBegun = false
+
+        init(channel: any Channel, head: HTTPResponseHead) {
+            self.channel = channel
+            self.head = head
+        }
+
+        func begin() async throws {
+            if self.hasBegun { return }
+            self.hasBegun = true
+            try await self.channel.writeAndFlush(HTTPServerResponsePart.head(self.head))
+        }
+
         func write(_ bytes: [UInt8]) async throws {
             try Task.checkCancellation()
+            try await self.begin()
             try await self.channel.writeAndFlush(HTTPServerResponsePart.body(.byteBuffer(ByteBuffer(bytes: bytes))))
         }
     }

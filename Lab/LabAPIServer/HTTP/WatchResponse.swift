@@ -14,7 +14,8 @@ struct WatchResponse {
         let query = self.request.query
         var start = WatchSession.Start()
         start.wantsBookmarks = query.flag("allowWatchBookmarks")
-        let seconds = query.int("timeoutSeconds") ?? Self.seconds(query["timeout"]) ?? Int64.random(in: Self.defaultSeconds)
+        let seconds =
+            query.int("timeoutSeconds") ?? Self.seconds(query["timeout"]) ?? Int64.random(in: Self.defaultSeconds)
         start.timeout = .seconds(max(1, seconds))
         let version = query["resourceVersion"] ?? ""
         let match = query["resourceVersionMatch"] ?? ""
@@ -60,6 +61,8 @@ struct WatchResponse {
             kind: self.kind, form: form,
             table: TableRenderer(kind: self.kind, includeObject: query["includeObject"]))
         return APIResponse(stream: "application/json") { sink in
+            // Clients wait for the head even when nothing has happened yet.
+            try await sink.begin()
             var isFirst = true
             for await item in session.items {
                 try await sink.write(encoder.line(item, isFirst: isFirst))

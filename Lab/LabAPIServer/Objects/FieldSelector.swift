@@ -62,7 +62,9 @@ struct FieldSelector: Sendable {
             "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason",
             "reportingComponent", "source", "type",
         ],
-        "events.events.k8s.io": ["regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "reason", "type"],
+        "events.events.k8s.io": [
+            "regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "reason", "type",
+        ],
         "namespaces": ["status.phase"],
         "nodes": ["spec.unschedulable"],
         "secrets": ["type"],

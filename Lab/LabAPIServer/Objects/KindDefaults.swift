@@ -27,7 +27,8 @@ enum KindDefaults {
         case ("discovery.k8s.io", "endpointslices"): self.endpointSlice(&object)
         case ("apiextensions.k8s.io", "customresourcedefinitions"): DefinitionRules.setDefaults(&object)
         case ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"): self.webhooks(&object, mutating: true)
-        case ("admissionregistration.k8s.io", "validatingwebhookconfigurations"): self.webhooks(&object, mutating: false)
+        case ("admissionregistration.k8s.io", "validatingwebhookconfigurations"):
+            self.webhooks(&object, mutating: false)
         case ("autoscaling", "horizontalpodautoscalers"): object.fill("spec", "minReplicas", 1)
         case ("scheduling.k8s.io", "priorityclasses"): object.fill("preemptionPolicy", "PreemptLowerPriority")
         case ("storage.k8s.io", "storageclasses"):
@@ -67,7 +68,9 @@ enum KindDefaults {
                         port.fill("protocol", "TCP")
                         if let number = port["port"] {
                             let target = port["targetPort"]
-                            if target == nil || target == .null || target == 0 || target == "" { port["targetPort"] = number }
+                            if target == nil || target == .null || target == 0 || target == "" {
+                                port["targetPort"] = number
+                            }
                         }
                         return port
                     }))
@@ -107,9 +110,12 @@ enum KindDefaults {
         object.fill("spec", "revisionHistoryLimit", 10)
         object.fill("spec", "progressDeadlineSeconds", 600)
         object.fill("spec", "strategy", [:])
-        if object.at("spec", "strategy", "type") == nil { object.set(["spec", "strategy", "type"], to: "RollingUpdate") }
+        if object.at("spec", "strategy", "type") == nil {
+            object.set(["spec", "strategy", "type"], to: "RollingUpdate")
+        }
         if object.at("spec", "strategy", "type")?.string == "RollingUpdate" {
-            for bound in ["maxSurge", "maxUnavailable"] where object.at("spec", "strategy", "rollingUpdate", bound) == nil {
+            for bound in ["maxSurge", "maxUnavailable"]
+            where object.at("spec", "strategy", "rollingUpdate", bound) == nil {
                 object.set(["spec", "strategy", "rollingUpdate", bound], to: "25%")
             }
         }

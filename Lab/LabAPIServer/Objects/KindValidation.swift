@@ -36,7 +36,8 @@ enum KindValidation {
             } else if !parsed.matches(labels) {
                 errors.append(
                     .invalid(
-                        "spec.template.metadata.labels", JSONValue(labels), "`selector` does not match template `labels`"))
+                        "spec.template.metadata.labels", JSONValue(labels),
+                        "`selector` does not match template `labels`"))
             }
         } catch {
             errors.append(.invalid("spec.selector", selector, error.description))

@@ -124,7 +124,8 @@ enum MetadataRules {
         }
         if owners.filter({ $0["controller"]?.bool == true }).count > 1 {
             errors.append(
-                .invalid("metadata.ownerReferences", .array(owners), "Only one reference can have Controller set to true"))
+                .invalid(
+                    "metadata.ownerReferences", .array(owners), "Only one reference can have Controller set to true"))
         }
         return errors
     }
@@ -132,7 +133,8 @@ enum MetadataRules {
     /// What an update may not change in `metadata` is put back from what is stored.
     static func keepServerOwned(_ new: inout JSONValue, from old: JSONValue) {
         for name in [
-            "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink", "name",
+            "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink",
+            "name",
             "namespace",
         ] {
             new.set(["metadata", name], to: old.at("metadata", name))

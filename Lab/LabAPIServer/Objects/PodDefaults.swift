@@ -13,7 +13,9 @@ enum PodDefaults {
     static func apply(toTemplateOf object: inout JSONValue, at path: [String]) {
         guard var template = object.at(path), case .object = template else { return }
         if template.at("metadata") == nil { template["metadata"] = [:] }
-        if template.at("metadata", "creationTimestamp") == .null { template.set(["metadata", "creationTimestamp"], to: nil) }
+        if template.at("metadata", "creationTimestamp") == .null {
+            template.set(["metadata", "creationTimestamp"], to: nil)
+        }
         var spec = template["spec"] ?? [:]
         self.apply(toSpec: &spec)
         template["spec"] = spec
@@ -68,13 +70,17 @@ enum PodDefaults {
             container[probe] = value
         }
         for hook in ["postStart", "preStop"] {
-            if let value = container.at("lifecycle", hook) { container.set(["lifecycle", hook], to: self.handler(value)) }
+            if let value = container.at("lifecycle", hook) {
+                container.set(["lifecycle", hook], to: self.handler(value))
+            }
         }
         if let env = container["env"]?.array {
             container["env"] = .array(
                 env.map { variable in
                     var variable = variable
-                    if variable.at("valueFrom", "fieldRef") != nil, variable.at("valueFrom", "fieldRef", "apiVersion") == nil {
+                    if variable.at("valueFrom", "fieldRef") != nil,
+                        variable.at("valueFrom", "fieldRef", "apiVersion") == nil
+                    {
                         variable.set(["valueFrom", "fieldRef", "apiVersion"], to: "v1")
                     }
                     return variable

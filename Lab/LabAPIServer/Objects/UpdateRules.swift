@@ -43,12 +43,14 @@ enum UpdateRules {
         if added.isEmpty { return [] }
         return [
             .forbidden(
-                "metadata.finalizers", "no new finalizers can be added if the object is being deleted, found new finalizers "
+                "metadata.finalizers",
+                "no new finalizers can be added if the object is being deleted, found new finalizers "
                     + JSONValue.array(added).description)
         ]
     }
 
-    private static func frozen(_ old: JSONValue, _ new: JSONValue, _ members: [String], _ what: String) -> [FieldError] {
+    private static func frozen(_ old: JSONValue, _ new: JSONValue, _ members: [String], _ what: String) -> [FieldError]
+    {
         guard old["immutable"]?.bool == true else { return [] }
         var errors: [FieldError] = []
         if new["immutable"]?.bool != true {

@@ -70,7 +70,8 @@ struct FieldShape {
             case "selector", "labelSelector", "namespaceSelector", "objectSelector", "podSelector", "nodeSelector":
                 return true
             case "secretKeyRef", "configMapKeyRef", "fieldRef", "resourceFieldRef": return true
-            case "involvedObject", "targetRef", "claimRef", "roleRef", "scaleTargetRef", "parametersRef", "boundObjectRef":
+            case "involvedObject", "targetRef", "claimRef", "roleRef", "scaleTargetRef", "parametersRef",
+                "boundObjectRef":
                 return true
             case "requiredDuringSchedulingIgnoredDuringExecution": return self.isInside("nodeAffinity")
             case "imagePullSecrets", "secrets": return kind == "ServiceAccount"

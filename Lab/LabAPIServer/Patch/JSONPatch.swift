@@ -24,7 +24,8 @@ struct JSONPatch {
         guard elements.count <= Self.operationsMax else {
             throw StatusError(
                 code: 413, reason: "RequestEntityTooLarge",
-                message: "The allowed maximum operations in a JSON patch is \(Self.operationsMax), got \(elements.count)")
+                message:
+                    "The allowed maximum operations in a JSON patch is \(Self.operationsMax), got \(elements.count)")
         }
         for element in elements {
             let path = try Self.pointer(element["path"])

@@ -49,7 +49,8 @@ enum StrategicMergePatch {
             let field = String(key.dropFirst(self.order.count))
             guard changes[field] == nil, let old = result[field]?.array else { continue }
             result[field] = .array(
-                self.ordered(old, value.array ?? [], key: shape.member(field).strategicKey ?? "", isNew: { _ in false }))
+                self.ordered(old, value.array ?? [], key: shape.member(field).strategicKey ?? "", isNew: { _ in false })
+            )
         }
         if let retained = changes["$retainKeys"]?.array?.compactMap(\.string) {
             result = result.filter { retained.contains($0.key) }

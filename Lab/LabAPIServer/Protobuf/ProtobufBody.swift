@@ -1,17 +1,17 @@
 internal import Foundation
-internal import KubeAPI
+package import KubeAPI
 
 /// Decodes request bodies in Kubernetes' protobuf encoding to the JSON they stand for.
-enum ProtobufBody {
-    struct Failure: Error, CustomStringConvertible {
-        let description: String
+package enum ProtobufBody {
+    package struct Failure: Error, CustomStringConvertible {
+        package let description: String
     }
 
     private static let magic: [UInt8] = [0x6b, 0x38, 0x73, 0x00]  // "k8s" NUL
     private static let depthMax = 64
 
     /// - Throws: ``Failure`` for truncated or malformed bytes and for kinds without a field table.
-    static func decode(_ bytes: [UInt8]) throws(Failure) -> JSONValue {
+    package static func decode(_ bytes: [UInt8]) throws(Failure) -> JSONValue {
         guard bytes.starts(with: self.magic) else { throw Failure(description: "it does not start with k8s\\0") }
         var envelope = WireReader(bytes[4...])
         var (apiVersion, kind) = ("", "")
@@ -194,7 +194,9 @@ struct WireReader {
     mutating func varint() throws(ProtobufBody.Failure) -> UInt64 {
         var value: UInt64 = 0
         for shift in stride(from: UInt64(0), to: 70, by: 7) {
-            guard let byte = self.rest.popFirst() else { throw ProtobufBody.Failure(description: "a number is cut off") }
+            guard let byte = self.rest.popFirst() else {
+                throw ProtobufBody.Failure(description: "a number is cut off")
+            }
             if shift < 64 { value |= UInt64(byte & 0x7f) << shift }
             if byte & 0x80 == 0 { return value }
         }

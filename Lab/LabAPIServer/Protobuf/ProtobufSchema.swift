@@ -97,7 +97,9 @@ enum ProtobufSchema {
     }
 
     private static func check(_ value: JSONValue, _ message: String, path: String, _ unknown: inout [String]) {
-        guard case .object(let members) = value, !self.isSpecial(message), let fields = self.hoisted[message] else { return }
+        guard case .object(let members) = value, !self.isSpecial(message), let fields = self.hoisted[message] else {
+            return
+        }
         for (name, member) in members {
             if path.isEmpty, name == "apiVersion" || name == "kind" { continue }
             let place = path.isEmpty ? name : "\(path).\(name)"

@@ -127,7 +127,9 @@ enum BuiltinKinds {
     ]
 
     private static let reviews: [ResourceKind] = [
-        kind("authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview", namespaced: false, verbs: ["create"]),
+        kind(
+            "authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview", namespaced: false,
+            verbs: ["create"]),
         kind("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced: false, verbs: ["create"]),
         kind("authorization.k8s.io", "v1", "localsubjectaccessreviews", "LocalSubjectAccessReview", verbs: ["create"]),
         kind(
@@ -155,7 +157,8 @@ enum BuiltinKinds {
         kind("coordination.k8s.io", "v1", "leases", "Lease", requiresVersion: true),
         kind("events.k8s.io", "v1", "events", "Event", ["ev"], storage: "events", storageVersion: "v1"),
         kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", ["pdb"], status: true, generation: true),
-        kind("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", ["pc"], namespaced: false, generation: true),
+        kind(
+            "scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", ["pc"], namespaced: false, generation: true),
         kind("storage.k8s.io", "v1", "storageclasses", "StorageClass", ["sc"], namespaced: false),
         kind("storage.k8s.io", "v1", "csidrivers", "CSIDriver", namespaced: false),
         kind("storage.k8s.io", "v1", "csinodes", "CSINode", namespaced: false),

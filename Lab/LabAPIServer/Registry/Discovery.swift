@@ -10,7 +10,8 @@ struct Discovery {
     static func wantsAggregated(_ accept: String?) -> Bool {
         (accept ?? "").split(separator: ",").contains { clause in
             let text = clause.filter { $0 != " " }
-            return text.contains("g=apidiscovery.k8s.io") && text.contains("v=v2;") && text.contains("APIGroupDiscoveryList")
+            return text.contains("g=apidiscovery.k8s.io") && text.contains("v=v2;")
+                && text.contains("APIGroupDiscoveryList")
                 || text.hasSuffix("g=apidiscovery.k8s.io;as=APIGroupDiscoveryList;v=v2")
         }
     }
@@ -76,7 +77,8 @@ struct Discovery {
     var groupList: JSONValue {
         [
             "kind": "APIGroupList", "apiVersion": "v1",
-            "groups": .array(self.view.groups.filter { !$0.name.isEmpty }.map { Self.group($0.name, $0.versions.map(\.version)) }),
+            "groups": .array(
+                self.view.groups.filter { !$0.name.isEmpty }.map { Self.group($0.name, $0.versions.map(\.version)) }),
         ]
     }
 
@@ -97,13 +99,16 @@ struct Discovery {
 
     func resources(group: String, version: String) -> JSONValue? {
         guard
-            let found = self.view.groups.first(where: { $0.name == group })?.versions.first(where: { $0.version == version })
+            let found = self.view.groups.first(where: { $0.name == group })?.versions.first(where: {
+                $0.version == version
+            })
         else { return nil }
         var rows: [JSONValue] = []
         for kind in found.kinds {
             var row: JSONValue = [
                 "name": .string(kind.type.plural), "singularName": .string(kind.singular),
-                "namespaced": .bool(kind.type.isNamespaced), "kind": .string(kind.type.kind), "verbs": JSONValue(kind.verbs),
+                "namespaced": .bool(kind.type.isNamespaced), "kind": .string(kind.type.kind),
+                "verbs": JSONValue(kind.verbs),
             ]
             if !kind.shortNames.isEmpty { row["shortNames"] = JSONValue(kind.shortNames) }
             if !kind.categories.isEmpty { row["categories"] = JSONValue(kind.categories) }
@@ -111,7 +116,8 @@ struct Discovery {
             for sub in kind.subresources {
                 var row: JSONValue = [
                     "name": .string("\(kind.type.plural)/\(sub.name)"), "singularName": "",
-                    "namespaced": .bool(kind.type.isNamespaced), "kind": .string(sub.kind), "verbs": JSONValue(sub.verbs),
+                    "namespaced": .bool(kind.type.isNamespaced), "kind": .string(sub.kind),
+                    "verbs": JSONValue(sub.verbs),
                 ]
                 if let group = sub.group { row["group"] = .string(group) }
                 if let version = sub.version { row["version"] = .string(version) }

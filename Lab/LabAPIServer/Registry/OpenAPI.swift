@@ -4,42 +4,60 @@ internal import KubeAPI
 
 /// OpenAPI documents: just enough that clients trust the server's own validation (`fieldValidation`) and that
 /// `kubectl explain` has something to show.
-struct OpenAPI {
-    let view: Registry.View
-
+enum OpenAPI {
     /// An empty v2 document in protobuf: clients then skip their own validation.
     static let emptyV2 = APIResponse(
         status: 200, contentType: "application/com.github.proto-openapi.spec.v2.v1.0+protobuf", [])
 
-    /// `/openapi/v3`: one path per group version; the hash changes with the document.
-    var index: JSONValue {
-        var paths: [String: JSONValue] = [:]
-        for group in self.view.groups {
-            for version in group.versions {
-                let path = Self.path(group.name, version.version)
-                guard let document = self.document(path) else { continue }
-                let digest = SHA256.hash(data: Data(document.encoded)).prefix(16).map { String($0, radix: 16) }.joined()
-                paths[path] = ["serverRelativeURL": .string("/openapi/v3/\(path)?hash=\(digest.uppercased())")]
+    /// One group version's document, encoded once.
+    struct Document: Sendable {
+        let bytes: [UInt8]
+        /// Clients cache by it for ever, so it changes with the content.
+        let hash: String
+
+        init(_ kinds: [ResourceKind], path: String) {
+            self.bytes = OpenAPI.document(kinds, title: path).encoded
+            self.hash = SHA256.hash(data: Data(self.bytes)).prefix(16).map { String($0, radix: 16) }.joined()
+        }
+    }
+
+    /// The documents of built-in groups, by path. They never change.
+    private static let builtin: [String: Document] = documents(Registry.View(BuiltinKinds.all)) { _ in true }
+
+    /// All documents of a view.
+    static func documents(_ view: Registry.View) -> [String: Document] {
+        self.builtin.merging(self.documents(view) { $0.contains(where: \.isCustom) }) { $1 }
+    }
+
+    private static func documents(
+        _ view: Registry.View, where isWanted: ([ResourceKind]) -> Bool
+    ) -> [String: Document] {
+        var documents: [String: Document] = [:]
+        for group in view.groups {
+            for version in group.versions where isWanted(version.kinds) {
+                let path = self.path(group.name, version.version)
+                documents[path] = Document(version.kinds, path: path)
             }
         }
-        return ["paths": .object(paths)]
+        return documents
+    }
+
+    /// `/openapi/v3`: where each document is.
+    static func index(_ documents: [String: Document]) -> JSONValue {
+        [
+            "paths": .object(
+                Dictionary(
+                    uniqueKeysWithValues: documents.map { path, document in
+                        (path, ["serverRelativeURL": .string("/openapi/v3/\(path)?hash=\(document.hash.uppercased())")])
+                    }))
+        ]
     }
 
     private static func path(_ group: String, _ version: String) -> String {
         group.isEmpty ? "api/\(version)" : "apis/\(group)/\(version)"
     }
 
-    /// The document of one group version, by its path in the index.
-    func document(_ path: String) -> JSONValue? {
-        for group in self.view.groups {
-            for version in group.versions where Self.path(group.name, version.version) == path {
-                return Self.document(version.kinds, title: path)
-            }
-        }
-        return nil
-    }
-
-    private static func document(_ kinds: [ResourceKind], title: String) -> JSONValue {
+    fileprivate static func document(_ kinds: [ResourceKind], title: String) -> JSONValue {
         var paths: [String: JSONValue] = [:]
         var schemas: [String: JSONValue] = [:]
         for kind in kinds {
@@ -49,10 +67,14 @@ struct OpenAPI {
             let name = self.schemaName(kind)
             schemas[name] = self.schema(kind, gvk, &schemas)
             guard kind.has("patch") else { continue }
-            let parameters: JSONValue = ["dryRun", "fieldManager", "fieldValidation", "force"].reduce([]) { list, name in
+            let parameters: JSONValue = ["dryRun", "fieldManager", "fieldValidation", "force"].reduce([]) {
+                list, name in
                 .array(
                     (list.array ?? []) + [
-                        ["name": .string(name), "in": "query", "schema": ["type": name == "force" ? "boolean" : "string"]]
+                        [
+                            "name": .string(name), "in": "query",
+                            "schema": ["type": name == "force" ? "boolean" : "string"],
+                        ]
                     ])
             }
             paths[kind.type.path(namespace: "{namespace}", name: "{name}")] = [
@@ -79,10 +101,11 @@ struct OpenAPI {
         if let custom = kind.custom {
             schema = custom.schema.source
         } else {
-            schema = ProtobufSchema.openAPI(kind, into: &schemas) ?? [
-                "type": "object",
-                "properties": ["spec": ["type": "object"], "status": ["type": "object"]],
-            ]
+            schema =
+                ProtobufSchema.openAPI(kind, into: &schemas) ?? [
+                    "type": "object",
+                    "properties": ["spec": ["type": "object"], "status": ["type": "object"]],
+                ]
         }
         schema.set(
             ["properties", "apiVersion"],

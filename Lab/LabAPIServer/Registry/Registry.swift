@@ -43,6 +43,18 @@ package final class Registry: Sendable {
     }
 
     private let current = Mutex(View(BuiltinKinds.all))
+    /// Made when somebody asks, thrown away when the kinds change.
+    private let documents = Mutex<[String: OpenAPI.Document]?>(nil)
+
+    /// OpenAPI documents of what is served now, by path.
+    var openAPI: [String: OpenAPI.Document] {
+        self.documents.withLock { documents in
+            if let documents { return documents }
+            let made = OpenAPI.documents(self.view)
+            documents = made
+            return made
+        }
+    }
 
     package init() {}
 
@@ -58,6 +70,7 @@ package final class Registry: Sendable {
             return left.type.plural < right.type.plural
         }
         self.current.withLock { $0 = View(BuiltinKinds.all + sorted) }
+        self.documents.withLock { $0 = nil }
     }
 }
 

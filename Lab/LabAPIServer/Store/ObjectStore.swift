@@ -1,5 +1,5 @@
-public import KubeAPI
 internal import DequeModule
+public import KubeAPI
 internal import Synchronization
 
 /// The cluster's memory: every object of every kind, under one strictly increasing revision.

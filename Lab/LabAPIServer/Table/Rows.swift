@@ -72,7 +72,9 @@ enum PodRow {
                 return "Init:\(self.ending(terminated))"
             }
             if spec["restartPolicy"]?.string == "Always", status["started"]?.bool == true { continue }
-            if let waiting = status.at("state", "waiting", "reason")?.string, !waiting.isEmpty, waiting != "PodInitializing" {
+            if let waiting = status.at("state", "waiting", "reason")?.string, !waiting.isEmpty,
+                waiting != "PodInitializing"
+            {
                 return "Init:\(waiting)"
             }
             return "Init:\(index)/\(specs.count)"
@@ -98,7 +100,8 @@ enum NodeRow {
         func info(_ name: String) -> JSONValue { node.text("status", "nodeInfo", name, missing: "<unknown>") }
         return [
             node.cellName, .string(status), .string(roles.isEmpty ? "<none>" : roles.joined(separator: ",")), node.age,
-            info("kubeletVersion"), address("InternalIP"), address("ExternalIP"), info("osImage"), info("kernelVersion"),
+            info("kubeletVersion"), address("InternalIP"), address("ExternalIP"), info("osImage"),
+            info("kernelVersion"),
             info("containerRuntimeVersion"),
         ]
     }
@@ -161,7 +164,8 @@ enum JobRow {
             job.cellName, job.text("spec", "schedule"), job.text("spec", "timeZone"),
             .string(job.spec["suspend"]?.bool == true ? "True" : "False"),
             .int(Int64(job.status["active"]?.array?.count ?? 0)),
-            .string(last.map { Timestamp.age(since: $0) } ?? "<none>"), job.age, joined("name"), joined("image"), "<none>",
+            .string(last.map { Timestamp.age(since: $0) } ?? "<none>"), job.age, joined("name"), joined("image"),
+            "<none>",
         ]
     }
 }
@@ -178,7 +182,8 @@ enum ServiceRow {
         }
         return [
             service.cellName, service.text("spec", "type"), service.text("spec", "clusterIP"),
-            .string(self.external(service)), .string(ports.isEmpty ? "<none>" : ports.joined(separator: ",")), service.age,
+            .string(self.external(service)), .string(ports.isEmpty ? "<none>" : ports.joined(separator: ",")),
+            service.age,
             .string(selector.isEmpty ? "<none>" : LabelSelector(matchLabels: selector).query),
         ]
     }
@@ -214,7 +219,9 @@ enum ServiceRow {
 
     static func endpointSlice(_ slice: KubeObject) -> [JSONValue] {
         let ports = (slice.json["ports"]?.array ?? []).map { $0["port"]?.int.map(String.init) ?? "*" }
-        let addresses = (slice.json["endpoints"]?.array ?? []).flatMap { $0["addresses"]?.array?.compactMap(\.string) ?? [] }
+        let addresses = (slice.json["endpoints"]?.array ?? []).flatMap {
+            $0["addresses"]?.array?.compactMap(\.string) ?? []
+        }
         return [
             slice.cellName, slice.text("addressType"), ports.isEmpty ? "<unset>" : self.shortened(ports),
             addresses.isEmpty ? "<unset>" : self.shortened(addresses), slice.age,

@@ -47,7 +47,8 @@ struct TableLayout {
     let columns: [TableRenderer.Column]
     let cells: (KubeObject) -> [JSONValue]
 
-    private static let nameColumn = TableRenderer.Column(name: "Name", format: "name", description: "Name of the object")
+    private static let nameColumn = TableRenderer.Column(
+        name: "Name", format: "name", description: "Name of the object")
 
     /// Columns as text: `Restarts:integer`, and in parentheses for wide output.
     private init(_ spec: String, _ cells: @escaping (KubeObject) -> [JSONValue]) {
@@ -76,7 +77,9 @@ struct TableLayout {
     static func of(_ kind: ResourceKind) -> TableLayout {
         if let custom = kind.custom { return self.custom(custom) }
         if let layout = self.core(kind) ?? self.workloads(kind) ?? self.others(kind) { return layout }
-        return TableLayout("Name, Created At:date") { [.string($0.name), $0.metadata["creationTimestamp"] ?? "<unknown>"] }
+        return TableLayout("Name, Created At:date") {
+            [.string($0.name), $0.metadata["creationTimestamp"] ?? "<unknown>"]
+        }
     }
 
     private static func custom(_ custom: CustomVersion) -> TableLayout {
@@ -164,7 +167,8 @@ struct TableLayout {
             return TableLayout("Name, Ready, Up-to-date, Available, Age, (Containers), (Images), (Selector)") {
                 [
                     $0.cellName, .string("\(number($0, "status", "readyReplicas"))/\(number($0, "spec", "replicas"))"),
-                    .int(number($0, "status", "updatedReplicas")), .int(number($0, "status", "availableReplicas")), $0.age,
+                    .int(number($0, "status", "updatedReplicas")), .int(number($0, "status", "availableReplicas")),
+                    $0.age,
                     $0.containers("name"), $0.containers("image"), $0.selector,
                 ]
             }
@@ -197,7 +201,8 @@ struct TableLayout {
                 ]
             }
         case "jobs.batch":
-            return TableLayout("Name, Status, Completions, Duration, Age, (Containers), (Images), (Selector)", JobRow.cells)
+            return TableLayout(
+                "Name, Status, Completions, Duration, Age, (Containers), (Images), (Selector)", JobRow.cells)
         case "cronjobs.batch":
             return TableLayout(
                 "Name, Schedule, Timezone, Suspend, Active, Last Schedule, Age, (Containers), (Images), (Selector)",
@@ -259,7 +264,9 @@ struct TableLayout {
             }
         case "poddisruptionbudgets.policy":
             return TableLayout("Name, Min Available, Max Unavailable, Allowed Disruptions, Age") {
-                func bound(_ value: JSONValue?) -> JSONValue { .string(value.map { $0.string ?? $0.description } ?? "N/A") }
+                func bound(_ value: JSONValue?) -> JSONValue {
+                    .string(value.map { $0.string ?? $0.description } ?? "N/A")
+                }
                 return [
                     $0.cellName, bound($0.spec["minAvailable"]), bound($0.spec["maxUnavailable"]),
                     .int($0.status["disruptionsAllowed"]?.int ?? 0), $0.age,
@@ -291,7 +298,9 @@ struct TableLayout {
             return TableLayout("Name, Service, Available, Age") { object in
                 let service = object.spec["service"]
                 let text = service.map { "\($0["namespace"]?.string ?? "")/\($0["name"]?.string ?? "")" } ?? "Local"
-                return [object.cellName, .string(text), .string(object.condition("Available") ?? "Unknown"), object.age]
+                return [
+                    object.cellName, .string(text), .string(object.condition("Available") ?? "Unknown"), object.age,
+                ]
             }
         default: return nil
         }

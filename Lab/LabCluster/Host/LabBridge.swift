@@ -7,11 +7,21 @@ enum LabBridge {
         let name = spec.bridge
         if !FileManager.default.fileExists(atPath: "/sys/class/net/\(name)") {
             // No multicast snooping: without a querier it would drop what nodes do not ask for.
-            try Command.check("ip", "link", "add", name, "type", "bridge", "mcast_snooping", "0")
+            // An address of its own: otherwise it takes the lowest of its ports', and each port that comes would
+            // leave the nodes that are there with a stale neighbour entry.
+            try Command.check(
+                "ip", "link", "add", name, "address", Self.hardwareAddress(spec.gateway), "type", "bridge",
+                "mcast_snooping", "0")
         }
         try Command.check(
             "ip", "address", "replace", "\(spec.gateway)/\(spec.subnet.prefixLength)", "dev", name)
         try Command.check("ip", "link", "set", name, "up")
+    }
+
+    /// Locally administered, from the four numbers of the address.
+    private static func hardwareAddress(_ address: some CustomStringConvertible) -> String {
+        let octets = "\(address)".split(separator: ".").compactMap { UInt8($0) }
+        return ([0x02, 0x42] + octets).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: ":")
     }
 
     /// Removes it and the nodes' ports on it.

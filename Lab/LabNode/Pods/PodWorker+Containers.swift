@@ -97,10 +97,10 @@ extension PodWorker {
         await self.context.runtime.remove(running.id)
         var started: Date?
         if case .running(let since) = self.report.containers[container.name]?.state { started = since }
-        self.report.containers[container.name]?.state = .terminated(
-            .init(
-                code: exit.code, signal: exit.signal, reason: exit.code == 0 ? "Completed" : "Error",
-                message: self.terminationMessage(container, exit), started: started, finished: Date(), id: running.id))
+        let end = ContainerReport.Termination(
+            code: exit.code, signal: exit.signal, reason: exit.code == 0 ? "Completed" : "Error",
+            message: self.terminationMessage(container, exit), started: started, finished: Date(), id: running.id)
+        self.report.containers[container.name]?.state = .terminated(end)
         self.report.containers[container.name]?.isReady = false
         self.report.containers[container.name]?.isStarted = false
         self.publish()

@@ -277,14 +277,15 @@ actor PodWorker {
             case is ContainerRuntime.Failed: ("RunContainerError", "Failed")
             default: ("CreateContainerConfigError", "Failed")
             }
+        // Worked out before it is stored: an assignment through `?.` holds the report while its right side is made.
+        let before = self.report.containers[container.name]
         if error is ContainerRuntime.Failed {
-            let id = self.report.containers[container.name]?.id ?? ""
-            self.report.containers[container.name]?.state = .terminated(
-                .init(
-                    code: 128, reason: "StartError", message: "\(error)", started: nil, finished: Date(), id: id))
+            let end = ContainerReport.Termination(
+                code: 128, reason: "StartError", message: "\(error)", finished: Date(), id: before?.id ?? "")
+            self.report.containers[container.name]?.state = .terminated(end)
         } else {
             let wasPulling =
-                if case .waiting("ErrImagePull", _) = self.report.containers[container.name]?.state { true } else {
+                if case .waiting("ErrImagePull", _) = before?.state { true } else {
                     false
                 }
             self.report.containers[container.name]?.state = .waiting(

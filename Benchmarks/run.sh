@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Measures the tunnel beside Envoy and others on this machine and writes Benchmarks/results/latest.md.
+#
+#   Benchmarks/run.sh [--plugins A,B] [--scenarios t1,t2] [--reps N] [--max-foreign CORES] [--against PLUGIN]
+#
+# Needs root (network namespaces), and martlet-bench of a release build: MARTLET_BENCH, or built here.
+set -euo pipefail
+cd "$(dirname "$0")"
+plugins=direct,floor,envoy-l4,martlet scenarios=t1,t2,t3,t4 reps=3 max_foreign=0.12 against=envoy-l4
+while (($#)); do
+    case $1 in
+        --plugins) plugins=$2 ;;
+        --scenarios) scenarios=$2 ;;
+        --reps) reps=$2 ;;
+        --max-foreign) max_foreign=$2 ;;
+        --against) against=$2 ;;
+        *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    esac
+    shift 2
+done
+[ "$(id -u)" = 0 ] || { echo "bench: network namespaces need root; run with sudo" >&2; exit 1; }
+
+packages=(gcc libc6-dev iproute2 nftables iperf3 wrk nginx-light openssl python3)
+[[ $plugins = *haproxy* ]] && packages+=(haproxy)
+missing=()
+for package in "${packages[@]}"; do
+    # Any nginx does.
+    if [ "$package" = nginx-light ] && command -v nginx >/dev/null; then continue; fi
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+done
+if ((${#missing[@]})); then
+    echo "bench: installing ${missing[*]}"
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+root=$(cd .. && pwd)
+if [ -z "${ENVOY_BIN:-}" ]; then
+    ENVOY_BIN=$(command -v envoy || echo "$root/.tools/bin/envoy")
+fi
+[ -x "$ENVOY_BIN" ] || { echo "bench: no Envoy at $ENVOY_BIN; run scripts/prepare.sh" >&2; exit 1; }
+if [ -z "${MARTLET_BENCH:-}" ]; then
+    (cd "$root" && swift build -c release --product martlet-bench --quiet)
+    MARTLET_BENCH=$root/.build/release/martlet-bench
+fi
+[ -x "$MARTLET_BENCH" ] || { echo "bench: no program at $MARTLET_BENCH" >&2; exit 1; }
+# The plug-ins run elsewhere: no relative paths.
+export ENVOY_BIN=$(realpath "$ENVOY_BIN") MARTLET_BENCH=$(realpath "$MARTLET_BENCH")
+export RIG_RUN=${RIG_RUN:-$(mktemp -d /tmp/martlet-bench.XXXXXX)}
+trap 'rig/rig.sh down >/dev/null; rm -rf "$RIG_RUN"' EXIT
+rig/rig.sh up
+
+raw=$RIG_RUN/results.jsonl
+status=0
+rig/bench.py --plugins "$plugins" --scenarios "$scenarios" --reps "$reps" --max-foreign "$max_foreign" --out "$raw" ||
+    status=$?
+[ -s "$raw" ] || { echo "bench: nothing was measured" >&2; exit 1; }
+
+mkdir -p results
+{
+    echo "# The tunnel beside its peers"
+    echo
+    echo "Written by \`Benchmarks/run.sh\`; how it measures is in [the rig's page](../README.md). Medians of $reps" \
+        "interleaved runs; a row marked * has only runs during which other programs used more than $max_foreign cores."
+    echo
+    echo "- Date: $(date -u +%F), commit $(git -C "$root" rev-parse --short HEAD)"
+    echo "- Machine: $(nproc) × $(lscpu | sed -n 's/^Model name: *//p' | head -1)," \
+        "$(awk '/MemTotal/ {printf "%.0f GB", $2 / 1048576}' /proc/meminfo), kernel $(uname -r)"
+    echo "- Others: used $(python3 rig/report.py "$raw" --foreign) cores meanwhile (median, range)"
+    echo "- Swift: $(swift --version 2>/dev/null | sed -n 's/.*Swift version \([^ ]*\).*/\1/p' | head -1), release"
+    echo "- Envoy: $("$ENVOY_BIN" --version | sed -n 's/.*version: *//p' | cut -d/ -f2)"
+    echo "- Command: \`Benchmarks/run.sh --plugins $plugins --scenarios $scenarios --reps $reps" \
+        "--max-foreign $max_foreign\`, WORKERS=${WORKERS:-1}"
+    echo "- Plug-ins:"
+    for plugin in ${plugins//,/ }; do
+        echo "  - \`$plugin\`: $(rig/ctl.sh info "$plugin" | sed 's/.*"desc":"\(.*\)"}/\1/')"
+    done
+    echo
+    python3 rig/report.py "$raw" --against "$against"
+} >results/latest.md
+echo "bench: results in Benchmarks/results/latest.md"
+exit $status

@@ -1,0 +1,161 @@
+import Foundation
+import MeshTestSupport
+
+/// A running Envoy as one half of an HBONE pair, with a certificate of the test's authority.
+final class Envoy: Sendable {
+    /// `ENVOY_BIN`, or `envoy` where programs are.
+    static let path = ProcessInfo.processInfo.environment["ENVOY_BIN"] ?? PeerProgram.find("envoy")
+
+    struct DidNotStart: Error, CustomStringConvertible {
+        var description: String
+    }
+
+    let port: UInt16
+    private let folder: PeerFolder
+    private let process: Process
+
+    /// Listens on `port` (nil: a free one) for HBONE, and dials the authority of each CONNECT.
+    static func server(_ issued: TestCA.Issued, port: UInt16? = nil) async throws -> Envoy {
+        try await Envoy(issued, port: port) { Self.serverConfiguration(port: $0) }
+    }
+
+    /// Listens for plain TCP; each connection is a CONNECT for `authority` at the HBONE port `peer` of 127.0.0.1.
+    static func client(_ issued: TestCA.Issued, authority: String, peer: UInt16) async throws -> Envoy {
+        try await Envoy(issued, port: nil) { Self.clientConfiguration(port: $0, authority: authority, peer: peer) }
+    }
+
+    /// Returns once Envoy listens.
+    private init(_ issued: TestCA.Issued, port: UInt16?, _ configuration: (UInt16) -> String) async throws {
+        guard let path = Self.path else { throw DidNotStart(description: "there is no Envoy") }
+        let port = try port ?? BlockingServer.echo().port  // free again
+        let folder = try PeerFolder(issued)
+        try folder.write("envoy.yaml", configuration(port))
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: path)
+        process.currentDirectoryURL = folder.url
+        process.arguments = ["-c", "envoy.yaml", "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
+        process.standardInput = FileHandle.nullDevice
+        try process.run()
+        self.port = port
+        self.folder = folder
+        self.process = process
+        try await eventually { !process.isRunning || (try? BlockingSocket.connect(port: port)) != nil }
+        if !process.isRunning {
+            throw DidNotStart(description: "\(path) ended with \(process.terminationStatus); its reason is above")
+        }
+    }
+
+    /// Cuts every connection and frees the port.
+    func stop() async {
+        kill(self.process.processIdentifier, SIGKILL)
+        let process = self.process
+        try? await offThread { process.waitUntilExit() }
+    }
+
+    deinit { if self.process.isRunning { kill(self.process.processIdentifier, SIGKILL) } }
+}
+
+extension Envoy {
+    private static func clientConfiguration(port: UInt16, authority: String, peer: UInt16) -> String {
+        """
+        static_resources:
+          listeners:
+          - name: out
+            address: {socket_address: {address: 127.0.0.1, port_value: \(port)}}
+            filter_chains:
+            - filters:
+              - name: envoy.filters.network.tcp_proxy
+                typed_config:
+                  "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+                  stat_prefix: out
+                  cluster: hbone
+                  tunneling_config: {hostname: "\(authority)"}
+          clusters:
+          - name: hbone
+            type: STATIC
+            connect_timeout: 5s
+            typed_extension_protocol_options:
+              envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+                "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+                explicit_http_config: {http2_protocol_options: {allow_connect: true}}
+            transport_socket:
+              name: envoy.transport_sockets.tls
+              typed_config:
+                "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+                common_tls_context:
+        \(Self.tls(indent: 10))
+            load_assignment:
+              cluster_name: hbone
+              endpoints:
+              - lb_endpoints:
+                - endpoint:
+                    address: {socket_address: {address: 127.0.0.1, port_value: \(peer)}}
+        """
+    }
+
+    private static func serverConfiguration(port: UInt16) -> String {
+        """
+        static_resources:
+          listeners:
+          - name: in
+            address: {socket_address: {address: 127.0.0.1, port_value: \(port)}}
+            filter_chains:
+            - transport_socket:
+                name: envoy.transport_sockets.tls
+                typed_config:
+                  "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
+                  require_client_certificate: true
+                  common_tls_context:
+        \(Self.tls(indent: 12))
+              filters:
+              - name: envoy.filters.network.http_connection_manager
+                typed_config:
+                  "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+                  stat_prefix: in
+                  codec_type: HTTP2
+                  upgrade_configs: [{upgrade_type: CONNECT}]
+                  http2_protocol_options: {allow_connect: true, max_concurrent_streams: 100}
+                  route_config:
+                    virtual_hosts:
+                    - name: all
+                      domains: ["*"]
+                      routes:
+                      - match: {connect_matcher: {}}
+                        route:
+                          cluster: workload
+                          timeout: 0s
+                          upgrade_configs: [{upgrade_type: CONNECT, connect_config: {}}]
+                  http_filters:
+                  # The authority of CONNECT becomes the address that the cluster dials.
+                  - name: set_destination
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config
+                      on_request_headers:
+                      - object_key: envoy.network.transport_socket.original_dst_address
+                        format_string: {text_format_source: {inline_string: "%REQ(:AUTHORITY)%"}}
+                  - name: envoy.filters.http.router
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+          clusters:
+          - name: workload
+            type: ORIGINAL_DST
+            lb_policy: CLUSTER_PROVIDED
+            connect_timeout: 5s
+        """
+    }
+
+    /// The body of a `common_tls_context`; peers must be of the trust domain of the tests.
+    private static func tls(indent: Int) -> String {
+        [
+            "alpn_protocols: [h2]",
+            "tls_params: {tls_minimum_protocol_version: TLSv1_3, tls_maximum_protocol_version: TLSv1_3}",
+            "tls_certificates:",
+            "- certificate_chain: {filename: chain.pem}",
+            "  private_key: {filename: key.pem}",
+            "validation_context:",
+            "  trusted_ca: {filename: roots.pem}",
+            "  match_typed_subject_alt_names:",
+            "  - {san_type: URI, matcher: {prefix: \"spiffe://cluster.local/\"}}",
+        ].map { String(repeating: " ", count: indent) + $0 }.joined(separator: "\n")
+    }
+}

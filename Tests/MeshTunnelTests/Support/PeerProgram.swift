@@ -1,0 +1,57 @@
+import Foundation
+import MeshTestSupport
+
+/// A program of another project that a test talks to.
+enum PeerProgram {
+    /// Where `name` is: on the path, or among the tools that scripts/prepare.sh brings.
+    static func find(_ name: String) -> String? {
+        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent().deletingLastPathComponent()
+        let path = ProcessInfo.processInfo.environment["PATH"] ?? ""
+        return (path.split(separator: ":").map { "\($0)/\(name)" } + ["\(root.path)/.tools/bin/\(name)"])
+            .first { FileManager.default.isExecutableFile(atPath: $0) }
+    }
+
+    /// Runs to the end, half a minute at most; standard input is empty.
+    ///
+    /// - Returns: standard output and error, as they came.
+    static func run(_ path: String, _ arguments: [String], in folder: PeerFolder) async throws -> String {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/timeout")
+        process.arguments = ["--kill-after=1", "30", path] + arguments
+        process.currentDirectoryURL = folder.url
+        process.standardInput = FileHandle.nullDevice
+        let pipe = Pipe()
+        process.standardOutput = pipe
+        process.standardError = pipe
+        try process.run()
+        let reading = pipe.fileHandleForReading
+        let output = try await offThread { try reading.readToEnd() ?? Data() }
+        process.waitUntilExit()
+        return String(decoding: output, as: UTF8.self)
+    }
+}
+
+/// A folder with `chain.pem`, `key.pem` and `roots.pem`, gone with its owner.
+final class PeerFolder: Sendable {
+    let url: URL
+
+    init(_ issued: TestCA.Issued) throws {
+        self.url = FileManager.default.temporaryDirectory.appending(path: "martlet-peer-\(UUID())")
+        try FileManager.default.createDirectory(at: self.url, withIntermediateDirectories: true)
+        try self.write("chain.pem", issued.chain.map { Self.pem("CERTIFICATE", $0) }.joined())
+        try self.write("key.pem", Self.pem("PRIVATE KEY", issued.privateKey))
+        try self.write("roots.pem", issued.roots.map { Self.pem("CERTIFICATE", $0) }.joined())
+    }
+
+    deinit { try? FileManager.default.removeItem(at: self.url) }
+
+    func write(_ name: String, _ text: String) throws {
+        try text.write(to: self.url.appending(path: name), atomically: true, encoding: .utf8)
+    }
+
+    private static func pem(_ label: String, _ der: [UInt8]) -> String {
+        "-----BEGIN \(label)-----\n\(Data(der).base64EncodedString(options: .lineLength64Characters))\n"
+            + "-----END \(label)-----\n"
+    }
+}
