@@ -86,7 +86,9 @@ struct WatchSession: Sendable {
         }
         continuation.onTermination = { _ in
             timer.cancel()
-            store.unwatch(storage, registration.id)
+            // Not here: this may run inside the cancellation of the reading task, which holds that task's lock, and the
+            // store holds its own lock while it wakes the task with a change. Waiting for it would block both for ever.
+            Task { store.unwatch(storage, registration.id) }
         }
         self.items = items
         self.revision = registration.revision
