@@ -247,15 +247,16 @@ struct ServiceTests {
     @Test(
         "application protocols",
         arguments: [
-            (["name": "grpc-x", "port": 1], ServicePort.AppProtocol.grpc),
-            (["name": "grpc-web-x", "port": 1], .unknown), (["name": "https", "port": 1], .tls),
-            (["name": "TCP-db", "port": 1], .tcp), (["name": "foo", "port": 1], .unknown),
-            (["port": 25], .tcp), (["port": 3306], .unknown),
-            (["name": "http", "port": 1, "protocol": "UDP"], .unknown),
-            (["name": "foo", "port": 1, "appProtocol": "kubernetes.io/h2c"], .http2),
-            (["name": "http", "port": 1, "appProtocol": "GRPC"], .grpc),
-        ] as [(JSONValue, ServicePort.AppProtocol)])
-    func protocols(port: JSONValue, expected: ServicePort.AppProtocol) {
+            (#"{"name": "grpc-x", "port": 1}"#, ServicePort.AppProtocol.grpc),
+            (#"{"name": "grpc-web-x", "port": 1}"#, .unknown), (#"{"name": "https", "port": 1}"#, .tls),
+            (#"{"name": "TCP-db", "port": 1}"#, .tcp), (#"{"name": "foo", "port": 1}"#, .unknown),
+            (#"{"port": 25}"#, .tcp), (#"{"port": 3306}"#, .unknown),
+            (#"{"name": "http", "port": 1, "protocol": "UDP"}"#, .unknown),
+            (#"{"name": "foo", "port": 1, "appProtocol": "kubernetes.io/h2c"}"#, .http2),
+            (#"{"name": "http", "port": 1, "appProtocol": "GRPC"}"#, .grpc),
+        ])
+    func protocols(port text: String, expected: ServicePort.AppProtocol) throws {
+        let port = try JSONValue(parsing: text)
         #expect(Self.service { $0.set(["spec", "ports"], to: [port]) }?.ports.map(\.appProtocol) == [expected])
     }
 }
