@@ -51,8 +51,8 @@ struct StatusTests {
     func transitions() {
         var pod = self.pod()
         pod.json["status"] = self.report(.running(since: self.now)).status(of: pod, now: self.now)
-        pod.json["status"]?["conditions"] = .array(
-            (pod.status["conditions"]?.array ?? []) + [["type": "example.org/gate", "status": "True"]])
+        let own = pod.status["conditions"]?.array ?? []
+        pod.json["status"]?["conditions"] = .array(own + [["type": "example.org/gate", "status": "True"]])
         let later = self.report(.running(since: self.now)).status(of: pod, now: self.now.addingTimeInterval(60))
         #expect(later["conditions"]?.array?.count == 6)
         let times = Set((later["conditions"]?.array ?? []).compactMap { $0["lastTransitionTime"]?.string })

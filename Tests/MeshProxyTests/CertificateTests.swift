@@ -115,7 +115,8 @@ struct CertificateLedgerTests {
     func halfLife() throws {
         let scene = Scene()
         _ = scene.ask("a")
-        let (first, _) = try #require(scene.signed(try #require(scene.next())))
+        let ticket1 = try #require(scene.next())
+        let (first, _) = try #require(scene.signed(ticket1))
         #expect(scene.ledger.nextDue == scene.now + 12 * 3_600_000)
         scene.now += 12 * 3_600_000 - 1
         #expect(scene.next() == nil)
@@ -132,7 +133,8 @@ struct CertificateLedgerTests {
     func renewalFails() throws {
         let scene = Scene()
         _ = scene.ask("a")
-        let (old, _) = try #require(scene.signed(try #require(scene.next()), hours: 1))
+        let ticket2 = try #require(scene.next())
+        let (old, _) = try #require(scene.signed(ticket2, hours: 1))
         scene.now += 30 * 60_000
         var tries = 0
         while scene.now < 1_000_000 + 3_600_000 {
@@ -151,7 +153,8 @@ struct CertificateLedgerTests {
             Issue.record("an expired certificate was handed out")
             return
         }
-        let (new, _) = try #require(scene.signed(try #require(scene.next())))
+        let ticket3 = try #require(scene.next())
+        let (new, _) = try #require(scene.signed(ticket3))
         #expect(scene.ask("a") == .ready(new))
     }
 
@@ -163,7 +166,8 @@ struct CertificateLedgerTests {
         #expect(scene.ask("a") == .unavailable(CertificateUnavailable("no")))
         #expect(scene.next() == nil, "asking does not hurry it")
         scene.now += 3_000
-        let (certificate, _) = try #require(scene.signed(try #require(scene.next())))
+        let ticket4 = try #require(scene.next())
+        let (certificate, _) = try #require(scene.signed(ticket4))
         #expect(scene.ask("a") == .ready(certificate))
     }
 
@@ -306,9 +310,9 @@ struct CertificateManagerTests {
     }
 
     @Test("C8: a failure reaches the waiting at once and those that come after; the next try heals it")
-    func healed() async throws {
+    func healed() async {
         let signer = ScriptedSigner()
-        try await self.running(signer) { manager in
+        await self.running(signer) { manager in
             async let first = self.ask(manager, "a")
             await signer.waitForCalls(1)
             signer.answer(.failure(Refused()))
@@ -323,7 +327,8 @@ struct CertificateManagerTests {
                 if case .available = manager.states[0].state { break }
                 await Task.yield()
             }
-            #expect(try await self.ask(manager, "a").get().version == 1)
+            let healed = await self.ask(manager, "a")
+            #expect((try? healed.get())?.version == 1)
         }
     }
 

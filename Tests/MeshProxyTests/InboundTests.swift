@@ -116,7 +116,7 @@ struct InboundTests {
                 $0.weightedWaypoints = [WeightedWaypoint(destination: gateway("10.1.0.9"), weight: weight)]
             })
         let answer = world.connect("10.2.0.1:80", at: "waypoint", arrival: "10.1.0.9")
-        #expect(answer == .admitted("10.1.0.9:80") == (weight > 0))
+        #expect((answer == .admitted("10.1.0.9:80")) == (weight > 0))
     }
 
     @Test("I10: not allowed by policy is 401, and the log says so")

@@ -41,7 +41,7 @@ actor Recorder: MeshStateSink {
 
     func clear() { self.updates = [] }
 
-    func wait(_ what: String, _ condition: (isolated Recorder) -> Bool) async throws {
+    func wait(_ what: String, _ condition: @Sendable (isolated Recorder) -> Bool) async throws {
         for _ in 0..<3000 {
             if condition(self) { return }
             try await Task.sleep(for: .milliseconds(10))
@@ -52,6 +52,12 @@ actor Recorder: MeshStateSink {
 
 @Suite("xDS over real gRPC and TLS", .serialized)
 struct LoopbackTests {
+    static func logger(_ level: Logger.Level) -> Logger {
+        var logger = Logger(label: "test")
+        logger.logLevel = level
+        return logger
+    }
+
     /// Runs a server; the body gets its port.
     static func serving(
         _ xds: XDSServer, _ authority: CertificateAuthority, port: Int = 0,
@@ -100,8 +106,7 @@ struct LoopbackTests {
     func follows() async throws {
         let authority = try CertificateAuthority.selfSigned(trustDomain: "cluster.local")
         let sink = Recorder()
-        var logger = Logger(label: "test")
-        logger.logLevel = .critical
+        let logger = Self.logger(.critical)
         let (first, second) = (
             SessionTests.workload("a", ip: "10.0.0.1"), SessionTests.workload("b", ip: "10.0.0.2")
         )
@@ -117,7 +122,9 @@ struct LoopbackTests {
             port.withLock { $0 = bound }
             let endpoint = try Self.endpoint(bound, authority, token: "good")
             client.withLock {
-                $0 = Task { await MeshXDSClient(Self.configuration(endpoint), sink: sink, logger: logger).run() }
+                $0 = Task { [logger] in
+                    await MeshXDSClient(Self.configuration(endpoint), sink: sink, logger: logger).run()
+                }
             }
             try await sink.wait("first state") { $0.isSynced && $0.addresses.count == 2 && $0.policies.count == 1 }
             #expect(await sink.addresses[first.resourceName] == first)
@@ -151,8 +158,7 @@ struct LoopbackTests {
     @Test("a wrong token gets nothing; a corrected token file is enough to get in", .timeLimit(.minutes(2)))
     func tokens() async throws {
         let authority = try CertificateAuthority.selfSigned(trustDomain: "cluster.local")
-        var logger = Logger(label: "test")
-        logger.logLevel = .critical
+        let logger = Self.logger(.critical)
         let counter = Counting()
         let xds = XDSServer(authenticator: OneToken(token: "good"), logger: logger) { event in
             if event == .unauthenticated { counter.add() }
@@ -177,8 +183,7 @@ struct LoopbackTests {
     func untrusted() async throws {
         let authority = try CertificateAuthority.selfSigned(trustDomain: "cluster.local")
         let other = try CertificateAuthority.selfSigned(trustDomain: "cluster.local")
-        var logger = Logger(label: "test")
-        logger.logLevel = .critical
+        let logger = Self.logger(.critical)
         let counter = Counting()
         let xds = XDSServer(authenticator: OneToken(token: "good"), logger: logger) { _ in counter.add() }
         xds.becomeReady()

@@ -18,6 +18,7 @@ package struct ContainerEnvironment {
 
     package struct Unresolved: Error, Hashable, CustomStringConvertible {
         package let description: String
+        package init(description: String) { self.description = description }
     }
 
     /// The ConfigMaps and Secrets that a container's variables name, as keys of ``objects``.

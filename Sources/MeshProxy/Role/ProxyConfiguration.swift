@@ -29,6 +29,7 @@ package struct ProxyConfiguration: Sendable {
         package var time = Duration.seconds(180)
         package var interval = Duration.seconds(180)
         package var retries = 9
+        package init() {}
     }
     /// `XDS_ADDRESS`, `XDS_ROOT_CA`, `ALT_XDS_HOSTNAME`, `XDS_HEADER_*`, `AUTH_TOKEN`
     package var xds: ControlPlaneEndpoint
