@@ -4,19 +4,19 @@ import KubeClient
 import LabCluster
 import Testing
 
+private let martletLab: String? = {
+    let beside = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
+        .appendingPathComponent("martlet-lab").path
+    return FileManager.default.isExecutableFile(atPath: beside) ? beside : nil
+}()
+
 /// A lab on this very machine, made and removed by the program itself.
 @Suite(
     "A lab",
     .enabled(if: geteuid() == 0, "SKIPPED: making network namespaces needs root"),
-    .enabled(if: SmokeTests.program != nil, "SKIPPED: martlet-lab is not built beside the tests"), .serialized,
+    .enabled(if: martletLab != nil, "SKIPPED: martlet-lab is not built beside the tests"), .serialized,
     .timeLimit(.minutes(5)))
 struct SmokeTests {
-    static let program: String? = {
-        let beside = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
-            .appendingPathComponent("martlet-lab").path
-        return FileManager.default.isExecutableFile(atPath: beside) ? beside : nil
-    }()
-
     private struct Result {
         var code: Int32
         var output, error: String
@@ -28,7 +28,7 @@ struct SmokeTests {
     private func lab(_ arguments: String...) throws -> Result {
         try FileManager.default.createDirectory(at: self.directory, withIntermediateDirectories: true)
         let process = Process()
-        process.executableURL = URL(fileURLWithPath: try #require(Self.program))
+        process.executableURL = URL(fileURLWithPath: try #require(martletLab))
         process.arguments = arguments
         process.environment = [
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": self.directory.path, "KUBECONFIG": self.kubeconfig,
@@ -36,7 +36,7 @@ struct SmokeTests {
         // Files, not pipes: the cluster's processes must not keep us reading.
         let output = self.directory.appendingPathComponent("out-\(UUID().uuidString)")
         let error = self.directory.appendingPathComponent("err-\(UUID().uuidString)")
-        for file in [output, error] { FileManager.default.createFile(atPath: file.path, contents: nil) }
+        for file in [output, error] { _ = FileManager.default.createFile(atPath: file.path, contents: nil) }
         process.standardOutput = try FileHandle(forWritingTo: output)
         process.standardError = try FileHandle(forWritingTo: error)
         try process.run()

@@ -178,7 +178,7 @@ struct ControllerTests {
                 }
                 if all.count == 2, all.allSatisfy({ !hosts.contains($0.uid) && $0.isPodReady }) { break }
                 for pod in all where pod.isBeingDeleted {
-                    try? await test.cluster.delete(
+                    _ = try? await test.cluster.delete(
                         .pods, namespace: "shop", name: pod.name, DeleteOptions(gracePeriodSeconds: 0))
                 }
                 for pod in all where !hosts.contains(pod.uid) && !pod.isPodReady && !pod.isBeingDeleted {
@@ -308,7 +308,8 @@ struct ClusterDNSTests {
                 let web = try #require(DNSName("web.shop.svc.cluster.local"))
                 let answer = try #require(await client.ask(DNSQuestion(web, .a)))
                 #expect(answer.reply.answers.map(\.value) == [.a(0x0a2b_0707)])
-                let outside = try #require(await client.ask(DNSQuestion(try #require(DNSName("example.org")), .a)))
+                let elsewhere = try #require(DNSName("example.org"))
+                let outside = try #require(await client.ask(DNSQuestion(elsewhere, .a)))
                 #expect(outside.reply.code == .serverFailure)
                 group.cancelAll()
             }
