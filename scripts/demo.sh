@@ -61,7 +61,7 @@ step "4. One call, watched on the wire"
 source_ip=$(kubectl get pods -n foo -l app=sleep -o jsonpath='{.items[0].status.podIP}')
 capture=$work/wire.pcap
 rm -f "$capture"
-martlet lab exec "$a1" -- tcpdump -i eth0 -U -w - tcp >"$capture" 2>"$work/tcpdump.log" &
+martlet lab exec "$a1" -- tcpdump --immediate-mode -i eth0 -U -w - tcp >"$capture" 2>"$work/tcpdump.log" &
 tcpdump=$!
 trap 'kill $tcpdump 2>/dev/null || true' EXIT
 eventually 10 "tcpdump to listen" grep -q listening "$work/tcpdump.log"

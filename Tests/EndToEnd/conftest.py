@@ -12,7 +12,7 @@ import time
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BIN = ROOT / ".build" / "release"
+BIN = pathlib.Path(os.environ.get("MARTLET_BIN", ROOT / ".build" / "release"))
 CLUSTER = "e2e"
 
 

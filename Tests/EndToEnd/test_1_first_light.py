@@ -80,7 +80,7 @@ def test_4_two_services_as_a_tutorial_has_them(operator):
 def test_5_and_6_the_call_goes_through_a_tunnel(operator):
     source = operator.objects("pods", "foo", "app=sleep")[0]["status"]["podIP"]
     capture = operator.start(
-        "martlet", "lab", "exec", f"k3d-{CLUSTER}-agent-1", "--", "timeout", "20", "tcpdump", "-i", "eth0", "-U", "-c",
+        "martlet", "lab", "exec", f"k3d-{CLUSTER}-agent-1", "--", "timeout", "20", "tcpdump", "--immediate-mode", "-i", "eth0", "-U", "-c",
         "2000", "-A", "-n", "tcp")
     eventually("tcpdump to listen", lambda: "listening" in capture.stderr.readline())
     answer = operator.call("/get?word=secret-word")
