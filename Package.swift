@@ -183,7 +183,8 @@ let package = Package(
                 nio("NIOFoundationCompat"), nio("NIOTLS"), nioSSL, log, grdb, collections, x509, crypto, asn1, yams,
             ], path: "Lab/LabAPIServer"),
         target(
-            "LabControllers", ["KubeAPI", "KubeClient", nio("NIOCore"), nio("NIOPosix"), log], path: "Lab/LabControllers"),
+            "LabControllers", ["KubeAPI", "KubeClient", nio("NIOCore"), nio("NIOPosix"), log],
+            path: "Lab/LabControllers"),
         // fork, namespaces, mounts and terminals, which Swift cannot do safely by itself.
         .target(name: "CLabNode", path: "Lab/CLabNode", linkerSettings: [.linkedLibrary("z")]),
         target(
@@ -213,7 +214,8 @@ let package = Package(
         test(
             "MeshProxyTests",
             [
-                "MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshZDS", "MeshXDS",
+                "MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshZDS",
+                "MeshXDS",
                 "MeshCA", "MeshChannel", "MeshLinux", "MeshTestSupport", log, x509,
             ]),
         test("MeshTelemetryTests", ["MeshTelemetry", log, nio("NIOCore"), nio("NIOPosix")]),

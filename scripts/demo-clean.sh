@@ -2,10 +2,11 @@
 # Removes every trace of the demo's lab: processes, namespaces, mounts, links, files, its kubeconfig entry.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-lab=.build/release/martlet-lab
+lab=${MARTLET_BIN:-.build/release}/martlet-lab
+[ -x "$lab" ] || lab=.build/debug/martlet-lab
 if [ ! -x "$lab" ]; then
     echo "demo-clean: nothing was built, so nothing runs"
     exit 0
 fi
-"$lab" delete k3s-default --all
+KUBECONFIG=$PWD/.demo/kubeconfig "$lab" delete k3s-default || true
 rm -rf .demo

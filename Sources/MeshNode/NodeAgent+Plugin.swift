@@ -104,7 +104,8 @@ extension NodeAgent {
     /// The runtime's path is one of the node; we see the node's files below ``NodeAgentConfiguration/hostRoot``.
     private func open(_ path: String) throws -> SharedNetworkNamespace {
         do throws(SystemError) {
-            return try SharedNetworkNamespace(try NetworkNamespace(path: self.configuration.hostRoot + Self.mounted(path)))
+            return try SharedNetworkNamespace(
+                try NetworkNamespace(path: self.configuration.hostRoot + Self.mounted(path)))
         } catch  where error.isNotFound {
             return try SharedNetworkNamespace(try NetworkNamespace(path: path))
         }
