@@ -16,7 +16,7 @@ help:
 	@echo "make demo-clean  remove every trace of it"
 	@echo "make test        everything: format, build, unit, loopback and end-to-end tests"
 	@echo "make unit        unit, simulation and loopback tests"
-	@echo "make e2e         the demo, asserted, on the debug build"
+	@echo "make e2e         the suite in the lab and the demo, on the debug build"
 	@echo "make bench       the tunnel beside Envoy and others"
 
 prepare:
@@ -44,8 +44,9 @@ format:
 unit: build-tests
 	@scripts/timed.sh "unit and loopback tests" swift test --skip-build $(SKIP)
 
-# The demo stops with a reason at the first thing that is not as it should be; delete leaves nothing.
+# The suite, and then the demo, which stops with a reason at the first thing that is not as it should be.
 e2e: build-tests
+	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "end-to-end suite" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd
 	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "the demo as end-to-end test" scripts/demo.sh
 	@MARTLET_BIN=$(TEST_BIN) scripts/demo-clean.sh
 

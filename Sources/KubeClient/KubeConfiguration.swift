@@ -84,7 +84,9 @@ public struct KubeConfiguration: Sendable {
         if let list = environment["KUBECONFIG"], !list.isEmpty {
             let paths = list.split(separator: ":").map(String.init)
             guard let path = paths.first(where: FileManager.default.fileExists) else {
-                throw Invalid("no file of KUBECONFIG=\(list) exists")
+                throw Invalid(
+                    "no file of KUBECONFIG=\(list) exists; make a cluster with: martlet lab create, or pass --kubeconfig FILE"
+                )
             }
             return path
         }
