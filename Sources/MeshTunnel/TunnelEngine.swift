@@ -115,14 +115,25 @@ public final class TunnelEngine: Sendable {
         for worker in self.workers { worker.execute { $0.remove(uid: uid) } }
     }
 
-    /// Ends the engine in order: closes the listeners, tells peers with GOAWAY, lets connections finish until the
-    /// deadline, cuts the rest and stops the loops. Later calls wait for nothing.
+    /// Ends the engine in order: takes who waits to be accepted and closes the listeners, on all loops; then tells
+    /// peers with GOAWAY, lets connections finish until the deadline, cuts the rest and stops the loops. Later calls
+    /// wait for nothing.
     public func drain(deadline: Duration) async {
         let isFirst = self.state.withLock { state in
             defer { state.isDraining = true }
             return !state.isDraining
         }
         guard isFirst else { return }
+        // All listeners are closed before any loop drains: what one loop has accepted it may give to another, and there
+        // it has to arrive before the end is looked for.
+        for worker in self.workers {
+            await withCheckedContinuation { continuation in
+                worker.execute {
+                    $0.stopListening()
+                    continuation.resume()
+                }
+            }
+        }
         await withTaskGroup(of: Void.self) { group in
             for worker in self.workers {
                 group.addTask {
