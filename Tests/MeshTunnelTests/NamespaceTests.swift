@@ -10,7 +10,7 @@ import Testing
     .enabled(
         if: TestNamespace.isPossible, "SKIPPED: network namespaces need root and the programs ip and socat"))
 struct NamespaceTests {
-    @Test("listeners and dials are inside the pod's namespace, with the mark; ours stays as it was")
+    @Test("Z14: listeners and dials are inside the pod's namespace, with the mark; ours stays as it was")
     func inside() async throws {
         let namespace = try TestNamespace()
         defer { namespace.remove() }
