@@ -150,6 +150,37 @@ struct HandOverTests {
     }
 }
 
+@Suite("The server's pod leaves the mesh", .timeLimit(.minutes(2)))
+struct RemovedServerTests {
+    @Test("W5: old and new connections of its clients fail on data; TCP connect of the new one still succeeds")
+    func removed() async throws {
+        let echo = try BlockingServer.echo()
+        let pods = try TwoPods(target: echo.port)
+        let old = try pods.connect()
+        try await offThread {
+            try old.send([1])
+            #expect(try old.receive(exactly: 1) == [1])
+        }
+        pods.server.removePod(uid: TwoPods.serverPod.uid)
+        await #expect(throws: BlockingSocket.Failure.self) {
+            try await offThread {
+                while true {
+                    try old.send([2])
+                    _ = try old.receive(exactly: 1)
+                }
+            }
+        }
+        let new = try pods.connect()
+        await #expect(throws: BlockingSocket.Failure.self) {
+            try await offThread {
+                try new.send([3])
+                _ = try new.receive(exactly: 1)
+            }
+        }
+        _ = await pods.stop()
+    }
+}
+
 /// Real network namespaces: needs root and `ip`.
 @Suite(
     "Ports of a pod", .timeLimit(.minutes(2)),
