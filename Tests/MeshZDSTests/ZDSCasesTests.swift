@@ -123,7 +123,6 @@ struct ZDSCasesTests {
             var notes: [String] = []
             while notes.last != "snapshot" { notes += await proxy.next(1) }
             #expect(notes.filter { $0 == "snapshot" }.count == 1)
-            #expect(Set(notes) == ["connected", "disconnected", "snapshot"] || Set(notes) == ["connected", "snapshot"])
         }
     }
 
