@@ -19,6 +19,8 @@ public final class Listener: EventSource {
     private var accepted: ((CInt, IPEndpoint) -> Void)?
     private var shortage: ((SystemError) -> Void)?
     private var retry: LoopTimer?
+    /// Connections taken since the start; wraps.
+    public private(set) var acceptedCount: UInt64 = 0
 
     public init(
         _ socket: Sockets.ListenResult, loop: EventLoop,
@@ -33,6 +35,12 @@ public final class Listener: EventSource {
     }
 
     public func start() throws(SystemError) { try self.loop.register(self, edgeTriggered: false) }
+
+    /// Asks the kernel to give new connections to another process's listener of the port: to the one of this place among
+    /// them, in order of their coming. Where nobody has that place nothing changes. A listener that is avoided before it
+    /// is closed loses nobody; closing alone does, about once in 50 times under load: who is between SYN and ACK in that
+    /// moment, which no migration covers.
+    public func steerAway(to place: UInt32) { _ = cml_steer(self.descriptor, place) }
 
     /// Takes everybody who waits in the backlog, then closes the socket. Who arrives between the last look and the
     /// close, and whose handshake is half done, is given to another process's listener of the port where the kernel
@@ -62,6 +70,7 @@ public final class Listener: EventSource {
             var peer = cml_endpoint()
             let descriptor = cml_accept(self.descriptor, &peer)
             if descriptor >= 0 {
+                self.acceptedCount &+= 1
                 accepted(descriptor, IPEndpoint(peer))
                 continue
             }

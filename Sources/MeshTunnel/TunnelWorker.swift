@@ -17,6 +17,7 @@ final class TunnelWorker {
 
     private var live: [UInt64: ProxiedConnection] = [:]
     private var listeners: [String: [Listener]] = [:]
+    private var steered: [ObjectIdentifier: UInt64] = [:]
     private var drained: [() -> Void] = []
     /// No listeners any more: the first step of the end.
     private(set) var hasStoppedListening = false
@@ -125,6 +126,30 @@ final class TunnelWorker {
     // MARK: Drain
 
     var isBusy: Bool { !self.live.isEmpty || !self.tunnels.isEmpty }
+
+    /// New connections go to the successor's listeners, if there is one. It came after us, so that its place is the
+    /// second; ``steerElsewhere()`` is for the case that it came before.
+    func steerAway() {
+        for listener in self.listeners.values.joined() {
+            listener.steerAway(to: 1)
+            self.steered[ObjectIdentifier(listener)] = listener.acceptedCount
+        }
+    }
+
+    /// Notes how many each has accepted by now: after the steering only who was in the backlog.
+    func noteArrivals() {
+        for listener in self.listeners.values.joined() {
+            self.steered[ObjectIdentifier(listener)] = listener.acceptedCount
+        }
+    }
+
+    /// Where connections still arrive, we have steered to ourselves, or are alone.
+    func steerElsewhere() {
+        for listener in self.listeners.values.joined()
+        where self.steered[ObjectIdentifier(listener)] != listener.acceptedCount {
+            listener.steerAway(to: 0)
+        }
+    }
 
     /// Takes who is waiting to be accepted, and closes the listeners. Peers are told nothing yet: who hears GOAWAY
     /// connects again at once, and must not meet a listener that is about to close.
