@@ -20,8 +20,8 @@ struct HandOverTests {
             for identity: WorkloadIdentity,
             completion: @escaping @Sendable (Result<WorkloadCertificate, CertificateUnavailable>) -> Void
         ) {
-            startThread {
-                self.gate.waitUntilOpen()
+            Task {
+                while !self.gate.isOpen { try? await Task.sleep(for: .milliseconds(2)) }
                 self.certificates.certificate(for: identity, completion: completion)
             }
         }
