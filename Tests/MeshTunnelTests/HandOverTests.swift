@@ -27,6 +27,8 @@ struct HandOverTests {
         }
     }
 
+    private final class Rounds: Sendable { let count = Atomic(0) }
+
     private func echoOnce(_ socket: BlockingSocket) async throws -> Bool {
         try await offThread {
             try socket.send([42])
@@ -49,18 +51,18 @@ struct HandOverTests {
     func backlog() async throws {
         let echo = try BlockingServer.echo()
         let gate = Gate()
-        let isFirst = Atomic(true)
+        let hasArrived = Gate()
         // The first connection holds its loop, which is the one that accepts, while others come and the end begins.
         let pods = try TwoPods(
             target: echo.port,
             admit: { question in
-                if isFirst.exchange(false, ordering: .relaxed) { gate.waitUntilOpen() }
+                if !hasArrived.isOpenElseOpen() { gate.waitUntilOpen() }
                 return FakeView.admitAll(question)
             },
             configureServer: { $0.loops = 2 })
         let port = pods.serverPorts.inboundPlaintext
         let first = try BlockingSocket.connect(port: port)
-        try await eventually { !isFirst.load(ordering: .relaxed) }
+        try await eventually { hasArrived.isOpen }
         let waiting = try (0..<20).map { _ in try BlockingSocket.connect(port: port) }
         async let drained: Void = pods.server.drain(deadline: .seconds(60))
         try await Task.sleep(for: .milliseconds(100))
@@ -119,7 +121,7 @@ struct HandOverTests {
         let ca = try TestCA()
         let pods = try TwoPods(target: echo.port, ca: ca, configureServer: { $0.loops = 2 })
         let isOver = Gate()
-        let rounds = Atomic(0)
+        let rounds = Rounds()
         try await withThrowingTaskGroup(of: Void.self) { group in
             for _ in 0..<8 {
                 group.addTask {
@@ -130,16 +132,16 @@ struct HandOverTests {
                             #expect(try socket.receive(exactly: 1) == [7])
                             socket.finishWriting()
                             #expect(try socket.receiveToEnd().isEmpty)
-                            rounds.add(1, ordering: .relaxed)
+                            rounds.count.add(1, ordering: .relaxed)
                         }
                     }
                 }
             }
-            try await eventually { rounds.load(ordering: .relaxed) > 100 }
+            try await eventually { rounds.count.load(ordering: .relaxed) > 100 }
             let successor = try self.successor(of: pods, ca, target: echo.port)
             await pods.server.drain(deadline: .seconds(60))
-            let before = rounds.load(ordering: .relaxed)
-            try await eventually { rounds.load(ordering: .relaxed) > before + 100 }
+            let before = rounds.count.load(ordering: .relaxed)
+            try await eventually { rounds.count.load(ordering: .relaxed) > before + 100 }
             isOver.open()
             try await group.waitForAll()
             #expect(pods.serverObserver.log.closed.allSatisfy { $0.end.error == nil })
