@@ -4,6 +4,7 @@ Runs inside pods (python3 and the standard library only):
 
     traffic.py serve                              HTTP on port 8000, echo on port 8001
     traffic.py load HOST --seconds 60 --rate 300  prints one JSON object when the time is over
+    traffic.py probe HOST --seconds 60            waits for an outage and its end; prints when it was
 
 The client sends `rate` HTTP requests a second by the clock, whether earlier ones were answered or not: half of them on
 connections of their own, half on kept ones. Beside them it holds `idle` connections that are silent for some seconds and
@@ -208,9 +209,34 @@ class Load:
             "over_900ms": sum(latency > 0.9 for latency in ordered), "behind_s": round(late, 3)}))
 
 
+class Probe(Load):
+    """One request every 20 ms, each on a connection of its own, until they fail and work again."""
+
+    async def attempt(self):
+        reader, writer = await asyncio.wait_for(self.connect(8000), 1)
+        try:
+            await asyncio.wait_for(self.exchange(reader, writer, True), 1)
+        finally:
+            self.close(writer)
+
+    async def run(self):
+        print("probing", flush=True)
+        first = works = None
+        failures = 0
+        while works is None and time.monotonic() - self.started < self.options.seconds:
+            try:
+                await self.attempt()
+                works = time.time() if first else None
+            except (OSError, EOFError, asyncio.TimeoutError, Failed):
+                first = first or time.time()
+                failures += 1
+            await asyncio.sleep(0.02)
+        print(json.dumps({"fails_at": first, "works_at": works, "failures": failures}))
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("role", choices=["serve", "load"])
+    parser.add_argument("role", choices=["serve", "load", "probe"])
     parser.add_argument("host", nargs="?")
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--rate", type=float, default=300)
@@ -222,8 +248,8 @@ def main():
         asyncio.run(serve())
         return
     options.host = socket.gethostbyname(options.host)
-    load = Load(options)
-    asyncio.run(load.run())
+    client = Load(options) if options.role == "load" else Probe(options)
+    asyncio.run(client.run())
 
 
 if __name__ == "__main__":
