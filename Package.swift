@@ -99,7 +99,7 @@ let package = Package(
         target(
             "MeshProxy",
             [
-                "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA", "MeshChannel", "MeshTelemetry", "MeshPolicy",
+                "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA", "MeshChannel", "MeshTelemetry", "MeshPolicy", "MeshDNS",
                 "MeshModel", "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"),
                 log,
                 lifecycle, collections, x509,
@@ -166,6 +166,7 @@ let package = Package(
         // Values and pure decisions: the standard library only.
         target("MeshCollections"),
         target("MeshPolicy", ["MeshModel", "MeshIdentity"]),
+        target("MeshDNS", ["MeshModel"]),
         target("MeshIdentity"),
         target("MeshModel", ["MeshIdentity"]),
 
@@ -201,6 +202,7 @@ let package = Package(
             ], path: "Lab/LabCluster"),
 
         test("MeshModelTests", ["MeshModel", "MeshIdentity"]),
+        test("MeshDNSTests", ["MeshDNS", "MeshModel"]),
         test("MeshPolicyTests", ["MeshPolicy", "MeshModel", "MeshIdentity"]),
         test(
             "MeshHTTPTests", ["MeshHTTP"],
@@ -215,7 +217,7 @@ let package = Package(
             "MeshProxyTests",
             [
                 "MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshZDS",
-                "MeshXDS",
+                "MeshXDS", "MeshDNS",
                 "MeshCA", "MeshChannel", "MeshLinux", "MeshTestSupport", log, x509,
             ]),
         test("MeshTelemetryTests", ["MeshTelemetry", log, nio("NIOCore"), nio("NIOPosix")]),
