@@ -218,7 +218,7 @@ let package = Package(
             [
                 "MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshZDS",
                 "MeshXDS", "MeshDNS",
-                "MeshCA", "MeshChannel", "MeshLinux", "MeshTestSupport", log, x509,
+                "MeshCA", "MeshChannel", "MeshLinux", "MeshTestSupport", log, x509, nio("NIOCore"), nio("NIOPosix"),
             ]),
         test("MeshTelemetryTests", ["MeshTelemetry", log, nio("NIOCore"), nio("NIOPosix")]),
         test(

@@ -50,4 +50,11 @@ package struct MeshAnswer: Hashable, Sendable {
     /// For the log: the service's host name, and whether its families exclude the question's.
     package var hostname: String
     package var isFamilyExcluded = false
+
+    package init(alias: DNSName? = nil, addresses: [IPAddress], zoneLabels: Int, hostname: String) {
+        self.alias = alias
+        self.addresses = addresses
+        self.zoneLabels = zoneLabels
+        self.hostname = hostname
+    }
 }
