@@ -72,7 +72,7 @@ struct DNSForwardingTests {
                     #expect(try Message(await peer.ask(update)).header.code == .serverFailure)
                     await peer.close()
                 }
-                #expect(resolver.questions.count == 1)
+                #expect(resolver.questions.allSatisfy { $0[2] != 0x28 })
             }
             #expect(silent.questions.filter { $0[2] == 0x28 }.count == 1)
         }
@@ -229,7 +229,7 @@ struct DNSBoundsTests {
     @Test("a silent connection is closed, and so is one too many")
     func connections() async throws {
         var bench = NameBench()
-        bench.settings.limits.connectionIdleTimeout = .milliseconds(300)
+        bench.settings.limits.connectionIdleTimeout = .milliseconds(1500)
         bench.settings.limits.connectionsPerPodMax = 1
         bench.world.add(service("web", "10.0.0.5"))
         try await bench.serving([]) { _, port in

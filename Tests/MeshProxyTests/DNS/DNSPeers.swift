@@ -253,7 +253,12 @@ final class DNSPeer: Sendable {
                 .channelInitializer { channel in
                     channel.eventLoop.makeCompletedFuture {
                         try channel.pipeline.syncOperations.addHandler(
-                            Frames({ _, message in continuation.yield(message) }, ended: { end.yield() }))
+                            Frames(
+                                { _, message in continuation.yield(message) },
+                                ended: {
+                                    continuation.finish()
+                                    end.yield()
+                                }))
                     }
                 }
                 .connect(to: self.server).get()
