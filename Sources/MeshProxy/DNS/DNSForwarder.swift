@@ -93,7 +93,9 @@ package final class DNSForwarder: Sendable {
         let loop = self.group.next()
         let promise = loop.makePromise(of: [UInt8].self)
         loop.execute {
-            guard let query = try? DNSQuery(bytes) else { return promise.fail(DNSLookupFailure.unreadable("")) }
+            guard let query = try? DNSQuery(bytes) else {
+                preconditionFailure("a question that we wrote ourselves cannot be read")
+            }
             let forwarding = self.makeForwarding(
                 DNSExchange(bytes, query, id: id), over: transport, datagramBytesMax: Int(Self.ownPayloadBytes),
                 from: vantage, on: loop,

@@ -1,5 +1,4 @@
 internal import MeshDNS
-package import MeshModel
 package import MeshTelemetry
 package import MeshTunnel
 package import NIOCore
@@ -26,10 +25,10 @@ package final class DNSService: Sendable {
     private let state = Mutex(State())
 
     package init(
-        _ settings: DNSSettings, resolvers: [IPEndpoint], metrics: DNSMetrics, log: MeshLog, group: any EventLoopGroup
+        _ settings: DNSSettings, forwarder: DNSForwarder, metrics: DNSMetrics, log: MeshLog, group: any EventLoopGroup
     ) {
         self.settings = settings
-        self.forwarder = DNSForwarder(resolvers: resolvers, limits: settings.limits, group: group)
+        self.forwarder = forwarder
         self.metrics = metrics
         self.log = log
         self.group = group

@@ -11,13 +11,12 @@ package struct DNSSettings: Hashable, Sendable {
     /// `PREFERED_SERVICE_NAMESPACE` (the name is Istio's): among services of one host name, after the client's namespace
     /// and the canonical one.
     package var preferredNamespace: String?
-    /// Where the resolvers are listed that get what the mesh does not know.
-    package var resolverFile = "/etc/resolv.conf"
     /// SO_MARK of every socket, so that our own questions are not captured again.
     package var mark: UInt32 = 1337
     package var isIPv6Enabled = true
     /// The successor of this process binds beside it.
     package var reusesPort = true
+    /// The node's, for pods that the control plane has not named yet.
     package var network = ""
     package var limits = DNSLimits()
 

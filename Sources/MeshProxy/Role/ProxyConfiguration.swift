@@ -25,6 +25,8 @@ package struct ProxyConfiguration: Sendable {
     /// How pods' name queries are served: `ISTIO_META_DNS_CAPTURE` (on unless it is something else than `true`),
     /// `ISTIO_META_DNS_PROXY_ADDR`, `CLUSTER_DOMAIN`, `PREFERED_SERVICE_NAMESPACE`. Nil: not at all.
     package var dns: DNSSettings?
+    /// Lists the resolvers that are asked for what the mesh does not know.
+    package var resolverFile = "/etc/resolv.conf"
     /// `ENABLE_ORIG_SRC`: true must work, false is not tried, nil is tried.
     package var keepsSource: Bool?
     /// `KEEPALIVE_ENABLED`, `_TIME`, `_INTERVAL`, `_RETRIES`

@@ -81,7 +81,10 @@ package struct ProxyProcess: Sendable {
         let metrics = TrafficMetrics(registry)
         let telemetry = ConnectionTelemetry(log: self.log, metrics: metrics)
         let slot = TunnelSlot()
-        let names = configuration.dns.map { self.nameService($0, registry, group) }
+        let forwarder = self.forwarder(group)
+        let names = configuration.dns.map {
+            DNSService($0, forwarder: forwarder, metrics: DNSMetrics(registry), log: self.log, group: group)
+        }
         let certificates = CertificateManager(signer: self.surroundings.signer, log: self.log.logger("ca")) {
             slot.certificateRenewed($0)
         }
@@ -156,25 +159,23 @@ package struct ProxyProcess: Sendable {
         await self.log.flush()
     }
 
-    private func nameService(
-        _ settings: DNSSettings, _ registry: MetricsRegistry, _ group: any EventLoopGroup
-    ) -> DNSService {
+    private func forwarder(_ group: any EventLoopGroup) -> DNSForwarder {
         var resolvers: [IPEndpoint] = []
         let log = self.log.logger(DNSService.scope)
         do throws(SystemError) {
-            resolvers = DNSResolvers.parse(try Files.readText(settings.resolverFile))
+            resolvers = DNSResolvers.parse(try Files.readText(self.configuration.resolverFile))
             if resolvers.isEmpty {
                 log.error(
                     "no resolver is known: names outside the mesh are answered SERVFAIL",
-                    metadata: ["file": "\(settings.resolverFile)"])
+                    metadata: ["file": "\(self.configuration.resolverFile)"])
             }
         } catch {
             log.error(
                 "the list of resolvers cannot be read: names outside the mesh are answered SERVFAIL",
                 metadata: ["error": "\(error)"])
         }
-        return DNSService(
-            settings, resolvers: resolvers, metrics: DNSMetrics(registry), log: self.log, group: group)
+        return DNSForwarder(
+            resolvers: resolvers, limits: self.configuration.dns?.limits ?? DNSLimits(), group: group)
     }
 
     private func adminRoutes(

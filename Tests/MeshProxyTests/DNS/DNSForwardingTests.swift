@@ -307,6 +307,25 @@ struct DNSBoundsTests {
         }
     }
 
+    @Test("a successor binds beside it, and serves everybody once the predecessor drained", arguments: both)
+    func handOver(transport: DNSTransport) async throws {
+        var bench = NameBench()
+        bench.settings.reusesPort = true
+        bench.world.add(service("web", "10.0.0.5"))
+        let old = bench.service([])
+        bench.settings.port = try old.start(pod("client"), namespace: -1)
+        bench.world.add(service("web", "10.0.0.6"))
+        try await bench.serving([]) { _, port in
+            #expect(port == bench.settings.port)
+            await old.drain(deadline: patience)
+            for _ in 0..<10 {
+                let peer = try await DNSPeer(port, transport)
+                #expect(try Message(await peer.ask(question("web"))).answers.map(\.data) == ["10.0.0.6"])
+                await peer.close()
+            }
+        }
+    }
+
     @Test("a port that is taken refuses the pod, with the reason")
     func taken() async throws {
         var bench = NameBench()

@@ -26,9 +26,11 @@ struct NameBench {
     }
 
     func service(_ resolvers: [IPEndpoint]) -> DNSService {
+        let group = MultiThreadedEventLoopGroup.singleton
         let service = DNSService(
-            self.settings, resolvers: resolvers, metrics: self.metrics, log: self.log,
-            group: MultiThreadedEventLoopGroup.singleton)
+            self.settings,
+            forwarder: DNSForwarder(resolvers: resolvers, limits: self.settings.limits, group: group),
+            metrics: self.metrics, log: self.log, group: group)
         service.publish(self.world.snapshot)
         return service
     }
