@@ -151,6 +151,16 @@ private func framed(_ message: [UInt8]) -> ByteBuffer {
     ByteBuffer(bytes: [UInt8(message.count >> 8), UInt8(message.count & 255)] + message)
 }
 
+/// Tries again when the UDP port beside a free TCP port is somebody's.
+func onFreePort<Value>(_ body: () async throws -> Value) async throws -> Value {
+    for _ in 0..<50 {
+        do {
+            return try await body()
+        } catch  where "\(error)".contains("already in use") {}
+    }
+    return try await body()
+}
+
 /// A resolver on loopback that answers as a test says, over UDP and TCP on one port.
 final class ScriptedResolver: Sendable {
     /// - Returns: the messages to send; none is silence.
@@ -167,7 +177,7 @@ final class ScriptedResolver: Sendable {
         _ script: @escaping Script = { bytes, _ in [resolved(bytes, [IPAddress("9.9.9.9")!])] },
         _ body: (ScriptedResolver) async throws -> Value
     ) async throws -> Value {
-        let resolver = try await ScriptedResolver(script)
+        let resolver = try await onFreePort { try await ScriptedResolver(script) }
         do {
             let value = try await body(resolver)
             await resolver.close()
@@ -193,7 +203,7 @@ final class ScriptedResolver: Sendable {
             }
             .bind(host: "127.0.0.1", port: 0).get()
         let port = stream.localAddress!.port!
-        let datagram = try await DatagramBootstrap(group: group)
+        let bootstrap = DatagramBootstrap(group: group)
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     try channel.pipeline.syncOperations.addHandler(
@@ -207,7 +217,13 @@ final class ScriptedResolver: Sendable {
                         })
                 }
             }
-            .bind(host: "127.0.0.1", port: port).get()
+        let datagram: any Channel
+        do {
+            datagram = try await bootstrap.bind(host: "127.0.0.1", port: port).get()
+        } catch {
+            try await stream.close().get()
+            throw error
+        }
         self.channels = [stream, datagram]
         self.endpoint = IPEndpoint(address: IPAddress("127.0.0.1")!, port: UInt16(port))
         note.resolver = self
@@ -286,6 +302,9 @@ final class DNSPeer: Sendable {
         try await self.send(message)
         return try await self.receive()
     }
+
+    /// Nothing more will be asked.
+    func finish() async throws { try await self.channel.close(mode: .output).get() }
 
     func close() async { try? await self.channel.close().get() }
 }

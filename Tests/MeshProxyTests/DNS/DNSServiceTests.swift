@@ -41,7 +41,7 @@ struct NameBench {
         _ body: (DNSService, UInt16) async throws -> Value
     ) async throws -> Value {
         let service = self.service(resolvers)
-        let port = try service.start(served, namespace: -1)
+        let port = try await onFreePort { try service.start(served, namespace: -1) }
         defer { service.stop(uid: served.uid) }
         return try await body(service, port)
     }
