@@ -62,7 +62,7 @@ struct DNSForwardingTests {
     func silent(transport: DNSTransport) async throws {
         var bench = NameBench()
         bench.settings.limits.attemptTimeout = .milliseconds(100)
-        bench.settings.limits.upstreamTimeout = .milliseconds(1500)
+        bench.settings.limits.upstreamTimeout = .seconds(4)
         let update = bytes("00aa 2800 0001 0000 0000 0000 0161 00 0006 0001")
         try await ScriptedResolver.with({ _, _ in [] }) { silent in
             try await ScriptedResolver.with({ message, _ in [echo(message)] }) { resolver in
@@ -289,7 +289,8 @@ struct DNSBoundsTests {
         bench.settings.limits.connectionIdleTimeout = .seconds(50)
         let gate = Mutex<Bool>(false)
         try await ScriptedResolver.with({ message, _ in gate.withLock { $0 } ? [echo(message)] : [] }) { resolver in
-            bench.settings.limits.attemptTimeout = .milliseconds(100)
+            bench.settings.limits.attemptTimeout = .milliseconds(500)
+            bench.settings.limits.upstreamTimeout = patience
             let service = bench.service([resolver.endpoint])
             let port = try await onFreePort { try service.start(pod("client"), namespace: -1) }
             let peer = try await DNSPeer(port, .tcp)
