@@ -7,6 +7,10 @@ internal import enum MeshLoop.Sockets
 internal import struct MeshLoop.SystemError
 
 /// A message passed on over UDP.
+///
+/// The socket is not connected, and the sender of an answer is checked here: on a connected one the kernel reports what
+/// ICMP says, and NIO ends the process for all but "port unreachable" (its datagram channel takes the error off the
+/// socket and then insists on reading one). The price: that nobody listens shows only by silence.
 final class DNSDatagramForwarding: DNSForwarding, @unchecked Sendable {
     /// Some resolvers send more than was asked for; what does not fit here arrives cut, and is passed on as cut.
     private static let bufferBytesMin = 4096
@@ -15,10 +19,10 @@ final class DNSDatagramForwarding: DNSForwarding, @unchecked Sendable {
 
     init(
         _ exchange: DNSExchange, _ resolvers: [IPEndpoint], _ limits: DNSLimits, _ vantage: DNSForwarder.Vantage,
-        _ loop: any EventLoop, _ events: Events, datagramBytesMax: Int
+        _ loop: any EventLoop, _ favourite: Favourite, _ events: Events, datagramBytesMax: Int
     ) {
         self.bufferBytes = max(Self.bufferBytesMin, datagramBytesMax)
-        super.init(exchange, resolvers, limits, vantage, loop, events)
+        super.init(exchange, resolvers, limits, vantage, loop, favourite, events)
     }
 
     override func send(to resolver: IPEndpoint, _ index: Int, from vantage: DNSForwarder.Vantage) {
@@ -33,21 +37,22 @@ final class DNSDatagramForwarding: DNSForwarding, @unchecked Sendable {
             return self.failed(index, wasSent: false, "\(error)")
         }
         let bytes = self.exchange.bytes
+        let address = SocketAddress(resolver)
         DatagramBootstrap(group: self.loop)
             .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: self.bufferBytes))
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(Handler(self, index))
+                    try channel.pipeline.syncOperations.addHandler(Handler(self, index, address))
                 }
             }
             .withBoundSocket(descriptor)
-            // Connected: the kernel drops what others send, and tells us that nobody listens.
-            .flatMap { channel in channel.connect(to: SocketAddress(resolver)).map { channel } }
             .whenComplete { result in
                 switch result {
                 case .success(let channel):
                     guard self.opened(channel) else { return }
-                    channel.writeAndFlush(channel.allocator.buffer(bytes: bytes)).whenFailure {
+                    let envelope = AddressedEnvelope(
+                        remoteAddress: address, data: channel.allocator.buffer(bytes: bytes))
+                    channel.writeAndFlush(envelope).whenFailure {
                         self.failed(index, wasSent: false, "\($0)")
                     }
                 case .failure(let error): self.failed(index, wasSent: false, "\(error)")
@@ -61,20 +66,22 @@ final class DNSDatagramForwarding: DNSForwarding, @unchecked Sendable {
 
         private let forwarding: DNSDatagramForwarding
         private let index: Int
+        private let resolver: SocketAddress
 
-        init(_ forwarding: DNSDatagramForwarding, _ index: Int) {
+        init(_ forwarding: DNSDatagramForwarding, _ index: Int, _ resolver: SocketAddress) {
             self.forwarding = forwarding
             self.index = index
+            self.resolver = resolver
         }
 
         func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+            let envelope = self.unwrapInboundIn(data)
             // Not ours: forged, or an answer to somebody who had the port before. The true one may still come.
-            _ = self.forwarding.received(Array(self.unwrapInboundIn(data).data.readableBytesView))
+            guard envelope.remoteAddress == self.resolver else { return }
+            _ = self.forwarding.received(Array(envelope.data.readableBytesView), from: self.index)
         }
 
-        /// ICMP says that nobody listens there.
-        func errorCaught(context: ChannelHandlerContext, error: any Error) {
-            self.forwarding.failed(self.index, wasSent: false, "\(error)")
-        }
+        /// The socket is broken; the write's failure says so too.
+        func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
     }
 }

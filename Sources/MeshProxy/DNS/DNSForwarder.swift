@@ -25,8 +25,9 @@ package final class DNSForwarder: Sendable {
     let limits: DNSLimits
     private let group: any EventLoopGroup
     private let waiting = Atomic(0)
+    private let favourite = DNSForwarding.Favourite()
 
-    /// - Parameter resolvers: asked in this order.
+    /// - Parameter resolvers: asked in this order, from the one that answered last.
     package init(resolvers: [IPEndpoint], limits: DNSLimits, group: any EventLoopGroup) {
         self.resolvers = Array(resolvers.prefix(DNSLimits.resolversMax))
         self.limits = limits
@@ -53,8 +54,10 @@ package final class DNSForwarder: Sendable {
         switch transport {
         case .udp:
             DNSDatagramForwarding(
-                exchange, self.resolvers, self.limits, vantage, loop, events, datagramBytesMax: datagramBytesMax)
-        case .tcp: DNSStreamForwarding(exchange, self.resolvers, self.limits, vantage, loop, events)
+                exchange, self.resolvers, self.limits, vantage, loop, self.favourite, events,
+                datagramBytesMax: datagramBytesMax)
+        case .tcp:
+            DNSStreamForwarding(exchange, self.resolvers, self.limits, vantage, loop, self.favourite, events)
         }
     }
 
@@ -107,7 +110,7 @@ package final class DNSForwarder: Sendable {
                     finished: { failure in
                         if let failure { promise.fail(DNSLookupFailure.unanswered("\(question.name)", failure)) }
                     }))
-            forwarding.start()
+            forwarding.begin()
         }
         do {
             return try await promise.futureResult.get()

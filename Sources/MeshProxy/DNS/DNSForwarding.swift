@@ -1,6 +1,7 @@
 internal import MeshDNS
 internal import MeshModel
 internal import NIOCore
+internal import Synchronization
 
 /// One message on its way to the resolvers and back.
 ///
@@ -17,13 +18,24 @@ class DNSForwarding: @unchecked Sendable {
         var finished: @Sendable (DNSForwardFailure?) -> Void
     }
 
+    /// The resolver that answered last: the next question begins there, so that one that is dead costs the wait only once.
+    final class Favourite: Sendable {
+        private let index = Atomic(0)
+        var value: Int {
+            get { self.index.load(ordering: .relaxed) }
+            set { self.index.store(newValue, ordering: .relaxed) }
+        }
+    }
+
     final let exchange: DNSExchange
     final let loop: any EventLoop
     private let resolvers: [IPEndpoint]
     private let limits: DNSLimits
     private let vantage: DNSForwarder.Vantage
+    private let favourite: Favourite
     private let events: Events
 
+    private let start: Int
     private var attempts = 0
     private var current = 0
     /// Resolvers that cannot be reached.
@@ -36,13 +48,15 @@ class DNSForwarding: @unchecked Sendable {
 
     init(
         _ exchange: DNSExchange, _ resolvers: [IPEndpoint], _ limits: DNSLimits, _ vantage: DNSForwarder.Vantage,
-        _ loop: any EventLoop, _ events: Events
+        _ loop: any EventLoop, _ favourite: Favourite, _ events: Events
     ) {
         self.exchange = exchange
         self.resolvers = resolvers
         self.limits = limits
         self.vantage = vantage
         self.loop = loop
+        self.favourite = favourite
+        self.start = favourite.value
         self.events = events
     }
 
@@ -52,7 +66,7 @@ class DNSForwarding: @unchecked Sendable {
         preconditionFailure("a subclass sends")
     }
 
-    final func start() {
+    final func begin() {
         self.loop.preconditionInEventLoop()
         if self.resolvers.isEmpty { return self.finish(.noResolvers) }
         self.setDeadline()
@@ -74,7 +88,7 @@ class DNSForwarding: @unchecked Sendable {
         if self.isDone { return }
         self.next?.cancel()
         let count = self.resolvers.count
-        let candidates = (self.attempts..<self.attempts + count).map { $0 % count }
+        let candidates = (self.attempts..<self.attempts + count).map { (self.start + $0) % count }
         guard let index = candidates.first(where: { !self.refused.contains($0) }) else {
             return self.finish(self.trouble ?? .noResolvers)
         }
@@ -104,10 +118,11 @@ class DNSForwarding: @unchecked Sendable {
     }
 
     /// - Returns: whether the message was an answer to ours; a transfer goes on when the future completes.
-    final func received(_ message: [UInt8]) -> (isOurs: Bool, then: EventLoopFuture<Void>?) {
+    final func received(_ message: [UInt8], from index: Int) -> (isOurs: Bool, then: EventLoopFuture<Void>?) {
         if self.isDone { return (true, nil) }
         guard self.exchange.isAnswered(by: message, isFirst: self.isFirst) else { return (false, nil) }
         self.isFirst = false
+        self.favourite.value = index
         let then = self.events.received(self.exchange.restored(message))
         if self.exchange.isTransfer, self.isStream {
             self.setDeadline()

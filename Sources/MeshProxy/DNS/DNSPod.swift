@@ -1,9 +1,11 @@
 internal import MeshDNS
+internal import MeshModel
 internal import MeshTunnel
 internal import NIOCore
 internal import NIOPosix
 
 internal import enum MeshLoop.Sockets
+internal import struct MeshLoop.SystemError
 
 /// The name service inside one pod: its listeners, their connections, and the questions that wait for a resolver.
 ///
@@ -12,6 +14,9 @@ internal import enum MeshLoop.Sockets
 ///
 /// `@unchecked`: everything but the constants happens on `loop`.
 final class DNSPod: @unchecked Sendable {
+    /// Before a broken socket is bound again.
+    private static let rebindDelay = TimeAmount.milliseconds(100)
+
     private enum State { case serving, draining(EventLoopPromise<Void>), closed }
 
     let pod: EnrolledPod
@@ -20,8 +25,7 @@ final class DNSPod: @unchecked Sendable {
     /// Ours; nil is the process's own namespace.
     private let namespace: CInt?
     private var state = State.serving
-    private var streamListeners: [any Channel] = []
-    private var datagramListeners: [any Channel] = []
+    private var listeners: [ObjectIdentifier: (channel: any Channel, transport: DNSTransport)] = [:]
     private var connections: [ObjectIdentifier: DNSConnection] = [:]
     private var waiting: [ObjectIdentifier: DNSForwarding] = [:]
     /// Answers on their way to a client, from whomever.
@@ -41,7 +45,12 @@ final class DNSPod: @unchecked Sendable {
     /// Takes over the sockets.
     func serve(_ sockets: DNSPodSockets) {
         self.loop.preconditionInEventLoop()
-        for descriptor in sockets.datagrams {
+        for bound in sockets.all { self.serve(bound) }
+    }
+
+    private func serve(_ bound: DNSPodSockets.Bound) {
+        switch bound.transport {
+        case .udp:
             DatagramBootstrap(group: self.loop)
                 .channelOption(
                     .recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: DNSReader.messageBytesMax)
@@ -51,10 +60,9 @@ final class DNSPod: @unchecked Sendable {
                         try channel.pipeline.syncOperations.addHandler(DNSDatagramHandler(self))
                     }
                 }
-                .withBoundSocket(descriptor)
-                .whenComplete { self.adopted($0) { $0.datagramListeners.append($1) } }
-        }
-        for descriptor in sockets.streams {
+                .withBoundSocket(bound.descriptor)
+                .whenComplete { self.adopted($0, bound.transport, bound.local) }
+        case .tcp:
             ServerBootstrap(group: self.loop)
                 .childChannelOption(.allowRemoteHalfClosure, value: true)
                 .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
@@ -63,19 +71,42 @@ final class DNSPod: @unchecked Sendable {
                         try channel.pipeline.syncOperations.addHandler(DNSConnection(self))
                     }
                 }
-                .withBoundSocket(descriptor)
-                .whenComplete { self.adopted($0) { $0.streamListeners.append($1) } }
+                .withBoundSocket(bound.descriptor)
+                .whenComplete { self.adopted($0, bound.transport, bound.local) }
         }
     }
 
-    private func adopted(_ result: Result<any Channel, any Error>, _ keep: (DNSPod, any Channel) -> Void) {
-        switch (result, self.state) {
-        case (.success(let channel), .serving): keep(self, channel)
-        case (.success(let channel), _): channel.close(promise: nil)
-        case (.failure(let error), _):
-            self.service.log.logger(DNSService.scope).error(
-                "cannot serve names of a pod; it has to be restarted",
-                metadata: ["pod": "\(self.pod.namespace)/\(self.pod.name)", "error": "\(error)"])
+    private func adopted(_ result: Result<any Channel, any Error>, _ transport: DNSTransport, _ local: IPEndpoint) {
+        switch result {
+        case .success(let channel):
+            guard case .serving = self.state else { return channel.close(promise: nil) }
+            self.listeners[ObjectIdentifier(channel)] = (channel, transport)
+            channel.closeFuture.whenComplete { _ in
+                self.listeners[ObjectIdentifier(channel)] = nil
+                self.lost(transport, local, "the socket broke")
+            }
+        case .failure(let error): self.lost(transport, local, "\(error)")
+        }
+    }
+
+    /// A write or an accept that the kernel refuses (a full connection tracking table, for one) closes the whole socket:
+    /// the pod would have no names for the rest of its life.
+    private func lost(_ transport: DNSTransport, _ local: IPEndpoint, _ reason: String) {
+        guard case .serving = self.state else { return }
+        self.service.log.logger(DNSService.scope).warning(
+            "a pod's name socket was lost; binding it again",
+            metadata: [
+                "pod": "\(self.pod.namespace)/\(self.pod.name)", "local": "\(transport.rawValue) \(local)",
+                "reason": "\(reason)",
+            ])
+        self.loop.scheduleTask(in: Self.rebindDelay) {
+            guard case .serving = self.state else { return }
+            do throws(SystemError) {
+                self.serve(
+                    try DNSPodSockets.bind(transport, local, self.service.settings, namespace: self.namespace))
+            } catch {
+                self.lost(transport, local, "\(error)")
+            }
         }
     }
 
@@ -85,7 +116,7 @@ final class DNSPod: @unchecked Sendable {
         self.loop.execute {
             guard case .serving = self.state else { return promise.succeed() }
             self.state = .draining(promise)
-            for channel in self.streamListeners { channel.close(promise: nil) }
+            for (channel, transport) in self.listeners.values where transport == .tcp { channel.close(promise: nil) }
             for connection in self.connections.values { connection.drain() }
             self.finishDrain()
         }
@@ -104,7 +135,7 @@ final class DNSPod: @unchecked Sendable {
         let promise: EventLoopPromise<Void>? = if case .draining(let promise) = self.state { promise } else { nil }
         self.state = .closed
         for forwarding in self.waiting.values { forwarding.cancel() }
-        for channel in self.streamListeners + self.datagramListeners { channel.close(promise: nil) }
+        for (channel, _) in self.listeners.values { channel.close(promise: nil) }
         for connection in self.connections.values { connection.close() }
         promise?.succeed()
     }
@@ -192,7 +223,7 @@ final class DNSPod: @unchecked Sendable {
                 }))
         handle.forwarding = forwarding
         self.waiting[ObjectIdentifier(forwarding)] = forwarding
-        forwarding.start()
+        forwarding.begin()
     }
 }
 

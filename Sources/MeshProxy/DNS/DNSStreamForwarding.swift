@@ -61,7 +61,7 @@ final class DNSStreamForwarding: DNSForwarding, @unchecked Sendable {
             self.frames.append(self.unwrapInboundIn(data))
             var last: EventLoopFuture<Void>?
             while let message = self.frames.next() {
-                let (isOurs, then) = self.forwarding.received(message)
+                let (isOurs, then) = self.forwarding.received(message, from: self.index)
                 guard isOurs else {
                     self.trouble = "the resolver answered something else"
                     context.close(promise: nil)

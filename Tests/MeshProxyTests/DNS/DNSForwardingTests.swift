@@ -1,3 +1,4 @@
+import Glibc
 import MeshDNS
 import MeshLinux
 import MeshModel
@@ -49,10 +50,16 @@ struct DNSForwardingTests {
 
     @Test("goes to the next resolver when one is not there", arguments: both)
     func failover(transport: DNSTransport) async throws {
+        var bench = NameBench()
+        bench.settings.limits.attemptTimeout = .milliseconds(500)
         try await ScriptedResolver.with { resolver in
-            try await NameBench().serving([nobody, resolver.endpoint]) { _, port in
+            try await bench.serving([nobody, resolver.endpoint]) { _, port in
                 let peer = try await DNSPeer(port, transport)
                 #expect(try Message(await peer.ask(question("a.example"))).lines == ["a.example. A 9.9.9.9"])
+                // From now on the one that answered is asked first.
+                let started = ContinuousClock.now
+                for _ in 0..<20 { _ = try await peer.ask(question("a.example")) }
+                #expect(ContinuousClock.now - started < .milliseconds(20 * 500))
                 await peer.close()
             }
         }
@@ -68,8 +75,8 @@ struct DNSForwardingTests {
             try await ScriptedResolver.with({ message, _ in [echo(message)] }) { resolver in
                 try await bench.serving([silent.endpoint, resolver.endpoint]) { _, port in
                     let peer = try await DNSPeer(port, transport)
-                    #expect(try await peer.ask(question("a.example")) == echo(question("a.example")))
                     #expect(try Message(await peer.ask(update)).header.code == .serverFailure)
+                    #expect(try await peer.ask(question("a.example")) == echo(question("a.example")))
                     await peer.close()
                 }
                 #expect(resolver.questions.allSatisfy { $0[2] != 0x28 })
@@ -81,7 +88,8 @@ struct DNSForwardingTests {
     @Test("is answered SERVFAIL when no resolver answers, or none is known", arguments: both)
     func failure(transport: DNSTransport) async throws {
         for resolvers in [[nobody], []] {
-            let bench = NameBench()
+            var bench = NameBench()
+            bench.settings.limits.upstreamTimeout = .milliseconds(300)
             try await bench.serving(resolvers) { service, port in
                 let peer = try await DNSPeer(port, transport)
                 let answer = try Message(await peer.ask(question("a.example", edns: 1232)))
@@ -289,7 +297,7 @@ struct DNSBoundsTests {
         bench.settings.limits.connectionIdleTimeout = .seconds(50)
         let gate = Mutex<Bool>(false)
         try await ScriptedResolver.with({ message, _ in gate.withLock { $0 } ? [echo(message)] : [] }) { resolver in
-            bench.settings.limits.attemptTimeout = .milliseconds(500)
+            bench.settings.limits.attemptTimeout = .seconds(2)
             bench.settings.limits.upstreamTimeout = patience
             let service = bench.service([resolver.endpoint])
             let port = try await onFreePort { try service.start(pod("client"), namespace: -1) }
@@ -392,6 +400,94 @@ struct DNSBoundsTests {
             #expect(output.standardOutput == String(repeating: "10.0.0.5 9.9.9.9\n", count: 4))
             service.stop(uid: pod("client").uid)
         }
+    }
+}
+
+extension DNSBoundsTests {
+    /// A namespace with a way to a resolver that a firewall forbids, in words that not every stack is ready for.
+    @Test(
+        "what ICMP says about a resolver ends a question, never the process",
+        arguments: ["admin-prohibited", "host-prohibited", "net-prohibited", "prot-unreachable", "port-unreachable"])
+    func prohibited(kind: String) async throws {
+        let far = try await NetworkNamespace.create()
+        let near = try await NetworkNamespace.create()
+        // Two namespaces and a cable, so that the refusal comes from the other side, as it does from a router.
+        func run(_ namespace: SharedNetworkNamespace, _ script: String) async throws {
+            let output = try await namespace.perform { try Program.run(["sh", "-ec", script]) }
+            try #require(output.exitCode == 0, "\(output.standardError)")
+        }
+        let number = near.namespace.withDescriptor { $0 }
+        try await run(
+            far,
+            """
+            ip link set lo up
+            ip link add name far0 type veth peer name near0 netns /proc/\(getpid())/fd/\(number)
+            ip address add 10.99.0.2/24 dev far0
+            ip link set far0 up
+            nft 'table inet t { chain i { type filter hook input priority 0; udp dport 53 reject with icmp type \(kind) ; } ; }'
+            """)
+        try await run(near, "ip link set lo up; ip address add 10.99.0.1/24 dev near0; ip link set near0 up")
+        var bench = NameBench()
+        bench.settings.address = nil
+        bench.settings.port = 15053
+        bench.settings.limits.upstreamTimeout = .seconds(2)
+        bench.settings.limits.attemptTimeout = .milliseconds(200)
+        let service = bench.service([IPEndpoint("10.99.0.2:53")!])
+        try near.namespace.withDescriptor { _ = try service.start(pod("client"), namespace: $0) }
+        let output = try await near.perform {
+            try Program.run([
+                "python3", "-c",
+                """
+                import socket
+                s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                s.settimeout(20)
+                s.sendto(bytes.fromhex('000701000001000000000000016100 0001 0001'), ('127.0.0.1', 15053))
+                print(s.recv(2000)[3] & 15)
+                """,
+            ])
+        }
+        #expect(output.standardOutput == "2\n", "\(output.standardError)")
+        service.stop(uid: pod("client").uid)
+    }
+}
+
+extension DNSBoundsTests {
+    @Test("a socket that the kernel broke is bound again: a refused answer must not be a pod's last")
+    func rebound() async throws {
+        let namespace = try await NetworkNamespace.create()
+        var bench = NameBench()
+        bench.settings.address = nil
+        bench.settings.port = 15053
+        bench.world.add(service("web", "10.0.0.5"))
+        let service = bench.service([])
+        func run(_ command: [String]) async throws -> String {
+            let output = try await namespace.perform { try Program.run(command) }
+            try #require(output.exitCode == 0, "\(output.standardError)")
+            return output.standardOutput
+        }
+        _ = try await run(["ip", "link", "set", "lo", "up"])
+        try namespace.namespace.withDescriptor { _ = try service.start(pod("client"), namespace: $0) }
+        defer { service.stop(uid: pod("client").uid) }
+        // A dropped answer is an error of the sender (EPERM), and NIO closes the socket for it.
+        let ask = """
+            import socket
+            def ask(seconds):
+                s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                s.settimeout(seconds)
+                s.sendto(bytes.fromhex('000701000001000000000000 03776562 00 0001 0001'), ('127.0.0.1', 15053))
+                try:
+                    return '.'.join(map(str, s.recv(2000)[-4:]))
+                except OSError:
+                    return None
+
+            """
+        _ = try await run([
+            "nft", "table inet t { chain o { type filter hook output priority 0; udp sport 15053 drop ; } ; }",
+        ])
+        #expect(try await run(["python3", "-c", ask + "print(ask(1))"]) == "None\n")
+        _ = try await run(["nft", "delete table inet t"])
+        let again = ask + "print(next(a for a in (ask(1) for _ in range(60)) if a))"
+        #expect(try await run(["python3", "-c", again]) == "10.0.0.5\n")
     }
 }
 

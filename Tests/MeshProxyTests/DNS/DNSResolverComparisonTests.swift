@@ -25,7 +25,8 @@ struct DNSResolverComparisonTests {
     @Test("every type, size and oddity is passed on as it is", arguments: [DNSTransport.udp, .tcp])
     func same(transport: DNSTransport) async throws {
         let long = (0..<60).map { "long.zone.test. 300 IN A 198.51.100.\($0)" }
-        let unbound = try await Unbound.start(records: Self.records + long)
+        let host = transport == .udp ? "127.77.0.1" : "127.77.0.2"
+        let unbound = try await Unbound.start(records: Self.records + long, host: host)
         defer { unbound.stop() }
         var questions: [[UInt8]] = []
         let names = [
@@ -51,7 +52,7 @@ struct DNSResolverComparisonTests {
         questions += [chaos, notify, version, [0, 9, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]]
         let all = questions
         try await NameBench().serving([unbound.endpoint]) { _, port in
-            let direct = try await DNSPeer(unbound.endpoint.port, transport)
+            let direct = try await DNSPeer(unbound.endpoint.port, transport, from: host)
             let through = try await DNSPeer(port, transport)
             var compared = 0
             for message in all {
@@ -77,14 +78,15 @@ final class Unbound: Sendable {
 
     struct NotStarted: Error {}
 
-    static func start(records: [String]) async throws -> Unbound {
+    /// - Parameter host: on loopback, nobody else's: between the search for a free port and its use nobody takes it.
+    static func start(records: [String], host: String) async throws -> Unbound {
         let probe = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
-            .bind(host: "127.0.0.1", port: 0).get()
+            .bind(host: host, port: 0).get()
         let port = probe.localAddress!.port!
         try await probe.close().get()
-        let unbound = try Unbound(port: port, records: records)
+        let unbound = try Unbound(host: host, port: port, records: records)
         for _ in 0..<600 {
-            if let peer = try? await DNSPeer(UInt16(port), .tcp) {
+            if let peer = try? await DNSPeer(UInt16(port), .tcp, from: host) {
                 await peer.close()
                 return unbound
             }
@@ -94,8 +96,8 @@ final class Unbound: Sendable {
         throw NotStarted()
     }
 
-    private init(port: Int, records: [String]) throws {
-        self.endpoint = IPEndpoint(address: IPAddress("127.0.0.1")!, port: UInt16(port))
+    private init(host: String, port: Int, records: [String]) throws {
+        self.endpoint = IPEndpoint(address: IPAddress(host)!, port: UInt16(port))
         self.folder = FileManager.default.temporaryDirectory.appendingPathComponent("unbound-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: self.folder, withIntermediateDirectories: true)
         let file = self.folder.appendingPathComponent("unbound.conf")
@@ -109,7 +111,7 @@ final class Unbound: Sendable {
           use-syslog: no
           logfile: "\(self.folder.path)/log"
           do-daemonize: no
-          interface: 127.0.0.1@\(port)
+          interface: \(host)@\(port)
           access-control: 127.0.0.0/8 allow
           do-not-query-localhost: yes
           rrset-roundrobin: no
