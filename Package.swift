@@ -243,10 +243,10 @@ let package = Package(
         test("MeshCLITests", ["MeshCLI", "KubeAPI"]),
         test("KubeAPITests", ["KubeAPI"]),
         test("KubeClientTests", ["KubeClient", "KubeAPI"]),
-        test("LabAPIServerTests", ["LabAPIServer", "KubeAPI", "KubeClient", crypto, log]),
+        test("LabAPIServerTests", ["LabAPIServer", "LabNode", "KubeAPI", "KubeClient", crypto, log]),
         test("LabControllersTests", ["LabControllers", "LabAPIServer", "KubeAPI", "KubeClient", log]),
         test("LabNodeTests", ["LabNode", "KubeAPI", "KubeClient", "MeshLinux", log]),
-        test("LabClusterTests", ["LabCluster", "KubeAPI", "KubeClient", arguments]),
+        test("LabClusterTests", ["LabCluster", "LabNode", "KubeAPI", "KubeClient", arguments]),
         test("LayeringTests", []),
     ],
     cxxLanguageStandard: .cxx17

@@ -1,7 +1,10 @@
 """The whole path of one connection, from an empty machine to an empty machine, as the demo tells it."""
 
 import json
+import os
+import pathlib
 import re
+import signal
 import time
 
 import pytest
@@ -133,6 +136,30 @@ def test_7_a_tightened_policy_ends_connections_that_are_open(operator):
     assert time.monotonic() - started < 10 and slow.returncode != 0
     operator.kubectl("delete", "-f", DEMO / "only-somebody-else.yaml")
     eventually("the call to work again", lambda: operator.call("/get").returncode == 0)
+
+
+def test_7_an_api_server_that_died_is_found_again_by_everybody(operator):
+    pods = {pod["metadata"]["uid"] for pod in operator.objects("pods")}
+    server = int(pathlib.Path(f"/run/martlet/lab/{CLUSTER}/server.pid").read_text().split()[0])
+    os.kill(server, signal.SIGKILL)
+    eventually("the API server to be gone", lambda: operator.run("kubectl", "get", "--raw", "/readyz").returncode != 0)
+    operator.ok("martlet", "lab", "start", CLUSTER)
+    assert {pod["metadata"]["uid"] for pod in operator.objects("pods")} == pods
+    eventually("the call to work", lambda: operator.call("/get").returncode == 0)
+    # The controllers make a pod, the scheduler places it, a kubelet starts it, the node agent captures it, the control
+    # plane tells the proxies of it, and of a policy.
+    operator.kubectl("scale", "deploy/sleep", "-n", "outside", "--replicas=2")
+    operator.kubectl("rollout", "status", "deploy/sleep", "-n", "outside", "--timeout=60s")
+    operator.kubectl("label", "namespace", "outside", "istio.io/dataplane-mode=ambient")
+    eventually("outside to be captured", lambda: captured(operator, "outside"))
+    operator.kubectl("apply", "-f", DEMO / "strict.yaml")
+    eventually("the newcomers to be let in", lambda: operator.call("/get", "outside").returncode == 0)
+    operator.kubectl("label", "namespace", "outside", "istio.io/dataplane-mode-")
+    eventually("outside to leave", lambda: free(operator, "outside"))
+    eventually("plaintext to be refused", lambda: operator.call("/get", "outside").returncode != 0)
+    operator.kubectl("delete", "-f", DEMO / "strict.yaml")
+    nodes = operator.objects("nodes")
+    assert all(c["status"] == "True" for n in nodes for c in n["status"]["conditions"] if c["type"] == "Ready")
 
 
 def slow_answer(operator):

@@ -26,7 +26,9 @@ private final class TestNode: Sendable {
         try await self.host.check(["unshare", "--net=\(self.root)/node-netns", "ip", "link", "set", "lo", "up"])
         self.namespace = open("\(self.root)/node-netns", O_RDONLY | O_CLOEXEC)
         self.commands = CommandRunner(processes: processes, networkNamespace: self.namespace)
-        try await self.commands.check(["ip", "link", "add", "eth0", "type", "dummy"])
+        // A cable with both ends here, because a kernel may come without dummy links.
+        try await self.commands.check(["ip", "link", "add", "eth0", "type", "veth", "peer", "name", "wire"])
+        try await self.commands.check(["ip", "link", "set", "wire", "up"])
         try await self.commands.check(["ip", "address", "add", "172.30.0.2/16", "dev", "eth0"])
         try await self.commands.check(["ip", "link", "set", "eth0", "up"])
         try await self.commands.check(["ip", "route", "add", "default", "via", "172.30.0.1"])
