@@ -4,25 +4,25 @@ import KubeClient
 import LabAPIServer
 import Testing
 
+private let binaries: [String] = {
+    let environment = ProcessInfo.processInfo.environment
+    let isExecutable = { FileManager.default.isExecutableFile(atPath: $0) }
+    if let named = environment["MARTLET_KUBECTL"] {
+        return named.split(separator: ":").map(String.init).filter(isExecutable)
+    }
+    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .deletingLastPathComponent()
+    let places = (environment["PATH"] ?? "").split(separator: ":").map(String.init) + ["\(root.path)/.tools/bin"]
+    return places.map { "\($0)/kubectl" }.first(where: isExecutable).map { [$0] } ?? []
+}()
+
 /// A real kubectl against a server on a loopback port: the one on the path, or the one that scripts/prepare.sh brings.
 /// `MARTLET_KUBECTL` names others, colon-separated.
 @Suite(
     "kubectl against the API server",
-    .enabled(if: !KubectlTests.binaries.isEmpty, "SKIPPED: NO kubectl on the path; scripts/prepare.sh brings one"),
+    .enabled(if: !binaries.isEmpty, "SKIPPED: NO kubectl on the path; scripts/prepare.sh brings one"),
     .serialized, .timeLimit(.minutes(5)))
 struct KubectlTests {
-    static let binaries: [String] = {
-        let environment = ProcessInfo.processInfo.environment
-        let isExecutable = { FileManager.default.isExecutableFile(atPath: $0) }
-        if let named = environment["MARTLET_KUBECTL"] {
-            return named.split(separator: ":").map(String.init).filter(isExecutable)
-        }
-        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .deletingLastPathComponent()
-        let places = (environment["PATH"] ?? "").split(separator: ":").map(String.init) + ["\(root.path)/.tools/bin"]
-        return places.map { "\($0)/kubectl" }.first(where: isExecutable).map { [$0] } ?? []
-    }()
-
     struct Result {
         var code: Int32
         /// Standard output and error together.
