@@ -53,6 +53,7 @@ let package = Package(
         .executable(name: "martlet-cni", targets: ["martlet-cni"]),
         .executable(name: "martlet-lab", targets: ["martlet-lab"]),
         .executable(name: "martlet-bench", targets: ["martlet-bench"]),
+        .executable(name: "martlet-feed", targets: ["martlet-feed"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -94,6 +95,12 @@ let package = Package(
         .executableTarget(
             name: "martlet-bench", dependencies: ["MeshTunnel", "MeshLoop", "MeshPolicy", "MeshModel", "MeshIdentity"],
             path: "Benchmarks/TunnelPair", swiftSettings: strict),
+        .executableTarget(
+            name: "martlet-feed",
+            dependencies: [
+                "MeshXDS", "MeshCA", "MeshChannel", "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, log,
+            ],
+            path: "Benchmarks/MeshFeed", swiftSettings: strict),
 
         // Roles: they wire things together and never import each other.
         target(
