@@ -25,7 +25,6 @@ let grpcProtobuf = Target.Dependency.product(name: "GRPCProtobuf", package: "grp
 let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let http = Target.Dependency.product(name: "AsyncHTTPClient", package: "async-http-client")
-let jwt = Target.Dependency.product(name: "JWTKit", package: "jwt-kit")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let collections = Target.Dependency.product(name: "Collections", package: "swift-collections")
 
@@ -75,7 +74,6 @@ let package = Package(
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
         .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
-        .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.1"),
     ],
     targets: [
         // Executables: argv decides the role.
@@ -115,7 +113,7 @@ let package = Package(
             "MeshControl",
             [
                 "MeshXDS", "MeshCA", "MeshChannel", "KubeClient", "KubeAPI", "MeshCollections", "MeshPolicy",
-                "MeshModel", "MeshIdentity", "MeshTelemetry", nio("NIOCore"), nio("NIOPosix"), nioSSL, log,
+                "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nioSSL, log,
                 .product(name: "NIOCertificateReloading", package: "swift-nio-extras"), lifecycle, grpcCore,
                 grpcNIO, crypto, yams,
             ]),
@@ -217,7 +215,10 @@ let package = Package(
         test("MeshLoopTests", ["MeshLoop", "MeshModel", "MeshTestSupport"]),
         test(
             "MeshTunnelTests",
-            ["MeshTunnel", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTestSupport"]),
+            [
+                "MeshTunnel", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshLinux",
+                "MeshTestSupport",
+            ]),
         test(
             "MeshProxyTests",
             [
@@ -225,7 +226,7 @@ let package = Package(
                 "MeshXDS",
                 "MeshCA", "MeshChannel", "MeshLinux", "MeshTestSupport", log, x509,
             ]),
-        test("MeshTelemetryTests", ["MeshTelemetry", log, nio("NIOCore"), nio("NIOPosix")]),
+        test("MeshTelemetryTests", ["MeshTelemetry", "MeshTestSupport", log, nio("NIOCore"), nio("NIOPosix")]),
         test(
             "MeshXDSTests",
             [
@@ -242,7 +243,7 @@ let package = Package(
             "MeshControlTests",
             [
                 "MeshControl", "MeshXDS", "MeshCA", "MeshChannel", "KubeAPI", "KubeClient", "MeshModel", "MeshIdentity",
-                "MeshPolicy", log,
+                "MeshPolicy", "MeshLinux", log,
             ]),
         test(
             "MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),

@@ -73,6 +73,31 @@ struct InstallValuesTests {
         #expect(list?.contains(["name": "RUST_LOG", "value": "debug"]) == true)
     }
 
+    @Test("the node agent may drain for as long as Kubernetes lets it live, and no profile forbids its work")
+    func nodeAgent() throws {
+        let cases: [([(String, String)], String)] = [
+            ([], "60"), ([("values.cni.terminationGracePeriodSeconds", "300")], "300"),
+        ]
+        for (settings, seconds) in cases {
+            let agent = try object("DaemonSet", "istio-cni-node", values(settings))
+            let pod = try #require(agent.spec.at("template", "spec"))
+            #expect(pod["terminationGracePeriodSeconds"]?.description == seconds)
+            let container = try #require(pod["containers"]?[0])
+            #expect(
+                container["env"]?.array?.contains(
+                    ["name": "TERMINATION_GRACE_PERIOD_SECONDS", "value": .string(seconds)]) == true)
+            #expect(container.at("securityContext", "appArmorProfile", "type")?.string == "Unconfined")
+        }
+        #expect(throws: InstallValues.Invalid.self) {
+            try values([("values.cni.terminationGracePeriodSeconds", "10")])
+        }
+        let lenient = try object(
+            "DaemonSet", "istio-cni-node", values([("values.cni.ambient.reconcileIptablesOnStartup", "false")]))
+        #expect(
+            lenient.spec.at("template", "spec", "containers")?[0]?["env"]?.array?.contains(
+                ["name": "AMBIENT_RECONCILE_POD_RULES_ON_STARTUP", "value": "false"]) == true)
+    }
+
     @Test("both served versions of a kind have the same schema")
     func versions() throws {
         let versions = try object(

@@ -95,7 +95,12 @@ package enum Components {
                 ["data", "mesh"],
                 to: .string("rootNamespace: \(values.namespace)\ntrustDomain: \(values.trustDomain)\n"))
         case ("Deployment", "istiod"): Self.addEnvironment(&object, values.environment["pilot"] ?? [:])
-        case ("DaemonSet", "istio-cni-node"): Self.addEnvironment(&object, values.environment["cni"] ?? [:])
+        case ("DaemonSet", "istio-cni-node"):
+            object.set(
+                ["spec", "template", "spec", "terminationGracePeriodSeconds"], to: .int(values.cniGracePeriodSeconds))
+            var environment = values.environment["cni"] ?? [:]
+            environment["TERMINATION_GRACE_PERIOD_SECONDS"] = String(values.cniGracePeriodSeconds)
+            Self.addEnvironment(&object, environment)
         case ("DaemonSet", "ztunnel"):
             object.set(
                 ["spec", "template", "spec", "terminationGracePeriodSeconds"], to: .int(values.gracePeriodSeconds))
