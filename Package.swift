@@ -104,7 +104,7 @@ let package = Package(
         target(
             "MeshProxy",
             [
-                "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA", "MeshChannel", "MeshTelemetry", "MeshPolicy",
+                "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA", "MeshChannel", "MeshTelemetry", "MeshPolicy", "MeshDNS",
                 "MeshModel", "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"),
                 log,
                 lifecycle, collections, x509,
@@ -171,6 +171,7 @@ let package = Package(
         // Values and pure decisions: the standard library only.
         target("MeshCollections"),
         target("MeshPolicy", ["MeshModel", "MeshIdentity"]),
+        target("MeshDNS", ["MeshModel"]),
         target("MeshIdentity"),
         target("MeshModel", ["MeshIdentity"]),
 
@@ -206,6 +207,7 @@ let package = Package(
             ], path: "Lab/LabCluster"),
 
         test("MeshModelTests", ["MeshModel", "MeshIdentity"]),
+        test("MeshDNSTests", ["MeshDNS", "MeshModel"]),
         test("MeshPolicyTests", ["MeshPolicy", "MeshModel", "MeshIdentity"]),
         test(
             "MeshHTTPTests", ["MeshHTTP"],
@@ -223,8 +225,8 @@ let package = Package(
             "MeshProxyTests",
             [
                 "MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshZDS",
-                "MeshXDS",
-                "MeshCA", "MeshChannel", "MeshLinux", "MeshTestSupport", log, x509,
+                "MeshXDS", "MeshDNS",
+                "MeshCA", "MeshChannel", "MeshLinux", "MeshTestSupport", log, x509, nio("NIOCore"), nio("NIOPosix"),
             ]),
         test("MeshTelemetryTests", ["MeshTelemetry", "MeshTestSupport", log, nio("NIOCore"), nio("NIOPosix")]),
         test(

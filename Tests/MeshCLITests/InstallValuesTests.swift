@@ -35,7 +35,18 @@ struct InstallValuesTests {
             try values([("profile", "nope")])
         } throws: { "\($0)".contains("ambient") && "\($0)".contains("Nothing was applied") }
         #expect(throws: InstallValues.Invalid.self) { try values([("values.cni.cniConfDir", "relative")]) }
-        #expect(throws: InstallValues.Invalid.self) { try values([("values.cni.ambient.dnsCapture", "true")]) }
+        #expect(throws: InstallValues.Invalid.self) { try values([("values.cni.ambient.dnsCapture", "maybe")]) }
+    }
+
+    @Test(
+        "names are captured unless somebody says otherwise, and a change restarts the agents", arguments: [true, false])
+    func dnsCapture(isOn: Bool) throws {
+        let set = try values(isOn ? [] : [("values.cni.ambient.dnsCapture", "false")])
+        #expect(
+            try object("ConfigMap", "istio-cni-config", set).json.at("data", "AMBIENT_DNS_CAPTURE")?.string == "\(isOn)"
+        )
+        let template = try object("DaemonSet", "istio-cni-node", set).spec.at("template", "metadata", "annotations")
+        #expect(template?["martlet.io/config"]?.string == "dnsCapture=\(isOn)")
     }
 
     @Test("an IstioOperator document is a list of settings")

@@ -65,6 +65,9 @@ struct ProcessTests {
         var configuration = try ProxyConfiguration(
             environment: ["NODE_NAME": "n1", "IPV6_ENABLED": "false", "CONNECTION_TERMINATION_DEADLINE": "7s"])
         (configuration.readinessPort, configuration.statsPort, configuration.adminPort) = (0, 0, 0)
+        // Any free port, without the mark that only root may set.
+        configuration.dns?.port = 0
+        configuration.dns?.mark = 0
         return configuration
     }
 

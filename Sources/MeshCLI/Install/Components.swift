@@ -48,7 +48,7 @@ package enum Components {
             [
                 "namespace": values.namespace, "image": values.image, "pullPolicy": values.pullPolicy,
                 "clusterID": values.clusterID, "network": values.network, "cniConfDir": values.confDir,
-                "cniBinDir": values.binDir, "cniNetnsDir": values.netnsDir,
+                "cniBinDir": values.binDir, "cniNetnsDir": values.netnsDir, "capturesDNS": "\(values.capturesDNS)",
             ])
         return try JSONValue.documents(yaml: text).map { document in
             var object = document

@@ -12,6 +12,8 @@ package struct InstallValues: Hashable, Sendable {
     package var cniConfDir: String?
     package var cniBinDir: String?
     package var cniNetnsDir: String?
+    /// Pods' name queries go to the node proxy; a pod's annotation `ambient.istio.io/dns-capture` overrides it.
+    package var capturesDNS = true
     package var network = ""
     package var clusterID = "Kubernetes"
     package var trustDomain = "cluster.local"
@@ -103,12 +105,7 @@ package struct InstallValues: Hashable, Sendable {
         case "values.cni.cniConfDir": self.cniConfDir = try directory()
         case "values.cni.cniBinDir": self.cniBinDir = try directory()
         case "values.cni.cniNetnsDir": self.cniNetnsDir = try directory()
-        case "values.cni.ambient.dnsCapture":
-            if try flag() {
-                throw Invalid(
-                    description: "\(path): capturing DNS is not supported by this version; "
-                        + "pods keep asking the cluster's DNS, which is what false means")
-            }
+        case "values.cni.ambient.dnsCapture": self.capturesDNS = try flag()
         case "values.cni.ambient.reconcileIptablesOnStartup":
             self.environment["cni", default: [:]]["AMBIENT_RECONCILE_POD_RULES_ON_STARTUP"] = "\(try flag())"
         case "values.cni.terminationGracePeriodSeconds":

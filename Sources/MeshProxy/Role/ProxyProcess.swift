@@ -1,10 +1,12 @@
 internal import Logging
 internal import MeshIdentity
 internal import MeshLinux
+internal import MeshModel
 package import MeshTelemetry
 package import MeshTunnel
 package import MeshXDS
 internal import MeshZDS
+internal import NIOCore
 internal import NIOPosix
 
 /// The parts of a node proxy, put together and run in order.
@@ -81,18 +83,26 @@ package struct ProxyProcess: Sendable {
         let metrics = TrafficMetrics(registry)
         let telemetry = ConnectionTelemetry(log: self.log, metrics: metrics)
         let slot = TunnelSlot()
+        let forwarder = self.forwarder(group)
+        let names = configuration.dns.map {
+            DNSService($0, forwarder: forwarder, metrics: DNSMetrics(registry), log: self.log, group: group)
+        }
         let certificates = CertificateManager(signer: self.surroundings.signer, log: self.log.logger("ca")) {
             slot.certificateRenewed($0)
         }
         let directory = MeshDirectory(
             nodeName: configuration.nodeName, settings: configuration.routing(self.log), flows: FlowTable(metrics),
-            published: { slot.publish($0) },
+            published: { snapshot in
+                names?.publish(snapshot)
+                slot.publish(snapshot)
+            },
             identitiesChanged: { added, removed in
                 certificates.prefetch(added)
                 certificates.forget(removed)
             })
         let enrolment = PodEnrolment(
-            server: SlotPodServer(slot: slot), readiness: readiness, registry: registry, log: self.log.logger("zds"),
+            server: SlotPodServer(slot: slot, names: names), readiness: readiness, registry: registry,
+            log: self.log.logger("zds"),
             trustDomain: { slot.snapshot?.identity(of: $0)?.trustDomain })
         let admin: HTTPEndpoints
         do {
@@ -146,7 +156,9 @@ package struct ProxyProcess: Sendable {
             orders.cancel()
             await directory.stopWaiting()
             let outcome = await orders.result
+            async let namesDrained: Void? = names?.drain(deadline: configuration.drainDeadline)
             await slot.tunnel?.drain(deadline: configuration.drainDeadline)
+            await namesDrained
             tasks.cancelAll()
             return outcome
         }
@@ -154,6 +166,25 @@ package struct ProxyProcess: Sendable {
         app.info("node proxy ended")
         await self.log.flush()
         try outcome.get()
+    }
+
+    private func forwarder(_ group: any EventLoopGroup) -> DNSForwarder {
+        var resolvers: [IPEndpoint] = []
+        let log = self.log.logger(DNSService.scope)
+        do throws(SystemError) {
+            resolvers = DNSResolvers.parse(try Files.readText(self.configuration.resolverFile))
+            if resolvers.isEmpty {
+                log.error(
+                    "no resolver is known: names outside the mesh are answered SERVFAIL",
+                    metadata: ["file": "\(self.configuration.resolverFile)"])
+            }
+        } catch {
+            log.error(
+                "the list of resolvers cannot be read: names outside the mesh are answered SERVFAIL",
+                metadata: ["error": "\(error)"])
+        }
+        return DNSForwarder(
+            resolvers: resolvers, limits: self.configuration.dns?.limits ?? DNSLimits(), group: group)
     }
 
     private func adminRoutes(
@@ -177,16 +208,28 @@ package struct ProxyProcess: Sendable {
     }
 }
 
-/// Serves pods with the tunnel that stands in the slot.
+/// Serves pods with the tunnel that stands in the slot, and with names: both or nothing.
 private struct SlotPodServer: PodServer {
     let slot: TunnelSlot
+    let names: DNSService?
 
     func start(_ pod: EnrolledPod, _ namespace: any PodNamespace) throws {
         guard let tunnel = self.slot.tunnel else { throw NotStarted() }
-        try namespace.withDescriptor { try tunnel.serve(pod, namespace: $0) }
+        try namespace.withDescriptor { descriptor in
+            try self.names?.start(pod, namespace: descriptor)
+            do {
+                try tunnel.serve(pod, namespace: descriptor)
+            } catch {
+                self.names?.stop(uid: pod.uid)
+                throw error
+            }
+        }
     }
 
-    func stop(uid: String) { self.slot.tunnel?.removePod(uid: uid) }
+    func stop(uid: String) {
+        self.slot.tunnel?.removePod(uid: uid)
+        self.names?.stop(uid: uid)
+    }
 
     struct NotStarted: Error, CustomStringConvertible {
         let description = "the mesh is not known yet; is the control plane connected?"
