@@ -53,6 +53,7 @@ let package = Package(
         .executable(name: "martlet-cni", targets: ["martlet-cni"]),
         .executable(name: "martlet-lab", targets: ["martlet-lab"]),
         .executable(name: "martlet-bench", targets: ["martlet-bench"]),
+        .executable(name: "martlet-control-bench", targets: ["martlet-control-bench"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -95,6 +96,11 @@ let package = Package(
             name: "martlet-bench", dependencies: ["MeshTunnel", "MeshLoop", "MeshPolicy", "MeshModel", "MeshIdentity"],
             path: "Benchmarks/TunnelPair", swiftSettings: strict),
 
+        // The control plane's index and xDS server over generated objects: how long, how big.
+        .executableTarget(
+            name: "martlet-control-bench", dependencies: ["MeshControl", "MeshXDS", "KubeAPI"],
+            path: "Benchmarks/ControlPlane", swiftSettings: strict),
+
         // Roles: they wire things together and never import each other.
         target(
             "MeshProxy",
@@ -126,7 +132,8 @@ let package = Package(
                 arguments, log, yams,
             ],
             resources: [
-                .embedInCode("Manifests/crds.yaml"), .embedInCode("Manifests/istiod.yaml"),
+                .embedInCode("Manifests/crds.yaml"), .embedInCode("Manifests/gateway-api.yaml"),
+                .embedInCode("Manifests/istiod.yaml"),
                 .embedInCode("Manifests/cni.yaml"), .embedInCode("Manifests/ztunnel.yaml"),
             ]),
 

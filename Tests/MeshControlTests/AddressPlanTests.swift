@@ -55,7 +55,8 @@ struct AddressPlanTests {
     func conflicts() {
         var plan = AddressPlan()
         var entries = Self.byKey(
-            Make.entry("young", hosts: ["y.example"], allocated: [("y.example", "240.240.0.1")],
+            Make.entry(
+                "young", hosts: ["y.example"], allocated: [("y.example", "240.240.0.1")],
                 createdAt: "2026-02-01T00:00:00Z"),
             Make.entry("old", hosts: ["o.example"], allocated: [("o.example", "240.240.0.1")]),
             Make.entry("asks", hosts: ["z.example"], addresses: ["240.240.0.2"]))

@@ -17,12 +17,14 @@ struct EntryServiceTests {
                 "e",
                 addresses: ["10.0.0.0/24", "10.1.0.5/24", "10.2.0.1/32", "10.3.0.1", "2001:db8::1/128", "fd00::/64"]))
         let service = mesh.service("a.example")
-        #expect(service?.addresses.map(\.description) == [
-            "testnetwork/10.2.0.1", "testnetwork/10.3.0.1", "testnetwork/2001:db8::1",
-        ])
-        #expect(service?.blocks.map { "\($0.network)/\($0.cidr)" } == [
-            "testnetwork/10.0.0.0/24", "testnetwork/10.1.0.0/24", "testnetwork/fd00::/64",
-        ])
+        #expect(
+            service?.addresses.map(\.description) == [
+                "testnetwork/10.2.0.1", "testnetwork/10.3.0.1", "testnetwork/2001:db8::1",
+            ])
+        #expect(
+            service?.blocks.map { "\($0.network)/\($0.cidr)" } == [
+                "testnetwork/10.0.0.0/24", "testnetwork/10.1.0.0/24", "testnetwork/fd00::/64",
+            ])
         #expect(service?.name == "e" && service?.ipFamilies == .automatic && service?.isCanonical == true)
         #expect(mesh.index.serviceEntryStatuses["ns1/e"] == nil)
         mesh.set(Make.entry("e", addresses: ["10.2.0.1", "nonsense"], endpoints: [["address": "1.1.1.1"]]))
@@ -43,11 +45,12 @@ struct EntryServiceTests {
                     ["number": 443, "name": "x", "protocol": "TLS"], ["number": 9, "name": "y", "protocol": "MONGO"],
                 ]
             ) { $0.set(["spec", "subjectAltNames"], to: ["spiffe://td/ns/a/sa/b"]) })
-        #expect(mesh.service("a.example")?.ports == [
-            ServicePort(port: 80, targetPort: 8080, appProtocol: .http11),
-            ServicePort(port: 443, targetPort: 443, appProtocol: .tls),
-            ServicePort(port: 9, targetPort: 9, appProtocol: .unknown),
-        ])
+        #expect(
+            mesh.service("a.example")?.ports == [
+                ServicePort(port: 80, targetPort: 8080, appProtocol: .http11),
+                ServicePort(port: 443, targetPort: 443, appProtocol: .tls),
+                ServicePort(port: 9, targetPort: 9, appProtocol: .unknown),
+            ])
         #expect(mesh.service("a.example")?.subjectAltNames == ["spiffe://td/ns/a/sa/b"])
     }
 
@@ -63,12 +66,14 @@ struct EntryServiceTests {
         let hosts = ["a.example", "b.example"]
         let dns = Make.entry("e", hosts: hosts, resolution: "DNS", allocated: given)
         #expect(addresses(dns) == ["240.240.0.1", "2001:2::1"] && addresses(dns, "b.example") == ["240.240.0.2"])
-        #expect(addresses(Make.entry("e", resolution: "DNS", addresses: ["10.9.9.9"], allocated: given)) == ["10.9.9.9"])
+        #expect(
+            addresses(Make.entry("e", resolution: "DNS", addresses: ["10.9.9.9"], allocated: given)) == ["10.9.9.9"])
         #expect(addresses(Make.entry("e", resolution: "NONE", allocated: given)) == [])
         let optOut = ["networking.istio.io/enable-autoallocate-ip": "false"]
         #expect(addresses(Make.entry("e", resolution: "DNS", labels: optOut, allocated: given)) == [])
         let wildcard = [(host: "*.example", value: "240.240.0.3")]
-        #expect(addresses(Make.entry("e", hosts: ["*.example"], resolution: "DNS", allocated: wildcard), "*.example") == [])
+        #expect(
+            addresses(Make.entry("e", hosts: ["*.example"], resolution: "DNS", allocated: wildcard), "*.example") == [])
         #expect(
             addresses(
                 Make.entry("e", hosts: ["*.example"], resolution: "DYNAMIC_DNS", allocated: wildcard), "*.example")
@@ -227,16 +232,18 @@ struct EntryWorkloadTests {
             Make.service(
                 "s",
                 ports: [
-                    ["name": "plain", "port": 80, "targetPort": 8080], ["name": "moved", "port": 81, "targetPort": 8081],
+                    ["name": "plain", "port": 80, "targetPort": 8080],
+                    ["name": "moved", "port": 81, "targetPort": 8081],
                     ["name": "named", "port": 82, "targetPort": "web"],
                     ["name": "lost", "port": 83, "targetPort": "nowhere"],
                 ]),
             Make.machine(
                 "m", ["address": "1.2.3.4", "labels": ["app": "a"], "ports": ["moved": 9999, "web": 7777]]))
-        #expect(mesh.machine("m")?.services[key("s.ns1.svc.company.com")] == [
-            ServicePort(port: 80, targetPort: 8080), ServicePort(port: 81, targetPort: 9999),
-            ServicePort(port: 82, targetPort: 7777),
-        ])
+        #expect(
+            mesh.machine("m")?.services[key("s.ns1.svc.company.com")] == [
+                ServicePort(port: 80, targetPort: 8080), ServicePort(port: 81, targetPort: 9999),
+                ServicePort(port: 82, targetPort: 7777),
+            ])
     }
 
     @Test("18: names to resolve, one workload for each host; 19: listed endpoints, each with its own facts")
@@ -284,9 +291,10 @@ struct EntryWorkloadTests {
             Make.pod("p"), Make.pod("q", labels: ["app": "b"]), Make.machine("m", ["labels": ["app": "a"]]))
         let changed = mesh.set(
             Make.entry("e", ports: [["number": 81, "name": "http", "protocol": "HTTP"]], selector: ["app": "a"]))
-        #expect(changed == [
-            "ns1/a.example", "cluster0//Pod/ns1/p", "cluster0/networking.istio.io/WorkloadEntry/ns1/m",
-        ])
+        #expect(
+            changed == [
+                "ns1/a.example", "cluster0//Pod/ns1/p", "cluster0/networking.istio.io/WorkloadEntry/ns1/m",
+            ])
         #expect(mesh.set(Make.entry("e", selector: ["app": "nobody"])).count == 3)
     }
 }

@@ -187,7 +187,8 @@ struct AuthorizationTests {
         arguments: [
             #"{"principals": [""]}"#, #"{"principals": ["a*b"]}"#, #"{"namespaces": ["*a*"]}"#,
             #"{"serviceAccounts": ["*"]}"#, #"{"serviceAccounts": ["a/b/c"]}"#, #"{"serviceAccounts": ["/b"]}"#,
-            #"{"ipBlocks": ["10.0.0.0/33"]}"#, #"{"ipBlocks": ["::ffff:10.0.0.0/104"]}"#, #"{}"#, #"{"principals": []}"#,
+            #"{"ipBlocks": ["10.0.0.0/33"]}"#, #"{"ipBlocks": ["::ffff:10.0.0.0/104"]}"#, #"{}"#,
+            #"{"principals": []}"#,
         ])
     func unreadable(source: String) throws {
         let source = try JSONValue(parsing: source)

@@ -60,6 +60,7 @@ struct WaypointTests {
             return Self.status(mesh)?.reason
         }
         #expect(reason(nil) == "AttachmentDenied" && reason(["from": "Same"]) == "AttachmentDenied")
+        #expect(reason(["from": "None"]) == "AttachmentDenied")
         #expect(reason(["from": "All"]) == "WaypointAccepted")
         #expect(reason(["from": "Selector", "selector": ["matchLabels": ["team": "a"]]]) == "WaypointAccepted")
         #expect(reason(["from": "Selector", "selector": ["matchLabels": ["team": "b"]]]) == "AttachmentDenied")
@@ -145,7 +146,8 @@ struct WaypointTests {
         func weights(_ weight: String?, canary: String = "c") -> [UInt32]? {
             var service = Self.service(Self.use.merging(["istio.io/use-waypoint-canary": canary]) { $1 })
             if let weight {
-                service.json.set(["metadata", "annotations"], to: ["istio.io/use-waypoint-canary-weight": .string(weight)])
+                service.json.set(
+                    ["metadata", "annotations"], to: ["istio.io/use-waypoint-canary-weight": .string(weight)])
             }
             mesh.set(service)
             return Self.bound(mesh)?.weightedWaypoints.map(\.weight)
@@ -154,7 +156,8 @@ struct WaypointTests {
         #expect(Self.bound(mesh)?.waypoint == Self.hostname)
         for wrong in ["abc", "-1", "101"] {
             #expect(weights(wrong) == [])
-            #expect(Self.status(mesh)?.isTrue == true && Self.status(mesh)?.message.contains("CanaryInvalidWeight") == true)
+            #expect(
+                Self.status(mesh)?.isTrue == true && Self.status(mesh)?.message.contains("CanaryInvalidWeight") == true)
         }
         #expect(weights("20", canary: "w") == [] && Self.status(mesh)?.message.contains("CanarySameAsPrimary") == true)
         #expect(weights("20", canary: "x") == [] && Self.status(mesh)?.message.contains("WaypointIsNotReady") == true)
@@ -253,9 +256,11 @@ struct NetworkTests {
         #expect(mesh.workload("same")?.networkGateway == nil)
     }
 
-    @Test("a pod's own label names its place, with dots for slashes", arguments: [
-        "topology.istio.io/locality", "istio-locality",
-    ])
+    @Test(
+        "a pod's own label names its place, with dots for slashes",
+        arguments: [
+            "topology.istio.io/locality", "istio-locality",
+        ])
     func locality(label: String) {
         let mesh = Mesh()
         mesh.set(

@@ -26,7 +26,8 @@ package enum PeerAuthenticationStatus {
         var notes: [String] = []
         if !view.unreadable.isEmpty {
             notes.append(
-                "unreadable: \(view.unreadable.joined(separator: ", ")); a mode that is not known is enforced as STRICT")
+                "unreadable: \(view.unreadable.joined(separator: ", ")); a mode that is not known is enforced as STRICT"
+            )
         }
         if view.selector == nil, !view.portModes.isEmpty {
             notes.append("portLevelMtls needs a selector and is ignored without one")

@@ -85,9 +85,10 @@ struct PolicyTargets {
         guard let waypoint = binding?.primary else {
             return Verdict(
                 false, "AncestorNotBound",
-                "\(kind) \(key) has no waypoint, so nothing enforces this policy" + (binding?.problem.map {
-                    ": \($0.message)"
-                } ?? ""))
+                "\(kind) \(key) has no waypoint, so nothing enforces this policy"
+                    + (binding?.problem.map {
+                        ": \($0.message)"
+                    } ?? ""))
         }
         return Verdict(true, "Accepted", "bound to \(waypoint.key)")
     }

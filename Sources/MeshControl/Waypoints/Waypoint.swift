@@ -9,7 +9,7 @@ package struct Waypoint: Hashable, Sendable {
     package enum Attachment: Hashable, Sendable {
         case sameNamespace, everywhere
         case namespaces(LabelSelector)
-        /// The selector cannot be read.
+        /// `None`, or a selector that cannot be read.
         case nobody
     }
 
@@ -48,7 +48,8 @@ package struct Waypoint: Hashable, Sendable {
             } catch {
                 self.attachment = .nobody
             }
-        default: self.attachment = .sameNamespace
+        case "Same", nil: self.attachment = .sameNamespace
+        default: self.attachment = .nobody
         }
     }
 

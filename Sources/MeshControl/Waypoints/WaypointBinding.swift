@@ -53,7 +53,8 @@ package struct WaypointBinding: Hashable, Sendable {
         case .notAsked: break
         case .on: message += ". Ingress traffic will traverse the waypoint"
         case .off:
-            message += ". Ingress traffic will not traverse the waypoint; set the label "
+            message +=
+                ". Ingress traffic will not traverse the waypoint; set the label "
                 + "\(Names.ingressUseWaypoint) to true if it should"
         }
         if let canaryTrouble { message += ". Canary waypoint not attached: \(canaryTrouble)" }
