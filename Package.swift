@@ -98,7 +98,7 @@ let package = Package(
 
         // The control plane's index and xDS server over generated objects: how long, how big.
         .executableTarget(
-            name: "martlet-control-bench", dependencies: ["MeshControl", "MeshXDS", "KubeAPI"],
+            name: "martlet-control-bench", dependencies: ["MeshControl", "MeshXDS", "MeshProto", "KubeAPI"],
             path: "Benchmarks/ControlPlane", swiftSettings: strict),
 
         // Roles: they wire things together and never import each other.

@@ -1,5 +1,6 @@
 internal import KubeAPI
 internal import MeshControl
+internal import MeshProto
 internal import MeshXDS
 
 /// A generated cluster, its index, and an xDS snapshot with one wildcard client.

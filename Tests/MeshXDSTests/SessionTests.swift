@@ -155,6 +155,21 @@ struct SessionTests {
         #expect(try ask("/10.0.0.3").removedResources == ["/10.0.0.3"])
     }
 
+    @Test("a client may turn from some resources to all, and back")
+    func turning() throws {
+        var snapshot = XDSSnapshot()
+        Self.advance(&snapshot, [Self.workload("a", ip: "10.0.0.1"), Self.workload("b", ip: "10.0.0.2")])
+        var session = Self.session()
+        _ = try session.receive(Self.request { $0.resourceNamesSubscribe = ["/10.0.0.1"] }, snapshot)
+        let all = try session.receive(Self.request { $0.resourceNamesSubscribe = ["*"] }, snapshot).responses
+        #expect(all.map { Set($0.resources.map(\.name)) } == [["c//Pod/ns/a", "c//Pod/ns/b"]])
+        Self.advance(&snapshot, [Self.workload("c", ip: "10.0.0.3")])
+        #expect(try session.push(snapshot).map { $0.resources.map(\.name) } == [["c//Pod/ns/c"]])
+        #expect(try session.receive(Self.request { $0.resourceNamesUnsubscribe = ["*"] }, snapshot).responses.isEmpty)
+        Self.advance(&snapshot, [Self.workload("d", ip: "10.0.0.4")])
+        #expect(try session.push(snapshot).isEmpty)
+    }
+
     @Test("on demand again with versions: only what differs; what is gone is said")
     func onDemandReconnect() throws {
         var snapshot = XDSSnapshot()

@@ -169,7 +169,7 @@ struct RuleReader {
     /// `*` stands alone, first or last; elsewhere the node proxy cannot match it.
     private static func text(_ value: String) -> AuthorizationPolicy.StringMatch? {
         if value == "*" { return .presence }
-        let stars = value.utf8.count { $0 == UInt8(ascii: "*") }
+        let stars = value.utf8.count(where: { $0 == UInt8(ascii: "*") })
         if value.isEmpty || stars > 1 { return nil }
         if value.hasPrefix("*") { return .suffix(String(value.dropFirst())) }
         if value.hasSuffix("*") { return .prefix(String(value.dropLast())) }

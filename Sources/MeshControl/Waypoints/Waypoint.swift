@@ -32,7 +32,7 @@ package struct Waypoint: Hashable, Sendable {
         self.address = GatewayAddress(destination: destination, hbonePort: Self.hbonePort)
         let traffic = gateway.labels[Names.waypointFor] ?? gatewayClass?.waypointFor
         // A word newer than us means something that we cannot do: the waypoint then takes nothing.
-        self.traffic = traffic.map { Traffic(rawValue: $0) ?? .none } ?? .service
+        self.traffic = traffic.map { Traffic(rawValue: $0) ?? Traffic.none } ?? .service
         self.tunnel = (gateway.inboundBinding ?? gatewayClass?.inboundBinding).flatMap(Self.tunnel)
         let tunnel = self.tunnel
         let listener = gateway.listeners.first { listener in

@@ -110,6 +110,7 @@ package struct XDSSession {
     ) throws(Ending) -> Response? {
         if subscribe.isEmpty && unsubscribe.isEmpty { return nil }
         let names = subscribe.filter { $0 != "*" }
+        if let response = self.turn(type, subscribe, unsubscribe, snapshot) { return response }
         if self.types[type]?.isWildcard == false {
             for name in unsubscribe {
                 self.types[type]?.wanted.remove(name)
@@ -124,6 +125,24 @@ package struct XDSSession {
         let response = self.response(type, found.upserted.map(Self.withAliases), found.removed, snapshot)
         self.types[type]?.sentRevision = behind
         return response
+    }
+
+    /// From some resources to all, which brings those too; or from all to some, which the client then has to name.
+    private mutating func turn(
+        _ type: String, _ subscribe: [String], _ unsubscribe: [String], _ snapshot: XDSSnapshot
+    ) -> Response? {
+        guard let isWildcard = self.types[type]?.isWildcard else { return nil }
+        let (starts, ends) = (subscribe.contains("*"), unsubscribe.contains("*"))
+        if isWildcard, ends {
+            self.types[type]?.isWildcard = false
+        } else if !isWildcard, starts, !ends {
+            self.types[type]?.isWildcard = true
+            self.types[type]?.wanted = []
+            self.types[type]?.delivered = []
+            let all = snapshot.difference(type, from: [:])
+            return self.response(type, all.upserted.map(\.message), [], snapshot)
+        }
+        return nil
     }
 
     private mutating func want(_ type: String, _ names: [String]) throws(Ending) {
