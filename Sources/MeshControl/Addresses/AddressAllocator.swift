@@ -1,4 +1,4 @@
-package import KubeAPI
+import KubeAPI
 package import KubeClient
 package import Logging
 import MeshModel

@@ -1,4 +1,4 @@
-package import MeshModel
+import MeshModel
 
 /// A ServiceEntry after the question who may have which host.
 ///

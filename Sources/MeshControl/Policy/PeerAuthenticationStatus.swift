@@ -1,5 +1,3 @@
-package import MeshModel
-
 /// The condition `ZtunnelAccepted` of a PeerAuthentication: whether it counts, and which of its words do not.
 package enum PeerAuthenticationStatus {
     /// - Parameter siblings: all objects of its namespace, itself among them.

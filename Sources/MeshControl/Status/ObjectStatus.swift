@@ -1,5 +1,5 @@
 import Foundation
-package import KubeAPI
+import KubeAPI
 
 /// One condition that we write into an object's status.
 package struct StatusCondition: Hashable, Sendable {

@@ -136,11 +136,13 @@ package struct XDSSession {
         if isWildcard, ends {
             self.types[type]?.isWildcard = false
         } else if !isWildcard, starts, !ends {
+            // What it holds and is gone since the last push would never be mentioned again.
+            let gone = (self.types[type]?.delivered ?? []).filter { snapshot.resource(type, $0) == nil }
             self.types[type]?.isWildcard = true
             self.types[type]?.wanted = []
             self.types[type]?.delivered = []
             let all = snapshot.difference(type, from: [:])
-            return self.response(type, all.upserted.map(\.message), [], snapshot)
+            return self.response(type, all.upserted.map(\.message), gone.sorted(), snapshot)
         }
         return nil
     }

@@ -1,5 +1,3 @@
-package import MeshProto
-
 /// One state of the mesh, immutable, with a memory of how it came about: which names changed since an earlier
 /// revision. A client is therefore remembered by one number instead of by everything it holds.
 package struct XDSSnapshot: Sendable {
