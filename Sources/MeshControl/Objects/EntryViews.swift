@@ -60,7 +60,8 @@ package struct ServiceEntryView: Hashable, Sendable {
         self.subjectAltNames = texts("subjectAltNames")
         self.exportTo = texts("exportTo")
         // A way of resolving newer than us is one that we cannot follow: then nothing is resolved.
-        self.resolution = spec["resolution"]?.string.map { Resolution(rawValue: $0) ?? Resolution.none } ?? Resolution.none
+        let resolution = spec["resolution"]?.string.map { Resolution(rawValue: $0) ?? Resolution.none }
+        self.resolution = resolution ?? Resolution.none
         self.ports = (spec["ports"]?.array ?? []).compactMap { port in
             guard let number = port["number"]?.int.flatMap({ UInt16(exactly: $0) }) else { return nil }
             let target = port["targetPort"]?.int.flatMap { UInt16(exactly: $0) } ?? 0
