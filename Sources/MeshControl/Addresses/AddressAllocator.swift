@@ -2,20 +2,24 @@ import KubeAPI
 package import KubeClient
 package import Logging
 import MeshModel
+import Synchronization
 
 /// Writes the addresses of an ``AddressPlan`` into ServiceEntries' statuses. Only the leader runs it.
-package actor AddressAllocator {
+package final class AddressAllocator: Sendable {
     /// How long more changes are waited for; one plan looks at every object.
     private static let settleTime = Duration.milliseconds(50)
     private static let retryAfter = Duration.seconds(5)
 
     private let cluster: any KubeCluster
     private let logger: Logger
-    private var plan = AddressPlan()
-    private var entries: [String: ServiceEntryView] = [:]
-    private var lacking: Set<String> = []
-    private var isListed = false
-    private var wake: AsyncStream<Void>.Continuation?
+    private struct State {
+        var plan = AddressPlan()
+        var entries: [String: ServiceEntryView] = [:]
+        var lacking: Set<String> = []
+        var isListed = false
+        var wake: AsyncStream<Void>.Continuation?
+    }
+    private let state = Mutex(State())
 
     package init(_ cluster: any KubeCluster, logger: Logger) {
         self.cluster = cluster
@@ -23,34 +27,30 @@ package actor AddressAllocator {
     }
 
     package func observed(_ key: String, _ view: ServiceEntryView?) {
-        self.entries[key] = view
-        self.wake?.yield()
+        self.state.withLock { state in
+            state.entries[key] = view
+            state.wake?.yield()
+        }
     }
 
     package func observed(all views: [String: ServiceEntryView]) {
-        self.entries = views
-        self.isListed = true
-        self.wake?.yield()
+        self.state.withLock { state in
+            state.entries = views
+            state.isListed = true
+            state.wake?.yield()
+        }
     }
 
     package func run() async {
         let (signals, wake) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
-        self.wake = wake
-        defer { self.wake = nil }
+        self.state.withLock { $0.wake = wake }
+        defer { self.state.withLock { $0.wake = nil } }
         wake.yield()
         for await _ in signals {
             try? await Task.sleep(for: Self.settleTime)
             if Task.isCancelled { return }
-            guard self.isListed else { continue }
-            let outcome = self.plan.decide(self.entries)
-            if outcome.lacking != self.lacking, !outcome.lacking.isEmpty {
-                self.logger.error(
-                    "no virtual address is left",
-                    metadata: ["hosts": "\(outcome.lacking.sorted().prefix(20).joined(separator: ", "))"])
-            }
-            self.lacking = outcome.lacking
             var isComplete = true
-            for (key, addresses) in outcome.changes.sorted(by: { $0.key < $1.key }) {
+            for (key, addresses) in self.decide().sorted(by: { $0.key < $1.key }) {
                 if Task.isCancelled { return }
                 if await !self.write(key, addresses) { isComplete = false }
             }
@@ -61,9 +61,25 @@ package actor AddressAllocator {
         }
     }
 
+    private func decide() -> [String: [ServiceEntryView.AllocatedAddress]] {
+        let (outcome, isNews) = self.state.withLock { state in
+            // Before everything is listed, an address that is taken looks free.
+            let outcome = state.isListed ? state.plan.decide(state.entries) : AddressPlan.Outcome()
+            let isNews = outcome.lacking != state.lacking
+            state.lacking = outcome.lacking
+            return (outcome, isNews)
+        }
+        if isNews, !outcome.lacking.isEmpty {
+            self.logger.error(
+                "no virtual address is left",
+                metadata: ["hosts": "\(outcome.lacking.sorted().prefix(20).joined(separator: ", "))"])
+        }
+        return outcome.changes
+    }
+
     /// The patch holds only if the addresses are still those that the plan saw: another writer's are never lost.
     private func write(_ key: String, _ addresses: [ServiceEntryView.AllocatedAddress]) async -> Bool {
-        guard let view = self.entries[key], let name = NamespacedName(key) else { return true }
+        guard let view = self.state.withLock({ $0.entries[key] }), let name = NamespacedName(key) else { return true }
         let wanted = JSONValue.array(addresses.map(Self.json))
         do {
             let live = try await self.cluster.get(.serviceEntries, namespace: name.namespace, name: name.name)
@@ -80,7 +96,8 @@ package actor AddressAllocator {
                 .serviceEntries, namespace: name.namespace, name: name.name, subresource: "status",
                 .json(.array(operations)))
             // Not to be decided once more before the watch brings it.
-            if self.entries[key] == view { self.entries[key] = ServiceEntryView(written) }
+            let next = ServiceEntryView(written)
+            self.state.withLock { if $0.entries[key] == view { $0.entries[key] = next } }
             return true
         } catch let error as StatusError where error.isNotFound {
             return true

@@ -100,7 +100,7 @@ package actor ControlPlane {
         }
     }
 
-    package func receive(_ kind: Kind, _ event: InformerEvent) async {
+    package func receive(_ kind: Kind, _ event: InformerEvent) {
         let settings = self.settings.current
         func owned<View>(_ view: @escaping (KubeObject) -> View) -> (KubeObject) -> View? {
             { settings.owns($0) ? view($0) : nil }
@@ -113,7 +113,7 @@ package actor ControlPlane {
         case .endpointSlices: self.index.slices.take(event) { SliceView($0) }
         case .serviceEntries:
             self.index.serviceEntries.take(event, owned { ServiceEntryView($0) })
-            await self.tellAllocator(event)
+            self.tellAllocator(event)
         case .workloadEntries: self.index.workloadEntries.take(event, owned { WorkloadEntryView($0) })
         case .gateways: self.index.gateways.take(event) { GatewayView($0) }
         case .gatewayClasses: self.index.gatewayClasses.take(event) { GatewayClassView($0) }
@@ -122,15 +122,15 @@ package actor ControlPlane {
             self.index.peerAuthentications.take(event, owned { PeerAuthenticationView($0) })
         case .meshConfig: self.receiveMeshConfig(event)
         }
-        if let status = kind.status { await self.observe(status, event, settings) }
+        if let status = kind.status { self.observe(status, event, settings) }
         if case .snapshot = event { self.missing.remove(kind) }
         // Half a mesh is nobody's business: nothing is derived before everything was listed once.
         guard self.missing.isEmpty else { return }
         self.index.settle()
-        await self.flush()
+        self.flush()
         if !self.server.isReady {
             self.server.becomeReady()
-            await self.statuses.becomeReady()
+            self.statuses.becomeReady()
             self.logger.info(
                 "mesh state is complete",
                 metadata: [
@@ -168,24 +168,24 @@ package actor ControlPlane {
     }
 
     /// Objects of another revision are that revision's to write.
-    private func observe(_ kind: StatusWriter.Kind, _ event: InformerEvent, _ settings: MeshSettings) async {
+    private func observe(_ kind: StatusWriter.Kind, _ event: InformerEvent, _ settings: MeshSettings) {
         switch event {
-        case .snapshot(let all): await self.statuses.observed(kind, all: all.filter(settings.owns))
+        case .snapshot(let all): self.statuses.observed(kind, all: all.filter(settings.owns))
         case .updated(let object):
-            await self.statuses.observed(kind, object.key, settings.owns(object) ? object : nil)
-        case .deleted(let object): await self.statuses.observed(kind, object.key, nil)
+            self.statuses.observed(kind, object.key, settings.owns(object) ? object : nil)
+        case .deleted(let object): self.statuses.observed(kind, object.key, nil)
         }
     }
 
-    private func tellAllocator(_ event: InformerEvent) async {
+    private func tellAllocator(_ event: InformerEvent) {
         switch event {
-        case .snapshot: await self.addresses.observed(all: self.index.serviceEntries.all)
+        case .snapshot: self.addresses.observed(all: self.index.serviceEntries.all)
         case .updated(let object), .deleted(let object):
-            await self.addresses.observed(object.key, self.index.serviceEntries[object.key])
+            self.addresses.observed(object.key, self.index.serviceEntries[object.key])
         }
     }
 
-    private func flush() async {
+    private func flush() {
         let changes = self.changes.take()
         if !changes.policies.isEmpty || !changes.removedPolicies.isEmpty {
             self.server.apply(.policies(upserted: changes.policies, removed: changes.removedPolicies))
@@ -193,7 +193,7 @@ package actor ControlPlane {
         if !changes.addresses.isEmpty || !changes.removedAddresses.isEmpty {
             self.server.apply(.addresses(upserted: changes.addresses, removed: changes.removedAddresses))
         }
-        for (kind, key, status) in changes.statuses { await self.statuses.want(kind, key, status) }
+        for (kind, key, status) in changes.statuses { self.statuses.want(kind, key, status) }
     }
 }
 
