@@ -23,8 +23,7 @@ prepare:
 	@scripts/prepare.sh
 
 build: prepare
-	@for product in martlet martlet-cni martlet-lab; do \
-		scripts/timed.sh "build $$product (release)" swift build -c release --product $$product --quiet || exit 1; done
+	@scripts/timed.sh "build (release)" swift build -c release --quiet
 
 build-tests: prepare
 	@scripts/timed.sh "build (debug, with tests)" swift build --build-tests --quiet

@@ -54,6 +54,7 @@ let package = Package(
         .executable(name: "martlet-lab", targets: ["martlet-lab"]),
         .executable(name: "martlet-bench", targets: ["martlet-bench"]),
         .executable(name: "martlet-control-bench", targets: ["martlet-control-bench"]),
+        .executable(name: "martlet-feed", targets: ["martlet-feed"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -95,6 +96,12 @@ let package = Package(
         .executableTarget(
             name: "martlet-bench", dependencies: ["MeshTunnel", "MeshLoop", "MeshPolicy", "MeshModel", "MeshIdentity"],
             path: "Benchmarks/TunnelPair", swiftSettings: strict),
+        .executableTarget(
+            name: "martlet-feed",
+            dependencies: [
+                "MeshXDS", "MeshCA", "MeshChannel", "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, log,
+            ],
+            path: "Benchmarks/MeshFeed", swiftSettings: strict),
 
         // The control plane's index and xDS server over generated objects: how long, how big.
         .executableTarget(

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Measures the tunnel beside Envoy and others on this machine and writes Benchmarks/results/latest.md.
+# Measures the tunnel beside Envoy and others on this machine and writes Benchmarks/results/latest.md and
+# latest.svg.
 #
 #   Benchmarks/run.sh [--plugins A,B] [--scenarios t1,t2] [--reps N] [--max-foreign CORES] [--against PLUGIN]
 #
 # Needs root (network namespaces), and martlet-bench of a release build: MARTLET_BENCH, or built here.
 set -euo pipefail
 cd "$(dirname "$0")"
-plugins=direct,floor,envoy-l4,martlet scenarios=t1,t2,t3,t4 reps=3 max_foreign=0.12 against=envoy-l4
+plugins=direct,floor,envoy-l4,martlet,envoy-l4-nopool,martlet-nopool scenarios=t1,t2,t3,t4,t5 reps=3 max_foreign=0.12 against=envoy-l4
 while (($#)); do
     case $1 in
         --plugins) plugins=$2 ;;
@@ -14,7 +15,7 @@ while (($#)); do
         --reps) reps=$2 ;;
         --max-foreign) max_foreign=$2 ;;
         --against) against=$2 ;;
-        *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+        *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
     shift 2
 done
@@ -77,5 +78,6 @@ mkdir -p results
     echo
     python3 rig/report.py "$raw" --against "$against"
 } >results/latest.md
+python3 rig/report.py "$raw" --svg --against "$against" >results/latest.svg
 echo "bench: results in Benchmarks/results/latest.md"
 exit $status

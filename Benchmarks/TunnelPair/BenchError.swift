@@ -8,6 +8,7 @@ struct BenchError: Error, CustomStringConvertible {
     static let usage = """
         usage: martlet-bench outbound --peer IP:PORT --peer-identity URI (--forward IP:PORT=IP:PORT | --capture IP:PORT)...
                              --identity URI --cert FILE --key FILE --ca FILE [--loops N]
+                             [--streams-per-tunnel N]
                martlet-bench inbound --listen IP:PORT --identity URI --cert FILE --key FILE --ca FILE [--loops N]
         """
 }

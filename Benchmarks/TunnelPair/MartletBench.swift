@@ -34,6 +34,7 @@ struct MartletBench {
         ) throws -> TunnelEngine {
             var configuration = TunnelConfiguration()
             configuration.loops = options.loops
+            if let streams = options.streamsPerTunnelMax { configuration.streamsPerTunnelMax = streams }
             configuration.listenAddress = address
             configuration.isIPv6Enabled = false
             configuration.ports = ports

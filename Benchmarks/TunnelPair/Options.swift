@@ -21,6 +21,8 @@ struct Options {
     let certificate: WorkloadCertificate
     /// Event loops, one thread each.
     let loops: Int
+    /// 1 switches the pool off: each connection gets a tunnel of its own.
+    let streamsPerTunnelMax: Int?
 
     init(_ arguments: some Collection<String>) throws(BenchError) {
         var values: [String: String] = [:]
@@ -37,7 +39,8 @@ struct Options {
                         address: try Self.endpoint(name, String(ends[0])),
                         destination: try Self.endpoint(name, String(ends[1]))))
             case "--capture": listeners.append(Listener(address: try Self.endpoint(name, value), destination: nil))
-            case "--peer", "--peer-identity", "--listen", "--identity", "--cert", "--key", "--ca", "--loops":
+            case "--peer", "--peer-identity", "--listen", "--identity", "--cert", "--key", "--ca", "--loops",
+                "--streams-per-tunnel":
                 values[name] = value
             default: throw BenchError("unknown option \(name)\n\(BenchError.usage)")
             }
@@ -59,6 +62,14 @@ struct Options {
             throw BenchError("--loops: wanted 1 to 64")
         }
         self.loops = loops
+        if let text = values["--streams-per-tunnel"] {
+            guard let streams = Int(text), streams > 0 else {
+                throw BenchError("--streams-per-tunnel: wanted 1 or more")
+            }
+            self.streamsPerTunnelMax = streams
+        } else {
+            self.streamsPerTunnelMax = nil
+        }
         self.certificate = try Self.certificate(
             identity: try Self.identity(try value("--identity")), chain: try PEM(path: try value("--cert")),
             key: try PEM(path: try value("--key")), roots: try PEM(path: try value("--ca")))

@@ -3,6 +3,7 @@
 
     report.py RESULTS.jsonl --against envoy-l4
     report.py RESULTS.jsonl --foreign             # how busy the machine was otherwise
+    report.py RESULTS.jsonl --svg                 # the ratios as a picture
 """
 
 import argparse
@@ -26,8 +27,12 @@ HEADLINES = [
     ("t2_r1000", "cores", False, "1000 requests/s, cores (A+B)"),
     ("t3", "rps", True, "new connections/s"),
     ("t3", "us_per_connection", False, "CPU µs/connection (A+B)"),
+    ("t5", "rps", True, "full handshakes/s"),
+    ("t5", "us_per_connection", False, "CPU µs/handshake (A+B)"),
     ("t4_1000", "rss_mb_before", False, "RSS at rest, MB (A+B)"),
     ("t4_5000", "kb_per_connection", False, "KB per idle connection (A+B)"),
+    ("t4_18000", "kb_per_connection", False, "KB per idle connection of 18 000 (A+B)"),
+    ("t6", "rss_mb_late", False, "RSS after 1 000 000 connections, MB (A+B)"),
 ]
 
 
@@ -37,7 +42,9 @@ def load(path):
     with open(path) as file:
         for line in file:
             record = json.loads(line)
-            found[record["scenario"], record["plugin"]].append(record)
+            # A pair with the pool off stands for its proxy: it takes part in scenarios of its own only.
+            plugin = record["plugin"].removesuffix("-nopool")
+            found[record["scenario"], plugin].append(record)
     return {key: [r for r in records if not r["disturbed"]] or records for key, records in found.items()}
 
 
@@ -73,6 +80,30 @@ def headlines(results, plugins, against):
         yield row(cells)
 
 
+def picture(results, plugin, against):
+    """An SVG of how many times better `plugin` is than `against`, figure by figure (1 = the same)."""
+    bars = []
+    for scenario, key, more_is_better, title in HEADLINES:
+        if (scenario, plugin) in results and (scenario, against) in results:
+            ours, theirs = (median(results[scenario, p], key) for p in (plugin, against))
+            if ours > 0 and theirs > 0:
+                bars.append((title, ours / theirs if more_is_better else theirs / ours, ours, theirs))
+    left, width, step = 320, 460, 26
+    widest = 4.0
+    height = 64 + step * len(bars)
+    yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 130} {height}" font-family="sans-serif" font-size="13">'
+    yield f'<rect width="100%" height="100%" fill="white"/><text x="12" y="24" font-size="16">{plugin} beside {against}: times better (1 = the same)</text>'
+    for index, (title, ratio, ours, theirs) in enumerate(bars):
+        y = 44 + step * index
+        length = width * min(ratio, widest) / widest
+        colour = "#2b7a4b" if ratio >= 1 else "#b3402e"
+        yield f'<text x="{left - 10}" y="{y + 13}" text-anchor="end">{title}</text>'
+        yield f'<rect x="{left}" y="{y}" width="{length:.1f}" height="17" fill="{colour}"/>'
+        yield f'<text x="{left + length + 6:.1f}" y="{y + 13}">{ratio:.2f}× ({number(ours)} : {number(theirs)})</text>'
+    one = left + width / widest
+    yield f'<line x1="{one}" y1="38" x2="{one}" y2="{height - 16}" stroke="#444" stroke-dasharray="4 3"/></svg>'
+
+
 def details(results, plugins):
     for name, scenario in SCENARIOS.items():
         if not any((name, plugin) in results for plugin in plugins):
@@ -97,13 +128,17 @@ def main():
     parser.add_argument("results")
     parser.add_argument("--against", default="envoy-l4")
     parser.add_argument("--foreign", action="store_true")
+    parser.add_argument("--svg", action="store_true")
     options = parser.parse_args()
     results = load(options.results)
     if options.foreign:
-        cores = sorted(r["account"]["foreign"] for (scenario, _), records in results.items() for r in records if not scenario.startswith("t4"))
+        cores = sorted(r["account"]["foreign"] for (scenario, _), records in results.items() for r in records if scenario[:2] not in ("t4", "t6"))
         print(f"{statistics.median(cores):.2f} ({cores[0]:.2f}–{cores[-1]:.2f})")
         return
     plugins = list(dict.fromkeys(plugin for _, plugin in results))
+    if options.svg:
+        print("\n".join(picture(results, "martlet", options.against)))
+        return
     print("\n".join(headlines(results, plugins, options.against)))
     print("\n".join(details(results, plugins)))
 

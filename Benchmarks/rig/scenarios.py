@@ -102,6 +102,26 @@ def hold(addresses, count):
     return figures, {"wall": round(wall, 3), "foreign": 0}
 
 
+def churn(addresses, count=1_000_000, slice_seconds=20):
+    """Connections opened and closed, `count` in all: resident memory after the first tenth and at the end."""
+    ip, port = addresses["http"].split(":")
+    command = client(f"{RUN}/openload", "-S", "-c", 16, "-d", slice_seconds, "-w", "0", ip, port)
+    done, errors, early, began = 0, 0, None, time.monotonic()
+    while done < count:
+        result = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        done += int(result["rps"] * slice_seconds)
+        errors += result["errors"]
+        if early is None and done >= count / 10:
+            early = {role: memory(pids(role))["rss_kb"] / 1024 for role in "AB"}
+    time.sleep(2)
+    late = {role: memory(pids(role))["rss_kb"] / 1024 for role in "AB"}
+    figures = {"connections": done, "errors": errors}
+    for role in "AB":
+        figures |= {f"{role}_rss_mb_early": early[role], f"{role}_rss_mb_late": late[role]}
+    # Memory does not depend on who else computes.
+    return figures, {"wall": round(time.monotonic() - began, 3), "foreign": 0}
+
+
 class Scenario:
     def __init__(self, group, title, capability, figures, run, needs_fresh_pair=False):
         self.group, self.title, self.capability = group, title, capability
@@ -116,6 +136,7 @@ HOLD = [
     *("ready", "failed", "seconds", "A_rss_mb_before", "B_rss_mb_before", "A_rss_mb", "B_rss_mb"),
     *("A_kb_per_connection", "B_kb_per_connection", "A_idle_cores", "B_idle_cores"),
 ]
+CHURN = ["connections", "errors", "A_rss_mb_early", "B_rss_mb_early", "A_rss_mb_late", "B_rss_mb_late"]
 SCENARIOS = {
     "t1_1": Scenario("t1", "iperf3, 1 stream, 5 s", "bulk", BULK, lambda a: bulk(a, 1)),
     "t1_8": Scenario("t1", "iperf3, 8 streams, 5 s", "bulk", BULK, lambda a: bulk(a, 8)),
@@ -125,6 +146,9 @@ SCENARIOS = {
     "t2_c64": Scenario("t2", "wrk, 64 connections", "http", REQUESTS, lambda a: closed_loop(a, 64)),
     "t2_r1000": Scenario("t2", "1000 requests/s on a timetable, 1 KB each way", "http", TIMETABLE, timetable),
     "t3": Scenario("t3", "one request per connection, 16 at a time", "short", SHORT, short),
+    "t5": Scenario("t5", "one full handshake per connection, 16 at a time", "handshake", SHORT, short),
     "t4_1000": Scenario("t4", "1000 idle connections", "hold", HOLD, lambda a: hold(a, 1000), True),
     "t4_5000": Scenario("t4", "5000 idle connections", "hold", HOLD, lambda a: hold(a, 5000), True),
+    "t4_18000": Scenario("t4l", "18 000 idle connections", "hold", HOLD, lambda a: hold(a, 18000), True),
+    "t6": Scenario("t6", "1 000 000 connections opened and closed", "short", CHURN, churn, True),
 }
