@@ -205,6 +205,8 @@ spec: {{selector: {{matchLabels: {{app: httpbin}}}}, mtls: {{mode: STRICT}}, por
 
     apply_peer("STRICT")
     eventually("plaintext to be refused", lambda: mesh.call("/get", "outside", seconds=5).returncode != 0)
+    said = eventually("its status", lambda: condition(mesh, "peerauthentication", "strict", "bar-1", "ZtunnelAccepted"))
+    assert said["status"] == "True" and said["reason"] == "Accepted", said
     apply_peer("PERMISSIVE")
     eventually("plaintext at the exempt port", lambda: mesh.call("/get", "outside", seconds=5).returncode == 0)
     mesh.kubectl("delete", "peerauthentication", "strict", "-n", "bar-1")
@@ -218,3 +220,51 @@ def test_a_waypoint_that_is_not_there_is_said_on_the_service(mesh):
     eventually(
         "the condition to go",
         lambda: condition(mesh, "service", "httpbin", "bar-1", "istio.io/WaypointBound") is None)
+
+
+def test_a_waypoint_is_bound_when_its_gateway_has_an_address(mesh):
+    apply(mesh, """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: w, namespace: bar-1, labels: {istio.io/waypoint-for: service}}
+spec:
+  gatewayClassName: istio-waypoint
+  listeners: [{name: mesh, port: 15008, protocol: HBONE}]
+""")
+    apply(mesh, """
+apiVersion: v1
+kind: Service
+metadata: {name: behind, namespace: bar-1, labels: {istio.io/use-waypoint: w}}
+spec: {selector: {app: httpbin}, ports: [{name: http, port: 8000, targetPort: 80}]}
+""")
+    apply(mesh, """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: layer-7, namespace: bar-1}
+spec:
+  targetRefs: [{kind: Service, name: behind}]
+  rules: [{to: [{operation: {methods: [GET]}}]}]
+""")
+
+    def bound(wanted):
+        found = condition(mesh, "service", "behind", "bar-1", "istio.io/WaypointBound")
+        return found if found and found["status"] == wanted else None
+
+    def accepted(reason):
+        found = condition(mesh, "authorizationpolicy", "layer-7", "bar-1", "WaypointAccepted")
+        return found if found and found["reason"] == reason else None
+
+    assert eventually("not ready", lambda: bound("False"))["reason"] == "WaypointIsNotReady"
+    eventually("nothing to enforce the policy", lambda: accepted("AncestorNotBound"))
+    assert works(mesh, "http://behind.bar-1:8000/get"), "without a waypoint the Service is reached directly"
+    mesh.kubectl(
+        "patch", "gateway", "w", "-n", "bar-1", "--subresource=status", "--type=merge", "-p",
+        json.dumps({"status": {"addresses": [{"type": "Hostname", "value": "w.bar-1.svc.cluster.local"}]}}))
+    assert "bar-1/w" in eventually("bound", lambda: bound("True"))["message"]
+    eventually("the policy's target to be bound", lambda: accepted("Accepted"))
+    eventually(
+        "no way round a waypoint that does not answer", lambda: not works(mesh, "http://behind.bar-1:8000/get"))
+    mesh.kubectl("delete", "gateway", "w", "-n", "bar-1")
+    eventually("unbound again", lambda: bound("False"))
+    mesh.kubectl("delete", "service", "behind", "-n", "bar-1")
+    mesh.kubectl("delete", "authorizationpolicy", "layer-7", "-n", "bar-1")
