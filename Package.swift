@@ -52,6 +52,7 @@ let package = Package(
         .executable(name: "martlet-cni", targets: ["martlet-cni"]),
         .executable(name: "martlet-lab", targets: ["martlet-lab"]),
         .executable(name: "martlet-bench", targets: ["martlet-bench"]),
+        .executable(name: "martlet-control-bench", targets: ["martlet-control-bench"]),
         .executable(name: "martlet-feed", targets: ["martlet-feed"]),
     ],
     dependencies: [
@@ -100,6 +101,11 @@ let package = Package(
             ],
             path: "Benchmarks/MeshFeed", swiftSettings: strict),
 
+        // The control plane's index and xDS server over generated objects: how long, how big.
+        .executableTarget(
+            name: "martlet-control-bench", dependencies: ["MeshControl", "MeshXDS", "MeshProto", "KubeAPI"],
+            path: "Benchmarks/ControlPlane", swiftSettings: strict),
+
         // Roles: they wire things together and never import each other.
         target(
             "MeshProxy",
@@ -131,7 +137,8 @@ let package = Package(
                 arguments, log, yams,
             ],
             resources: [
-                .embedInCode("Manifests/crds.yaml"), .embedInCode("Manifests/istiod.yaml"),
+                .embedInCode("Manifests/crds.yaml"), .embedInCode("Manifests/gateway-api.yaml"),
+                .embedInCode("Manifests/istiod.yaml"),
                 .embedInCode("Manifests/cni.yaml"), .embedInCode("Manifests/ztunnel.yaml"),
             ]),
 

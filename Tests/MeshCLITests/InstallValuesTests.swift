@@ -15,6 +15,22 @@ struct InstallValuesTests {
             Components.render(values).flatMap(\.objects).first { $0.kind == kind && $0.name == name })
     }
 
+    @Test("the Gateway API is installed only where nobody else did")
+    func gatewayAPI() throws {
+        var ours = try self.object(
+            "CustomResourceDefinition", "gateways.gateway.networking.k8s.io", InstallValues())
+        #expect(!Components.isForeign(ours))
+        ours.json.set(["metadata", "annotations", "gateway.networking.k8s.io/bundle-version"], to: "v1.4.0")
+        #expect(Components.isForeign(ours), "somebody applied the project's own over ours")
+        ours.json.set(["metadata", "annotations"], to: nil)
+        ours.json.set(["metadata", "labels"], to: nil)
+        #expect(Components.isForeign(ours))
+        var entry = try self.object(
+            "CustomResourceDefinition", "serviceentries.networking.istio.io", InstallValues())
+        entry.json.set(["metadata", "labels"], to: nil)
+        #expect(!Components.isForeign(entry), "our own kinds are ours, whoever applied them first")
+    }
+
     @Test("8: a platform decides where the plugin goes, and an explicit path wins")
     func platform() throws {
         let k3d = try values([("values.global.platform", "k3d")])

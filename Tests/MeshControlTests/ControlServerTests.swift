@@ -147,6 +147,28 @@ struct ControlServerTests {
                 let policy = try await cluster.get(.authorizationPolicies, namespace: "ns1", name: "allow")
                 return policy.condition("ZtunnelAccepted") == "True"
             }
+            // A host without an address gets one, a machine joins it, and a label that leads nowhere is said.
+            cluster.store(
+                .serviceEntries,
+                Make.entry("legacy", selector: ["app": "legacy"], labels: ["istio.io/use-waypoint": "nowhere"]))
+            cluster.store(
+                .workloadEntries, Make.machine("m", ["address": "10.9.9.9", "labels": ["app": "legacy"]]))
+            try await eventually("the machine") {
+                await sink.names.isSuperset(of: [
+                    "ns1/a.example", "Kubernetes/networking.istio.io/WorkloadEntry/ns1/m",
+                ])
+            }
+            try await eventually("address and condition of the entry") {
+                let entry = try await cluster.get(.serviceEntries, namespace: "ns1", name: "legacy")
+                return entry.status["addresses"]?[0]?["value"]?.string == "240.240.0.1"
+                    && entry.condition("istio.io/WaypointBound") == "False"
+            }
+            cluster.store(.serviceEntries, Make.entry("legacy", addresses: ["10.8.8.8"]))
+            try await eventually("neither, once they are not wanted") {
+                let entry = try await cluster.get(.serviceEntries, namespace: "ns1", name: "legacy")
+                return entry.condition("istio.io/WaypointBound") == nil
+                    && entry.status["addresses"]?.array?.isEmpty ?? true
+            }
             try await cluster.delete(.authorizationPolicies, namespace: "ns1", name: "allow")
             try await eventually("the policy is gone") { await !sink.names.contains("ns1/allow") }
             // A root certificate that somebody changed is put right.

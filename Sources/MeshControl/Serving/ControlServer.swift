@@ -47,10 +47,11 @@ package struct ControlServer: Sendable {
         let xds = XDSServer(
             .init(quiet: self.options.quiet, longest: self.options.longest), authenticator: authenticator,
             admission: self.admission, logger: self.logger, record: metrics.record)
-        let statuses = PolicyStatusWriter(self.cluster, logger: self.logger)
+        let statuses = StatusWriter(self.cluster, logger: self.logger)
+        let addresses = AddressAllocator(self.cluster, logger: self.logger)
         let plane = ControlPlane(
             self.options.settings, settings: settings, server: xds, pods: pods, statuses: statuses,
-            logger: self.logger)
+            addresses: addresses, logger: self.logger)
         let trusted = self.options.trustedNodeAccounts
         if trusted.isEmpty {
             self.logger.warning("CA_TRUSTED_NODE_ACCOUNTS is empty: no node proxy will be served")
@@ -83,7 +84,7 @@ package struct ControlServer: Sendable {
                 listening(Ports(secureGRPC: port, readiness: endpoints[0].ports[0], monitoring: endpoints[1].ports[0]))
                 try await self.background(
                     plane: plane, xds: xds, store: store, authority: authority, certificate: certificate,
-                    metrics: metrics, statuses: statuses, settings: settings)
+                    metrics: metrics, statuses: statuses, addresses: addresses, settings: settings)
             }
             group.addTask {
                 for await _ in stop { break }
@@ -185,8 +186,8 @@ package struct ControlServer: Sendable {
 
     private func background(
         plane: ControlPlane, xds: XDSServer, store: AuthorityStore, authority: AuthorityHolder,
-        certificate: ServerCertificate, metrics: ControlMetrics, statuses: PolicyStatusWriter,
-        settings: SettingsHolder
+        certificate: ServerCertificate, metrics: ControlMetrics, statuses: StatusWriter,
+        addresses: AddressAllocator, settings: SettingsHolder
     ) async throws {
         let publisher = RootCertificatePublisher(
             self.cluster, roots: { authority.current.rootsPEM }, logger: self.logger)
@@ -199,6 +200,9 @@ package struct ControlServer: Sendable {
             }
             group.addTask { await self.election("istio-namespace-controller-election").run { await publisher.run() } }
             group.addTask { await self.election("istio-status-leader").run { await statuses.run() } }
+            if self.options.allocatesAddresses {
+                group.addTask { await self.election("istio-ip-autoallocate").run { await addresses.run() } }
+            }
             try await group.waitForAll()
         }
     }

@@ -74,10 +74,9 @@ public final class XDSServer: Sendable {
             removals = removed.map(\.description)
         }
         let changed = self.state.withLock { state in
-            let held = state.snapshot.all(type)
             var isTouched = false
             func set(_ name: String, _ resource: EncodedResource?) {
-                if held[name]?.version == resource?.version {
+                if state.snapshot.resource(type, name)?.version == resource?.version {
                     // As published already: nothing to say, and an earlier pending change is void.
                     state.pending[type]?.removeValue(forKey: name)
                 } else {
