@@ -190,6 +190,12 @@ package struct PodEnrolment: Hashable, Sendable {
         }
     }
 
+    /// The pod was enrolled by a predecessor of this process, and the rules that it left are good enough. (Otherwise
+    /// they are applied once more, which puts right what is different.)
+    package mutating func keepPredecessorsRules() {
+        if self.annotation == .enabled, self.goal == .enrolled, self.hasNamespace { self.rules = .capturing }
+    }
+
     /// The namespace is of no use any more: the sandbox is torn down after a failed start, and tried again later.
     package mutating func loseNamespace() {
         self.isStranded = true

@@ -37,6 +37,25 @@ struct PodEnrolmentTests {
         #expect(enrolment.isCaptured)
     }
 
+    @Test("that a predecessor began is finished, with its rules applied anew or left as they are")
+    func adopted() {
+        var enrolment = PodEnrolment(goal: .enrolled, annotation: .enabled, probes: Self.address)
+        enrolment.have(addresses: Self.address)
+        enrolment.have(namespaceIsNew: false)
+        var lenient = enrolment
+        #expect(Self.steps(&enrolment) == [.capture, .askProxy, .rest])
+        lenient.keepPredecessorsRules()
+        #expect(Self.steps(&lenient) == [.askProxy, .rest])
+        lenient.rulesChanged()
+        #expect(Self.steps(&lenient) == [.capture, .rest], "other rules are wanted")
+
+        var unfinished = PodEnrolment(goal: .enrolled, annotation: .pending)
+        unfinished.have(addresses: Self.address)
+        unfinished.have(namespaceIsNew: false)
+        unfinished.keepPredecessorsRules()
+        #expect(unfinished.next() == .capture, "it never said that there are rules")
+    }
+
     @Test("goes out without breaking a connection: drain, annotation, wait, and only then the proxy and the rules")
     func goesOut() {
         var enrolment = Self.enrolled()

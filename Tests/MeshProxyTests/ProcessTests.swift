@@ -180,6 +180,23 @@ struct ProcessTests {
         try await ended
     }
 
+    @Test("a tunnel that cannot be made ends the process with the reason")
+    func noTunnel() async throws {
+        struct NoTunnel: Error {}
+        let ports = Handed<ProxyProcess.BoundPorts>()
+        let process = ProxyProcess(
+            configuration: try self.configuration(), log: MeshLog(destination: Memory()),
+            surroundings: ProxyProcess.Surroundings(
+                followMesh: { await $0.synced() }, signer: NoSigner(),
+                obeyAgent: { _ in Issue.record("nobody to obey without a tunnel") },
+                makeTunnel: { _, _, _ in throw NoTunnel() }),
+            shutdown: ShutdownSignal(), version: "0", bound: { ports.give($0) })
+        await #expect(throws: NoTunnel.self) { try await process.run() }
+        // Everything is closed behind it.
+        let bound = await ports.take()
+        await #expect(throws: (any Error).self) { try await self.get(bound.readiness, "/healthz/ready") }
+    }
+
     @Test("W1: a port that is taken is an error at start")
     func taken() async throws {
         let ports = Handed<ProxyProcess.BoundPorts>()

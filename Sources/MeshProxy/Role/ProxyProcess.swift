@@ -22,7 +22,9 @@ package struct ProxyProcess: Sendable {
         package var signer: any CertificateSigner
         /// Obeys the node agent, until cancelled.
         package var obeyAgent: @Sendable (PodEnrolment) async -> Void
-        package var makeTunnel: @Sendable (MeshSnapshot, any CertificateSource, any ConnectionObserver) -> any Tunnel
+        /// When it throws, the process ends with that error.
+        package var makeTunnel:
+            @Sendable (MeshSnapshot, any CertificateSource, any ConnectionObserver) throws -> any Tunnel
 
         package init(
             followMesh: @escaping @Sendable (any MeshStateSink) async -> Void, signer: any CertificateSigner,
@@ -30,7 +32,7 @@ package struct ProxyProcess: Sendable {
             makeTunnel:
                 @escaping @Sendable (
                     MeshSnapshot, any CertificateSource, any ConnectionObserver
-                ) -> any Tunnel
+                ) throws -> any Tunnel
         ) {
             self.followMesh = followMesh
             self.signer = signer
@@ -66,7 +68,7 @@ package struct ProxyProcess: Sendable {
         self.bound = bound
     }
 
-    /// - Throws: when a port cannot be bound.
+    /// - Throws: when a port cannot be bound, or the tunnel cannot be made.
     package func run() async throws {
         let configuration = self.configuration
         let app = self.log.logger("app")
@@ -128,13 +130,18 @@ package struct ProxyProcess: Sendable {
         app.info(
             "node proxy started", metadata: ["version": "\(self.version)", "node": "\(configuration.nodeName ?? "-")"])
 
-        await withTaskGroup(of: Void.self) { tasks in
+        let outcome = await withTaskGroup(of: Void.self) { tasks in
             tasks.addTask { await self.surroundings.followMesh(directory) }
             tasks.addTask { await certificates.run() }
-            let orders = Task { [surroundings] in
+            let orders = Task { [surroundings, shutdown] in
                 await directory.waitUntilSynced()
                 if Task.isCancelled { return }
-                _ = slot.fill { surroundings.makeTunnel($0, certificates, telemetry) }
+                do {
+                    _ = try slot.fill { try surroundings.makeTunnel($0, certificates, telemetry) }
+                } catch {
+                    shutdown.request("\(error)")
+                    throw error
+                }
                 readiness.done(Self.stateTask)
                 app.info("the mesh is known; serving pods")
                 await withTaskGroup(of: Void.self) { both in
@@ -148,15 +155,17 @@ package struct ProxyProcess: Sendable {
             // No more orders; whoever waits for the mesh stops waiting.
             orders.cancel()
             await directory.stopWaiting()
-            await orders.value
+            let outcome = await orders.result
             async let namesDrained: Void? = names?.drain(deadline: configuration.drainDeadline)
             await slot.tunnel?.drain(deadline: configuration.drainDeadline)
             await namesDrained
             tasks.cancelAll()
+            return outcome
         }
         for server in [admin, stats, ready] { await server.close() }
         app.info("node proxy ended")
         await self.log.flush()
+        try outcome.get()
     }
 
     private func forwarder(_ group: any EventLoopGroup) -> DNSForwarder {
@@ -239,19 +248,4 @@ private enum AdminPage {
             </ul></body></html>
 
             """.utf8))
-}
-
-/// Which wildcard and loopback addresses this machine has.
-enum LocalAddresses {
-    static func everywhere(isIPv6Enabled: Bool) -> String { isIPv6Enabled && Self.hasIPv6 ? "::" : "0.0.0.0" }
-
-    static func loopback(isIPv6Enabled: Bool) -> [String] {
-        isIPv6Enabled && Self.hasIPv6 ? ["127.0.0.1", "::1"] : ["127.0.0.1"]
-    }
-
-    /// A kernel without IPv6 has no such file; one where it is switched off says 1.
-    private static var hasIPv6: Bool {
-        guard let text = try? Files.readText("/proc/sys/net/ipv6/conf/lo/disable_ipv6") else { return false }
-        return text.first == "0"
-    }
 }
