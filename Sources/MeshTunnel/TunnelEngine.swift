@@ -21,21 +21,25 @@ public final class TunnelEngine: Sendable {
     private let state = Mutex(State())
 
     /// Starts the loops.
+    ///
+    /// - Throws: ``TunnelStartError`` when a loop cannot be made; then nothing runs.
     public init(
         configuration: TunnelConfiguration, view: any MeshView, certificates: any CertificateSource,
         observer: any ConnectionObserver
-    ) {
+    ) throws(TunnelStartError) {
         let shared = TunnelShared(configuration: configuration, certificates: certificates, observer: observer)
         self.shared = shared
-        self.workers = (0..<max(1, configuration.loops)).map { index in
-            do {
-                let loop = try EventLoop(name: "tunnel-\(index)")
-                return LoopBound(TunnelWorker(loop: loop, shared: shared, view: view), loop: loop)
+        var workers: [LoopBound<TunnelWorker>] = []
+        for index in 0..<max(1, configuration.loops) {
+            let loop: EventLoop
+            do throws(SystemError) {
+                loop = try EventLoop(name: "tunnel-\(index)")
             } catch {
-                // At process start, before anything is served: nothing can go on without.
-                fatalError("the tunnel cannot start: \(error); raise the limit of open files")
+                throw TunnelStartError(reason: "\(error)")
             }
+            workers.append(LoopBound(TunnelWorker(loop: loop, shared: shared, view: view), loop: loop))
         }
+        self.workers = workers
         self.loads = TunnelLoads(loops: self.workers.count)
         for worker in self.workers { worker.loop.start() }
     }

@@ -51,7 +51,7 @@ package enum Components {
             [
                 "namespace": values.namespace, "image": values.image, "pullPolicy": values.pullPolicy,
                 "clusterID": values.clusterID, "network": values.network, "cniConfDir": values.confDir,
-                "cniBinDir": values.binDir, "cniNetnsDir": values.netnsDir,
+                "cniBinDir": values.binDir, "cniNetnsDir": values.netnsDir, "capturesDNS": "\(values.capturesDNS)",
             ])
         return try JSONValue.documents(yaml: text).map { document in
             var object = document
@@ -98,7 +98,12 @@ package enum Components {
                 ["data", "mesh"],
                 to: .string("rootNamespace: \(values.namespace)\ntrustDomain: \(values.trustDomain)\n"))
         case ("Deployment", "istiod"): Self.addEnvironment(&object, values.environment["pilot"] ?? [:])
-        case ("DaemonSet", "istio-cni-node"): Self.addEnvironment(&object, values.environment["cni"] ?? [:])
+        case ("DaemonSet", "istio-cni-node"):
+            object.set(
+                ["spec", "template", "spec", "terminationGracePeriodSeconds"], to: .int(values.cniGracePeriodSeconds))
+            var environment = values.environment["cni"] ?? [:]
+            environment["TERMINATION_GRACE_PERIOD_SECONDS"] = String(values.cniGracePeriodSeconds)
+            Self.addEnvironment(&object, environment)
         case ("DaemonSet", "ztunnel"):
             object.set(
                 ["spec", "template", "spec", "terminationGracePeriodSeconds"], to: .int(values.gracePeriodSeconds))

@@ -1,3 +1,5 @@
+internal import MeshLinux
+
 /// How this control plane runs: environment variables under Istio's names, ports also by argument (for tests and for
 /// more than one on a machine).
 package struct ControlOptions: Sendable {
@@ -6,7 +8,8 @@ package struct ControlOptions: Sendable {
     package var settings = MeshSettings()
     package var trustedNodeAccounts: Set<String> = []
     package var audiences = ["istio-ca"]
-    package var bind = "0.0.0.0"
+    /// The address of all ports; by default every address that there is.
+    package var bind = LocalAddresses.everywhere()
     package var secureGRPCPort = 15012
     /// Nil: no plaintext port. Callers authenticate there too.
     package var plaintextGRPCPort: Int?

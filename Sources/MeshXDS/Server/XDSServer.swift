@@ -19,7 +19,9 @@ public final class XDSServer: Sendable {
         }
     }
 
-    /// Decides whether an authenticated caller may be served as this node. Answers the reason of a refusal.
+    /// Decides whether an authenticated caller may be served as this node. Asked twice: when the stream opens, with
+    /// nothing of the node, and when the node has said who it is. Answers the reason of a refusal, which the caller is
+    /// told.
     public typealias Admission =
         @Sendable (AuthenticatedCaller, _ nodeID: String, _ metadata: [String: String])
         -> String?
