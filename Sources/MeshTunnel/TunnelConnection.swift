@@ -306,6 +306,8 @@ final class TunnelConnection: EventSource {
         guard !self.isProven else { return }
         self.isProven = true
         self.armKeepalive()
+        // Accepted in time, but the engine ends: its first streams are served, and others go elsewhere.
+        if self.worker.isDraining { self.goAway() }
     }
 
     // MARK: Deadlines

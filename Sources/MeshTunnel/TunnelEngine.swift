@@ -119,7 +119,11 @@ public final class TunnelEngine: Sendable {
         for worker in self.workers { worker.execute { $0.remove(uid: uid) } }
     }
 
-    /// Ends the engine in order: closes the listeners, tells peers with GOAWAY, lets connections finish until the
+    /// For handshakes under way when new connections are steered to a successor: many round trips inside a cluster.
+    static let steeringPause = Duration.milliseconds(50)
+
+    /// Ends the engine in order: steers new connections to a successor, if there is one, takes who waits to be accepted
+    /// and closes the listeners, on all loops; then tells peers with GOAWAY, lets connections finish until the
     /// deadline, cuts the rest and stops the loops. Later calls wait for nothing.
     public func drain(deadline: Duration) async {
         let isFirst = self.state.withLock { state in
@@ -127,6 +131,15 @@ public final class TunnelEngine: Sendable {
             return !state.isDraining
         }
         guard isFirst else { return }
+        if deadline > .zero {
+            for step in [TunnelWorker.steerAway, TunnelWorker.noteArrivals, TunnelWorker.steerElsewhere] {
+                await self.onEveryLoop(step)
+                try? await Task.sleep(for: Self.steeringPause)
+            }
+        }
+        // All listeners are closed before any loop drains: what one loop has accepted it may give to another, and there
+        // it has to arrive before the end is looked for.
+        await self.onEveryLoop(TunnelWorker.stopListening)
         await withTaskGroup(of: Void.self) { group in
             for worker in self.workers {
                 group.addTask {
@@ -141,6 +154,17 @@ public final class TunnelEngine: Sendable {
                         }
                     }
                     await worker.loop.stop()
+                }
+            }
+        }
+    }
+
+    private func onEveryLoop(_ step: @escaping @Sendable (TunnelWorker) -> () -> Void) async {
+        for worker in self.workers {
+            await withCheckedContinuation { continuation in
+                worker.execute {
+                    step($0)()
+                    continuation.resume()
                 }
             }
         }

@@ -9,7 +9,7 @@ internal import MeshPolicy
 extension TunnelWorker {
     /// `whenDone` is called once, when the connection has left this loop.
     func arrived(_ arrival: Arrival, whenDone: @escaping @Sendable () -> Void) {
-        guard !arrival.handle.isRemoved, !self.isDraining else {
+        guard !arrival.handle.isRemoved else {
             Sockets.closeDescriptor(arrival.descriptor)
             return whenDone()
         }

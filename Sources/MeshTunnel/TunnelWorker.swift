@@ -17,7 +17,10 @@ final class TunnelWorker {
 
     private var live: [UInt64: ProxiedConnection] = [:]
     private var listeners: [String: [Listener]] = [:]
+    private var steered: [ObjectIdentifier: UInt64] = [:]
     private var drained: [() -> Void] = []
+    /// No listeners any more: the first step of the end.
+    private(set) var hasStoppedListening = false
     private(set) var isDraining = false
     private var progress: LoopTimer?
 
@@ -61,6 +64,8 @@ final class TunnelWorker {
     func opened(_ tunnel: TunnelConnection) {
         self.tunnels[ObjectIdentifier(tunnel)] = tunnel
         self.shared.counters.tunnels(isInbound: tunnel.isServer, by: 1)
+        // Somebody accepted in time needs it (another try, after a peer closed): for him alone, and then it ends.
+        if self.isDraining, !tunnel.isServer { tunnel.goAway() }
     }
 
     func closed(_ tunnel: TunnelConnection) {
@@ -88,7 +93,7 @@ final class TunnelWorker {
 
     /// `accept` is called on this loop for each new connection.
     func listen(uid: String, _ sockets: [(Sockets.ListenResult, (CInt, IPEndpoint) -> Void)]) {
-        guard !self.isDraining else {
+        guard !self.hasStoppedListening else {
             for (socket, _) in sockets { Sockets.closeDescriptor(socket.descriptor) }
             return
         }
@@ -122,14 +127,48 @@ final class TunnelWorker {
 
     var isBusy: Bool { !self.live.isEmpty || !self.tunnels.isEmpty }
 
+    /// New connections go to the successor's listeners, if there is one. It came after us, so that its place is the
+    /// second; ``steerElsewhere()`` is for the case that it came before.
+    func steerAway() {
+        for listener in self.listeners.values.joined() {
+            listener.steerAway(to: 1)
+            self.steered[ObjectIdentifier(listener)] = listener.acceptedCount
+        }
+    }
+
+    /// Notes how many each has accepted by now: after the steering only who was in the backlog.
+    func noteArrivals() {
+        for listener in self.listeners.values.joined() {
+            self.steered[ObjectIdentifier(listener)] = listener.acceptedCount
+        }
+    }
+
+    /// Where connections still arrive, we have steered to ourselves, or are alone.
+    func steerElsewhere() {
+        for listener in self.listeners.values.joined()
+        where self.steered[ObjectIdentifier(listener)] != listener.acceptedCount {
+            listener.steerAway(to: 0)
+        }
+    }
+
+    /// Takes who is waiting to be accepted, and closes the listeners. Peers are told nothing yet: who hears GOAWAY
+    /// connects again at once, and must not meet a listener that is about to close.
+    func stopListening() {
+        self.hasStoppedListening = true
+        for listener in self.listeners.values.joined() { listener.finish() }
+        self.listeners = [:]
+    }
+
     /// Stops accepting, tells peers with GOAWAY, and calls `done` once every connection has ended and every tunnel has
     /// sent its last byte: tunnels close themselves when they are empty.
+    ///
+    /// Everybody who was accepted is served to the end, also those that come from another loop's listener, and tunnels
+    /// whose handshake is under way: these are told when they are proven (``TunnelConnection/proven()``).
     func drain(_ done: @escaping () -> Void) {
+        self.stopListening()
         self.isDraining = true
         self.drained.append(done)
-        for listener in self.listeners.values.joined() { listener.stop() }
-        self.listeners = [:]
-        for tunnel in Array(self.tunnels.values) { tunnel.goAway() }
+        for tunnel in Array(self.tunnels.values) where tunnel.isProven || !tunnel.isServer { tunnel.goAway() }
         self.finishDrainIfDone()
     }
 
