@@ -125,6 +125,12 @@ package struct ProxyProcess: Sendable {
                 await directory.waitUntilSynced()
                 if Task.isCancelled { return }
                 _ = slot.fill { surroundings.makeTunnel($0, certificates, telemetry) }
+                if let own = configuration.ownPod {
+                    do { try slot.tunnel?.serveSelf(own) } catch {
+                        app.warning(
+                            "our metrics cannot be scraped through the mesh", metadata: ["error": "\(error)"])
+                    }
+                }
                 readiness.done(Self.stateTask)
                 app.info("the mesh is known; serving pods")
                 await withTaskGroup(of: Void.self) { both in
