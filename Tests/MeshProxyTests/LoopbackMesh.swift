@@ -27,23 +27,27 @@ final class LoopbackMesh {
     func address(_ host: UInt32) -> IPAddress { IPAddress(v4: self.network | host) }
     func text(_ host: UInt32) -> String { "\(self.address(host))" }
 
-    /// Serves a pod: HBONE at its address and port 15008.
+    /// Serves a pod: HBONE at its address and port 15008, or another.
     /// - Parameter dials: where every captured outbound connection of the pod was going.
     /// - Returns: a port at the pod's address; who connects there is an application of the pod.
     @discardableResult
-    func serve(_ pod: EnrolledPod, at host: UInt32, dials: IPEndpoint, _ view: any MeshView) throws -> UInt16 {
-        let engine = self.engine(at: host, dials: dials, view)
+    func serve(
+        _ pod: EnrolledPod, at host: UInt32, tunnelPort: UInt16 = 15008, dials: IPEndpoint, _ view: any MeshView
+    ) throws -> UInt16 {
+        let engine = self.engine(at: host, tunnelPort, dials: dials, view)
         return try engine.addPod(pod, namespace: -1).outbound
     }
 
     /// As the node proxy serves its own pod.
     func serveSelf(_ pod: EnrolledPod, at host: UInt32, _ view: any MeshView) throws {
-        try self.engine(at: host, dials: IPEndpoint(address: self.address(host), port: 9), view).addOwnPod(pod)
+        try self.engine(at: host, 15008, dials: IPEndpoint(address: self.address(host), port: 9), view).addOwnPod(pod)
     }
 
-    private func engine(at host: UInt32, dials: IPEndpoint, _ view: any MeshView) -> TunnelEngine {
+    private func engine(
+        at host: UInt32, _ tunnelPort: UInt16, dials: IPEndpoint, _ view: any MeshView
+    ) -> TunnelEngine {
         var configuration = TunnelConfiguration()
-        configuration.ports = TunnelConfiguration.Ports(outbound: 0, inboundPlaintext: 0, inboundTunnel: 15008)
+        configuration.ports = TunnelConfiguration.Ports(outbound: 0, inboundPlaintext: 0, inboundTunnel: tunnelPort)
         configuration.outboundDestination = .fixed(dials)
         configuration.listenAddress = self.address(host)
         configuration.mark = 0

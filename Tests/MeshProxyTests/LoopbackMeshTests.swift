@@ -48,7 +48,7 @@ struct LoopbackMeshTests {
             workload("client", mesh.text(1)) { $0.network = "here" },
             workload("behind") {
                 $0.network = "there"
-                $0.networkGateway = gateway(mesh.text(3), network: "there")
+                $0.networkGateway = gateway(mesh.text(3), port: 15009, network: "there")
                 $0.serves("web", [:])
             },
             workload("gateway", mesh.text(3)) { $0.network = "there" })
@@ -71,14 +71,14 @@ struct LoopbackMeshTests {
         let port = try mesh.serve(pod("client"), at: 1, dials: IPEndpoint("10.2.0.1:80")!, here.snapshot)
         try mesh.serve(pod("server"), at: 2, dials: IPEndpoint("10.2.0.1:80")!, there.snapshot)
         try mesh.serve(
-            pod("gateway"), at: 3, dials: IPEndpoint("10.2.0.1:80")!,
+            pod("gateway"), at: 3, tunnelPort: 15009, dials: IPEndpoint("10.2.0.1:80")!,
             GatewayView(
                 try WorkloadIdentity(spiffe: "spiffe://cluster.local/ns/ns1/sa/gateway"),
                 target: IPEndpoint(address: mesh.address(2), port: 15008)))
         #expect(try await self.exchange(mesh.network | 1, port) == self.sent)
         let lines = await mesh.stop()
         let outbound = try #require(lines.first { $0.contains("direction=\"outbound\"") })
-        #expect(outbound.contains("dst.addr=\(mesh.text(3)):15008 "))
+        #expect(outbound.contains("dst.addr=\(mesh.text(3)):15009 "))
         #expect(outbound.contains("dst.hbone_addr=web.ns1.svc.cluster.local:80 "))
         #expect(outbound.contains("dst.workload=\"server\""))
         #expect(outbound.contains("dst.identity=\"spiffe://cluster.local/ns/ns1/sa/server\""))

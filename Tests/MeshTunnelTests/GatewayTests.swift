@@ -197,9 +197,12 @@ struct GatewayTests {
     func refused(byGateway: Bool) async throws {
         let echo = try BlockingServer.echo()
         let denied = InboundAnswer.refuse(status: 401, RefusalReason(.deny, "denied"), labels: Labels())
-        let mesh = try self.mesh(
-            target: echo.port, gatewayAdmits: byGateway ? { _, _ in denied } : nil,
-            admit: byGateway ? nil : { _ in denied })
+        let gateway: (@Sendable (InboundQuestion, IPEndpoint) -> InboundAnswer)? = { _, _ in denied }
+        let server: (@Sendable (InboundQuestion) -> InboundAnswer)? = { _ in denied }
+        let mesh =
+            byGateway
+            ? try self.mesh(target: echo.port, gatewayAdmits: gateway)
+            : try self.mesh(target: echo.port, admit: server)
         let end = await self.expectReset(mesh)
         #expect(end.error?.contains("http status: 401") == true)
         _ = await mesh.stop()

@@ -55,7 +55,7 @@ struct PortAbuseTests {
             self.http = try [15020, 15021].map {
                 try node.start([
                     "socat", "TCP-LISTEN:\($0),reuseaddr,fork",
-                    "SYSTEM:read line; printf \"HTTP/1.1 404 Not Found\\r\\n\\r\\n\"",
+                    "SYSTEM:read line; echo HTTP/1.1 404 Not Found",
                 ])
             }
             let ca = try TestCA()

@@ -1,3 +1,4 @@
+import Glibc
 import MeshIdentity
 import MeshModel
 import MeshTestSupport
@@ -178,10 +179,15 @@ struct WaitingTests {
 
     @Test("many live connections are asked in pieces, all of them, by the newest view")
     func pieces() async throws {
+        // Four descriptors each.
+        var limit = rlimit()
+        getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        limit.rlim_cur = limit.rlim_max
+        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
         let echo = try BlockingServer.echo()
         let pods = try TwoPods(target: echo.port)
         let sockets = try await offThread {
-            try (0..<600).map { _ in
+            try (0..<300).map { _ in
                 let socket = try BlockingSocket.connect(port: pods.serverPorts.inboundPlaintext)
                 try socket.send([1])
                 _ = try socket.receive(exactly: 1)
@@ -193,7 +199,7 @@ struct WaitingTests {
             FakeView(
                 identity: TwoPods.serverIdentity,
                 admit: { _ in .refuse(status: 401, RefusalReason(.deny, "denied"), labels: nil) }))
-        let log = await pods.serverObserver.wait { $0.closed.count == 600 }
+        let log = await pods.serverObserver.wait { $0.closed.count == 300 }
         #expect(log.closed.allSatisfy { $0.end.flag == .deny })
         withExtendedLifetime(sockets) {}
         _ = await pods.stop()
