@@ -21,6 +21,7 @@ private final class ScriptedTunnel: Tunnel {
     func serve(_ pod: EnrolledPod, namespace descriptor: CInt) throws {
         self.state.withLock { $0.events.append("serve \(pod.name)") }
     }
+    func serveSelf(_ pod: EnrolledPod) throws { self.state.withLock { $0.events.append("serve self \(pod.name)") } }
     func removePod(uid: String) { self.state.withLock { $0.events.append("remove \(uid)") } }
     func drain(deadline: Duration) async {
         self.state.withLock { $0.events.append("drain \(deadline)") }

@@ -149,6 +149,12 @@ package struct ProxyProcess: Sendable {
                     shutdown.request("\(error)")
                     throw error
                 }
+                if let own = configuration.ownPod {
+                    do { try slot.tunnel?.serveSelf(own) } catch {
+                        app.warning(
+                            "our metrics cannot be scraped through the mesh", metadata: ["error": "\(error)"])
+                    }
+                }
                 readiness.done(Self.stateTask)
                 await certificates.waitForFirst(within: certificatesLimit)
                 app.info("the mesh is known; serving pods")
