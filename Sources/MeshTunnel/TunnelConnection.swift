@@ -30,8 +30,10 @@ final class TunnelConnection: EventSource {
     // Client only.
     let key: TunnelKey?
     var poolID: UInt64?
-    /// Connections that will get a stream once the tunnel is open. Bounded by the pool's stream limit.
-    var waiting: [OutboundConnection] = []
+    /// Dialled for one stream only, inside another tunnel's: see ``GatewayLeg``.
+    let isPrivate: Bool
+    /// Those that will get a stream once the tunnel is open. Bounded by the pool's stream limit.
+    var waiting: [any StreamRequester] = []
     var streamIDs = HTTP2StreamIDAllocator()
     var highestOwnStream = HTTP2StreamID.connection
 
@@ -91,12 +93,13 @@ final class TunnelConnection: EventSource {
     var idleSince: UInt64
     private let release: (@Sendable () -> Void)?
 
-    /// A dialled tunnel, its TCP connection not yet made.
-    init(dialled descriptor: CInt, worker: TunnelWorker, handle: PodHandle, key: TunnelKey, poolID: UInt64) {
+    /// A dialled tunnel, its TCP connection not yet made. `poolID` nil: for one stream only.
+    init(dialled descriptor: CInt, worker: TunnelWorker, handle: PodHandle, key: TunnelKey, poolID: UInt64?) {
         self.worker = worker
         self.handle = handle
         self.key = key
         self.poolID = poolID
+        self.isPrivate = poolID == nil
         self.peer = key.peer
         self.ownIdentity = key.source
         self.isServer = false
@@ -119,6 +122,7 @@ final class TunnelConnection: EventSource {
         self.worker = worker
         self.handle = handle
         self.key = nil
+        self.isPrivate = false
         self.peer = peer
         self.ownIdentity = ownIdentity
         self.isServer = true
@@ -225,8 +229,10 @@ final class TunnelConnection: EventSource {
         guard self.phase != .closed, self.isDraining, self.streams.isEmpty, self.waiting.isEmpty else { return }
         guard self.phase == .open else { return self.close(.drained) }
         guard self.control.isEmpty, self.unsent.isEmpty, !self.isLingering else { return }
-        if self.isServer {
+        if self.isServer || self.isPrivate {
             self.isLingering = true
+            // Inside another stream nobody else could tell the peer that we are done.
+            if self.isPrivate { Sockets.finishWriting(self.descriptor) }
             self.timer?.arm(after: Self.lingerTimeout)
         } else {
             self.close(.drained)

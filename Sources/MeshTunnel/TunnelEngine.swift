@@ -9,33 +9,39 @@ internal import Synchronization
 /// Owns its event-loop threads. Everything it needs to know it asks the view, the certificate source and the
 /// observer that it was made with. An engine ends with ``drain(deadline:)``.
 public final class TunnelEngine: Sendable {
-    private struct State {
+    struct State {
         var pods: [String: PodHandle] = [:]
         var nextAcceptor = 0
         var isDraining = false
     }
 
-    private let shared: TunnelShared
-    private let workers: [LoopBound<TunnelWorker>]
-    private let loads: TunnelLoads
-    private let state = Mutex(State())
+    let shared: TunnelShared
+    let workers: [LoopBound<TunnelWorker>]
+    let loads: TunnelLoads
+    let state = Mutex(State())
 
     /// Starts the loops.
+    ///
+    /// - Parameter resolver: looks up workloads that are known by host name only; nil: they cannot be reached.
+    /// - Throws: ``TunnelStartError`` when a loop cannot be made; then nothing runs.
     public init(
         configuration: TunnelConfiguration, view: any MeshView, certificates: any CertificateSource,
-        observer: any ConnectionObserver
-    ) {
-        let shared = TunnelShared(configuration: configuration, certificates: certificates, observer: observer)
+        observer: any ConnectionObserver, resolver: (any HostResolver)? = nil
+    ) throws(TunnelStartError) {
+        let shared = TunnelShared(
+            configuration: configuration, certificates: certificates, observer: observer, resolver: resolver)
         self.shared = shared
-        self.workers = (0..<max(1, configuration.loops)).map { index in
-            do {
-                let loop = try EventLoop(name: "tunnel-\(index)")
-                return LoopBound(TunnelWorker(loop: loop, shared: shared, view: view), loop: loop)
+        var workers: [LoopBound<TunnelWorker>] = []
+        for index in 0..<max(1, configuration.loops) {
+            let loop: EventLoop
+            do throws(SystemError) {
+                loop = try EventLoop(name: "tunnel-\(index)")
             } catch {
-                // At process start, before anything is served: nothing can go on without.
-                fatalError("the tunnel cannot start: \(error); raise the limit of open files")
+                throw TunnelStartError(reason: "\(error)")
             }
+            workers.append(LoopBound(TunnelWorker(loop: loop, shared: shared, view: view), loop: loop))
         }
+        self.workers = workers
         self.loads = TunnelLoads(loops: self.workers.count)
         for worker in self.workers { worker.loop.start() }
     }
@@ -54,58 +60,6 @@ public final class TunnelEngine: Sendable {
     /// New tunnels prove the newest certificate of `identity`; open ones keep theirs.
     public func certificateRenewed(_ identity: WorkloadIdentity) {
         for worker in self.workers { worker.execute { $0.contexts.renewed(identity) } }
-    }
-
-    /// Starts to serve a pod: binds its three ports inside its network namespace.
-    ///
-    /// - Parameter namespace: descriptor of the pod's network namespace, borrowed; -1: the process's own.
-    /// - Returns: the ports that were bound.
-    @discardableResult
-    public func addPod(
-        _ pod: EnrolledPod, namespace: CInt
-    ) throws(PodStartError) -> TunnelConfiguration.Ports {
-        let acceptor = try self.state.withLock { state throws(PodStartError) -> Int in
-            guard !state.isDraining else { throw .draining }
-            guard state.pods[pod.uid] == nil else { throw .alreadyServed(uid: pod.uid) }
-            state.nextAcceptor += 1
-            return state.nextAcceptor % self.workers.count
-        }
-        let sockets = try PodSockets(pod: pod, namespace: namespace, configuration: self.shared.configuration)
-        let handle = PodHandle(
-            pod: pod, ports: sockets.ports, namespaceDescriptor: sockets.namespace,
-            maySpoofSource: sockets.maySpoofSource)
-        let isRegistered = self.state.withLock { state in
-            guard !state.isDraining, state.pods[pod.uid] == nil else { return false }
-            state.pods[pod.uid] = handle
-            return true
-        }
-        guard isRegistered else {
-            sockets.close()
-            throw .alreadyServed(uid: pod.uid)
-        }
-        let (workers, loads) = (self.workers, self.loads)
-        workers[acceptor].execute { worker in
-            guard !handle.isRemoved else { return sockets.close() }
-            worker.listen(
-                uid: pod.uid,
-                sockets.all.map { kind, socket in
-                    (
-                        socket,
-                        { descriptor, peer in
-                            let arrival = Arrival(kind: kind, descriptor: descriptor, peer: peer, handle: handle)
-                            let chosen = loads.choose(preferring: acceptor)
-                            loads.add(chosen)
-                            let leave: @Sendable () -> Void = { loads.remove(chosen) }
-                            if chosen == acceptor {
-                                worker.arrived(arrival, whenDone: leave)
-                            } else {
-                                workers[chosen].execute { $0.arrived(arrival, whenDone: leave) }
-                            }
-                        }
-                    )
-                })
-        }
-        return sockets.ports
     }
 
     /// Stops serving a pod at once: its listeners close, its tunnels end with GOAWAY, its connections are reset.

@@ -5,15 +5,18 @@ final class TunnelShared: Sendable {
     let configuration: TunnelConfiguration
     let certificates: any CertificateSource
     let observer: any ConnectionObserver
+    let resolver: (any HostResolver)?
     let counters = TunnelCounters()
     private let lastConnectionID = Atomic<UInt64>(0)
 
     init(
-        configuration: TunnelConfiguration, certificates: any CertificateSource, observer: any ConnectionObserver
+        configuration: TunnelConfiguration, certificates: any CertificateSource, observer: any ConnectionObserver,
+        resolver: (any HostResolver)?
     ) {
         self.configuration = configuration
         self.certificates = certificates
         self.observer = observer
+        self.resolver = resolver
     }
 
     func nextConnectionID() -> UInt64 { self.lastConnectionID.add(1, ordering: .relaxed).newValue }

@@ -15,7 +15,17 @@ final class TunnelWorker {
     var pooled: [UInt64: TunnelConnection] = [:]
     private(set) var tunnels: [ObjectIdentifier: TunnelConnection] = [:]
 
-    private var live: [UInt64: ProxiedConnection] = [:]
+    /// Who waits for the mesh, or for a name.
+    let room: WaitingRoom
+    let hosts: HostCache
+    let book: EndpointBook
+    /// The book as questions carry it.
+    let endpoints: LoopBound<EndpointBook>
+
+    var live: [UInt64: ProxiedConnection] = [:]
+    /// Counts the views; what was asked of which, see ``publish(_:)``.
+    var viewNumber: UInt64 = 0
+    var recheck: Recheck?
     private var listeners: [String: [Listener]] = [:]
     private var steered: [ObjectIdentifier: UInt64] = [:]
     private var drained: [() -> Void] = []
@@ -33,6 +43,11 @@ final class TunnelWorker {
         self.view = view
         self.contexts = TunnelContexts(source: shared.certificates, loop: loop)
         self.pool = TunnelPool(streamsMax: shared.configuration.streamsPerTunnelMax)
+        self.room = WaitingRoom(loop: loop)
+        self.hosts = HostCache(resolver: shared.resolver, loop: loop)
+        let book = EndpointBook { [unowned loop] in loop.now }
+        self.book = book
+        self.endpoints = LoopBound(book, loop: loop)
     }
 
     // MARK: The live table
@@ -78,17 +93,6 @@ final class TunnelWorker {
         self.finishDrainIfDone()
     }
 
-    // MARK: The mesh changed
-
-    /// Asks again for every live inbound connection; what the new view refuses is closed.
-    func publish(_ view: any MeshView) {
-        self.view = view
-        for connection in Array(self.live.values) {
-            guard let question = connection.admission else { continue }
-            if case .refuse = view.admitInbound(question) { connection.carrier?.abort(.policyChanged) }
-        }
-    }
-
     // MARK: Pods
 
     /// `accept` is called on this loop for each new connection.
@@ -100,7 +104,8 @@ final class TunnelWorker {
         for (socket, accept) in sockets {
             let listener = Listener(socket, loop: self.loop, accepted: accept) { [shared] error in
                 shared.observer.refusedEarly(
-                    direction: .inbound, source: nil, destination: nil, RefusalReason(.connect, "\(error)"))
+                    direction: .inbound, source: nil, destination: nil,
+                    RefusalReason(.connect, "\(error)", kind: .shortage))
             }
             do {
                 try listener.start()
@@ -108,13 +113,15 @@ final class TunnelWorker {
             } catch {
                 listener.stop()
                 self.shared.observer.refusedEarly(
-                    direction: .inbound, source: nil, destination: nil, RefusalReason(.connect, "\(error)"))
+                    direction: .inbound, source: nil, destination: nil,
+                    RefusalReason(.connect, "\(error)", kind: .shortage))
             }
         }
     }
 
     func remove(uid: String) {
         for listener in self.listeners.removeValue(forKey: uid) ?? [] { listener.stop() }
+        self.room.end(podUID: uid, .podRemoved)
         for connection in Array(self.live.values) where connection.pod.uid == uid {
             connection.carrier?.abort(.podRemoved)
         }
@@ -168,6 +175,7 @@ final class TunnelWorker {
         self.stopListening()
         self.isDraining = true
         self.drained.append(done)
+        self.room.end(.drained)
         for tunnel in Array(self.tunnels.values) where tunnel.isProven || !tunnel.isServer { tunnel.goAway() }
         self.finishDrainIfDone()
     }
@@ -183,6 +191,7 @@ final class TunnelWorker {
         let waiting = self.drained
         self.drained = []
         self.progress?.cancel()
+        self.room.stop()
         for done in waiting { done() }
     }
 }

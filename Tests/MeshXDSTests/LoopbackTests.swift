@@ -11,6 +11,7 @@ import Synchronization
 import Testing
 
 struct OneToken: CallerAuthenticator {
+    let wanted = "the right token"
     let token: String
     func authenticate(bearer token: String, clusterID: String) async throws -> AuthenticatedCaller {
         guard token == self.token else { throw AuthenticationFailure("wrong token") }
@@ -153,6 +154,29 @@ struct LoopbackTests {
         let task = client.withLock { $0 }
         task?.cancel()
         await task?.value
+    }
+
+    @Test("a mesh of more than 4 MiB arrives", .timeLimit(.minutes(2)))
+    func bigMesh() async throws {
+        let authority = try CertificateAuthority.selfSigned(trustDomain: "cluster.local")
+        let sink = Recorder()
+        let server = XDSServer(authenticator: OneToken(token: "good"), logger: Self.logger(.critical))
+        let long = String(repeating: "x", count: 50_000)
+        let mesh = (1...100).map { index -> MeshAddress in
+            var workload = Workload(uid: "Kubernetes//Pod/ns/pod-\(index)")
+            workload.canonicalName = long
+            return .workload(workload)
+        }
+        server.apply(.addresses(upserted: mesh, removed: []))
+        server.becomeReady()
+        try await Self.serving(server, authority) { port in
+            let endpoint = try Self.endpoint(port, authority, token: "good")
+            let logger = Self.logger(.critical)
+            let client = Task { await MeshXDSClient(Self.configuration(endpoint), sink: sink, logger: logger).run() }
+            try await sink.wait("the whole mesh") { $0.isSynced && $0.addresses.count == mesh.count }
+            client.cancel()
+            await client.value
+        }
     }
 
     @Test("a wrong token gets nothing; a corrected token file is enough to get in", .timeLimit(.minutes(2)))

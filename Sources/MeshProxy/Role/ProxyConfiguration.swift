@@ -1,5 +1,6 @@
 internal import Foundation
 package import MeshChannel
+internal import MeshModel
 package import MeshTelemetry
 package import MeshXDS
 
@@ -11,9 +12,10 @@ package struct ProxyConfiguration: Sendable {
     package var nodeName: String?
     /// `CLUSTER_ID`, or `ISTIO_META_CLUSTER_ID` before it.
     package var clusterID = "Kubernetes"
-    /// `POD_NAME`, `POD_NAMESPACE`, `INSTANCE_IP`: who we are, for the control plane's eyes.
+    /// `POD_NAME`, `POD_NAMESPACE`, `SERVICE_ACCOUNT`, `INSTANCE_IP`: who we are.
     package var podName = ""
     package var podNamespace = ""
+    package var serviceAccount = ""
     package var instanceIP = ""
     /// `INPOD_UDS`
     package var agentSocket = "/var/run/ztunnel/ztunnel.sock"
@@ -21,6 +23,11 @@ package struct ProxyConfiguration: Sendable {
     package var mark: UInt32 = 1337
     /// `IPV6_ENABLED`
     package var isIPv6Enabled = true
+    /// How pods' name queries are served: `ISTIO_META_DNS_CAPTURE` (on unless it is something else than `true`),
+    /// `ISTIO_META_DNS_PROXY_ADDR`, `CLUSTER_DOMAIN`, `PREFERED_SERVICE_NAMESPACE`. Nil: not at all.
+    package var dns: DNSSettings?
+    /// Lists the resolvers that are asked for what the mesh does not know.
+    package var resolverFile = "/etc/resolv.conf"
     /// `ENABLE_ORIG_SRC`: true must work, false is not tried, nil is tried.
     package var keepsSource: Bool?
     /// `KEEPALIVE_ENABLED`, `_TIME`, `_INTERVAL`, `_RETRIES`
@@ -52,6 +59,8 @@ package struct ProxyConfiguration: Sendable {
     package var drainDeadline = Duration.seconds(5)
     /// `ENABLE_RESPONSE_BAGGAGE`
     package var usesBaggage = true
+    /// `LOCALHOST_APP_TUNNEL`: applications that take PROXY protocol headers are dialled at loopback.
+    package var localApplicationTunnel = true
     /// `AUTHZ_POLICY_INFO_LOGGING`: what dry-run policies would do is logged at level info, not debug.
     package var logsPolicyAtInfo = false
     /// `LOG_FORMAT`, `RUST_LOG`
@@ -84,10 +93,12 @@ package struct ProxyConfiguration: Sendable {
         self.nodeName = reader.text("NODE_NAME")
         self.podName = reader.text("POD_NAME") ?? ""
         self.podNamespace = reader.text("POD_NAMESPACE") ?? ""
+        self.serviceAccount = reader.text("SERVICE_ACCOUNT") ?? ""
         self.instanceIP = reader.text("INSTANCE_IP") ?? ""
         self.agentSocket = reader.text("INPOD_UDS") ?? self.agentSocket
         self.mark = try reader.number("PACKET_MARK", in: 1...Int(UInt32.max)).map { UInt32($0) } ?? self.mark
         self.isIPv6Enabled = try reader.flag("IPV6_ENABLED") ?? true
+        self.dns = try Self.dns(reader, mark: self.mark, isIPv6Enabled: self.isIPv6Enabled, network: self.network)
         self.keepsSource = try reader.flag("ENABLE_ORIG_SRC")
         if try reader.flag("KEEPALIVE_ENABLED") ?? true {
             var keepalive = Keepalive()
@@ -118,6 +129,7 @@ package struct ProxyConfiguration: Sendable {
             try reader.number("HTTP2_FRAME_SIZE", in: 16_384...16_777_215) ?? self.frameBytesMax
         self.drainDeadline = try Self.drainDeadline(reader)
         self.usesBaggage = try reader.flag("ENABLE_RESPONSE_BAGGAGE") ?? true
+        self.localApplicationTunnel = try reader.flag("LOCALHOST_APP_TUNNEL") ?? true
         self.logsPolicyAtInfo = try reader.flag("AUTHZ_POLICY_INFO_LOGGING") ?? false
         if let format = reader.text("LOG_FORMAT") {
             guard let known = LogLine.Format(rawValue: format) else {
@@ -204,6 +216,29 @@ package struct ProxyConfiguration: Sendable {
         return .file(value)
     }
 
+    private static func dns(
+        _ reader: EnvironmentReader, mark: UInt32, isIPv6Enabled: Bool, network: String
+    ) throws(InvalidSetting) -> DNSSettings? {
+        var dns = DNSSettings()
+        dns.mark = mark
+        dns.isIPv6Enabled = isIPv6Enabled
+        dns.network = network
+        dns.clusterDomain = reader.text("CLUSTER_DOMAIN") ?? dns.clusterDomain
+        dns.preferredNamespace = reader.text("PREFERED_SERVICE_NAMESPACE")
+        if let text = reader.text("ISTIO_META_DNS_PROXY_ADDR") {
+            let wanted = text.hasPrefix("localhost:") ? "127.0.0.1" + text.dropFirst("localhost".count) : text
+            guard let listen = IPEndpoint(wanted), listen.port != 0 else {
+                throw InvalidSetting(
+                    "ISTIO_META_DNS_PROXY_ADDR", text, wanted: "localhost or an address, and a port: localhost:15053")
+            }
+            dns.port = listen.port
+            dns.address = wanted == text ? listen.address : nil
+        }
+        // Read also when it is off: a setting that is wrong is wrong.
+        guard reader.variables["ISTIO_META_DNS_CAPTURE"] ?? "true" == "true" else { return nil }
+        return dns
+    }
+
     private static func metadata(_ reader: EnvironmentReader) throws(InvalidSetting) -> [String: MetadataValue] {
         var metadata = reader.all(prefix: "ISTIO_META_").mapValues { MetadataValue.string($0) }
         for (name, text) in reader.all(prefix: "ISTIO_METAJSON_") {
@@ -222,26 +257,5 @@ package struct ProxyConfiguration: Sendable {
         }
         // What the kubelet waits, less the time to end in order.
         return .seconds(max(grace > 10 ? grace - 5 : grace - 1, 1))
-    }
-}
-
-private struct DecodedJSON: Decodable {
-    let value: MetadataValue
-
-    init(from decoder: any Decoder) throws {
-        let container = try decoder.singleValueContainer()
-        if container.decodeNil() {
-            self.value = .null
-        } else if let flag = try? container.decode(Bool.self) {
-            self.value = .bool(flag)
-        } else if let number = try? container.decode(Double.self) {
-            self.value = .number(number)
-        } else if let text = try? container.decode(String.self) {
-            self.value = .string(text)
-        } else if let list = try? container.decode([DecodedJSON].self) {
-            self.value = .list(list.map(\.value))
-        } else {
-            self.value = .object(try container.decode([String: DecodedJSON].self).mapValues(\.value))
-        }
     }
 }

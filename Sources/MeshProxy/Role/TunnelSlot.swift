@@ -8,6 +8,8 @@ package protocol Tunnel: Sendable {
     func certificateRenewed(_ identity: WorkloadIdentity)
     /// - Parameter descriptor: of the pod's network namespace, borrowed.
     func serve(_ pod: EnrolledPod, namespace descriptor: CInt) throws
+    /// Takes HBONE for the proxy's own pod, in the proxy's own namespace; nothing is captured there.
+    func serveSelf(_ pod: EnrolledPod) throws
     func removePod(uid: String)
     func drain(deadline: Duration) async
 }
@@ -38,11 +40,11 @@ package final class TunnelSlot: Sendable {
         self.tunnel?.certificateRenewed(identity)
     }
 
-    /// - Parameter make: gets the newest snapshot.
-    package func fill(_ make: (MeshSnapshot) -> any Tunnel) -> (any Tunnel)? {
-        self.content.withLock { content in
+    /// - Parameter make: gets the newest snapshot. When it throws, the place stays empty.
+    package func fill(_ make: (MeshSnapshot) throws -> any Tunnel) rethrows -> (any Tunnel)? {
+        try self.content.withLock { content in
             guard content.tunnel == nil, let snapshot = content.snapshot else { return content.tunnel }
-            let tunnel = make(snapshot)
+            let tunnel = try make(snapshot)
             content.tunnel = tunnel
             return tunnel
         }

@@ -91,6 +91,8 @@ extension MeshXDSClient {
             var options = CallOptions.defaults
             options.waitForReady = false
             options.maxResponseMessageBytes = MeshXDSClient.messageBytesMax
+            // The transport (2.x) judges responses by the bound of requests, 4 MiB unless set.
+            options.maxRequestMessageBytes = MeshXDSClient.messageBytesMax
             let client = Envoy_Service_Discovery_V3_AggregatedDiscoveryService.Client(wrapping: channel)
             try await client.deltaAggregatedResources(metadata: metadata, options: options) { writer in
                 for await request in requests { try await writer.write(request) }

@@ -18,6 +18,8 @@ struct TwoPods {
     let client, server: TunnelEngine
     let clientObserver = RecordingObserver()
     let serverObserver = RecordingObserver()
+    /// Where the client engine goes unless `route` says otherwise.
+    let tunnel: TunnelRoute
     let clientPorts, serverPorts: TunnelConfiguration.Ports
 
     /// - Parameters:
@@ -26,7 +28,7 @@ struct TwoPods {
     init(
         target: UInt16, expected: [WorkloadIdentity] = [serverIdentity],
         clientCertificates: (any CertificateSource)? = nil, serverCertificates: (any CertificateSource)? = nil,
-        clientIdentity: WorkloadIdentity = clientIdentity, ca: TestCA? = nil,
+        clientIdentity: WorkloadIdentity = clientIdentity, ca: TestCA? = nil, resolver: (any HostResolver)? = nil,
         admit: @escaping @Sendable (InboundQuestion) -> InboundAnswer = FakeView.admitAll,
         route: (@Sendable (OutboundQuestion, TunnelRoute) -> OutboundAnswer)? = nil,
         configure: (inout TunnelConfiguration) -> Void = { _ in },
@@ -36,7 +38,7 @@ struct TwoPods {
         let destination = IPEndpoint(address: Self.loopback, port: target)
         var serverConfiguration = Self.configuration(destination)
         configureServer(&serverConfiguration)
-        self.server = TunnelEngine(
+        self.server = try TunnelEngine(
             configuration: serverConfiguration, view: FakeView(identity: Self.serverIdentity, admit: admit),
             certificates: serverCertificates ?? FakeCertificates(ca), observer: self.serverObserver)
         self.serverPorts = try self.server.addPod(Self.serverPod, namespace: namespace)
@@ -47,10 +49,12 @@ struct TwoPods {
             peer: IPEndpoint(address: Self.loopback, port: self.serverPorts.inboundTunnel),
             authority: destination.description, source: clientIdentity, expected: expected,
             headers: [("forwarded", "for=\"10.0.0.1:1234\"")], labels: Labels())
-        self.client = TunnelEngine(
+        self.client = try TunnelEngine(
             configuration: clientConfiguration,
             view: FakeView(identity: clientIdentity, route: { route?($0, tunnel) ?? .tunnel(tunnel) }),
-            certificates: clientCertificates ?? FakeCertificates(ca), observer: self.clientObserver)
+            certificates: clientCertificates ?? FakeCertificates(ca), observer: self.clientObserver,
+            resolver: resolver)
+        self.tunnel = tunnel
         self.clientPorts = try self.client.addPod(Self.clientPod, namespace: namespace)
     }
 
