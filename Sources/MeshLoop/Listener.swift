@@ -1,4 +1,3 @@
-internal import CMeshLoop
 public import MeshModel
 
 /// A listening socket on a loop.
@@ -44,10 +43,9 @@ public final class Listener: EventSource {
     public override func ready(_ readiness: Readiness) {
         for _ in 0..<Self.acceptsMax {
             guard let accepted else { return }
-            var peer = cml_endpoint()
-            let descriptor = cml_accept(self.descriptor, &peer)
-            if descriptor >= 0 {
-                accepted(descriptor, IPEndpoint(peer))
+            let (descriptor, peer) = Sockets.accept(self.descriptor)
+            if let peer, descriptor >= 0 {
+                accepted(descriptor, peer)
                 continue
             }
             let error = SystemError(call: "accept on port \(self.port)", code: -descriptor)
