@@ -22,8 +22,23 @@ final class ProxiedConnection {
     /// Set before `open`, when known.
     var destination: IPEndpoint?
     private(set) var record: ConnectionRecord?
-    /// Asked again when the mesh changes; nil for outbound connections.
-    var admission: InboundQuestion?
+    /// Asked again when the mesh changes; nil for outbound connections. Kept apart, so that those do not pay for it, and
+    /// without headers: they are for telemetry, never for policy, and take more memory than all the rest.
+    var admission: InboundQuestion? {
+        get { self.kept?.question }
+        set { self.kept = newValue.map(Kept.init) }
+    }
+
+    private final class Kept {
+        let question: InboundQuestion
+        init(_ question: InboundQuestion) {
+            var question = question
+            if case .hbone(let authority, _) = question.via { question.via = .hbone(authority: authority, headers: []) }
+            self.question = question
+        }
+    }
+
+    private var kept: Kept?
     /// Until the end, which breaks the cycle. Not weak: a weak reference makes every later retain and release of the
     /// carrier, once per frame, take the slow path of its side table.
     var carrier: (any Carrier)?

@@ -1,5 +1,5 @@
 public import MeshIdentity
-internal import MeshLoop
+package import MeshLoop
 internal import MeshModel
 internal import Synchronization
 
@@ -21,23 +21,35 @@ public final class TunnelEngine: Sendable {
     private let state = Mutex(State())
 
     /// Starts the loops.
-    public init(
+    public convenience init(
         configuration: TunnelConfiguration, view: any MeshView, certificates: any CertificateSource,
         observer: any ConnectionObserver
     ) {
-        let shared = TunnelShared(configuration: configuration, certificates: certificates, observer: observer)
-        self.shared = shared
-        self.workers = (0..<max(1, configuration.loops)).map { index in
-            do {
-                let loop = try EventLoop(name: "tunnel-\(index)")
-                return LoopBound(TunnelWorker(loop: loop, shared: shared, view: view), loop: loop)
-            } catch {
+        let loops = (0..<max(1, configuration.loops)).map { index in
+            do { return try EventLoop(name: "tunnel-\(index)") } catch {
                 // At process start, before anything is served: nothing can go on without.
                 fatalError("the tunnel cannot start: \(error); raise the limit of open files")
             }
         }
-        self.loads = TunnelLoads(loops: self.workers.count)
-        for worker in self.workers { worker.loop.start() }
+        let shared = TunnelShared(configuration: configuration, certificates: certificates, observer: observer)
+        self.init(shared: shared, view: view, loops: loops)
+    }
+
+    /// For simulations: on loops, and with sessions, that are not the product's.
+    package convenience init(
+        configuration: TunnelConfiguration, view: any MeshView, certificates: any CertificateSource,
+        observer: any ConnectionObserver, loops: [EventLoop], makeContexts: @escaping ContextMaker
+    ) {
+        let shared = TunnelShared(
+            configuration: configuration, certificates: certificates, observer: observer, makeContexts: makeContexts)
+        self.init(shared: shared, view: view, loops: loops)
+    }
+
+    private init(shared: TunnelShared, view: any MeshView, loops: [EventLoop]) {
+        self.shared = shared
+        self.workers = loops.map { LoopBound(TunnelWorker(loop: $0, shared: shared, view: view), loop: $0) }
+        self.loads = TunnelLoads(loops: loops.count)
+        for loop in loops { loop.start() }
     }
 
     public var statistics: TunnelStatistics { TunnelStatistics(self.shared.counters) }
@@ -108,11 +120,31 @@ public final class TunnelEngine: Sendable {
         return sockets.ports
     }
 
-    /// Stops serving a pod at once: its listeners close, its tunnels end with GOAWAY, its connections are reset.
-    public func removePod(uid: String) {
-        guard let handle = self.state.withLock({ $0.pods.removeValue(forKey: uid) }) else { return }
+    public func removePod(uid: String) { self.removePod(uid: uid, whenDone: {}) }
+
+    /// Stops serving a pod at once: its listeners close, its connections are reset, its tunnels end with GOAWAY.
+    ///
+    /// - Parameter whenDone: called once, on a loop of this engine, when the peers have been told and the last tunnel
+    ///   has closed: until then, a second or so, the pod's network should stay, or peers wait for a PING to fail.
+    public func removePod(uid: String, whenDone: @escaping @Sendable () -> Void) {
+        guard let handle = self.state.withLock({ $0.pods.removeValue(forKey: uid) }) else {
+            whenDone()
+            return
+        }
         handle.markRemoved()
-        for worker in self.workers { worker.execute { $0.remove(uid: uid) } }
+        let left = RemovalCount(loops: self.workers.count)
+        for worker in self.workers {
+            worker.execute { worker in
+                worker.remove(uid: uid) { if left.isLast() { whenDone() } }
+            }
+        }
+    }
+
+    /// The loops that still have tunnels of a removed pod.
+    private final class RemovalCount: Sendable {
+        private let loops: Atomic<Int>
+        init(loops: Int) { self.loops = Atomic(loops) }
+        func isLast() -> Bool { self.loops.subtract(1, ordering: .acquiringAndReleasing).newValue == 0 }
     }
 
     /// Ends the engine in order: closes the listeners, tells peers with GOAWAY, lets connections finish until the
@@ -127,18 +159,17 @@ public final class TunnelEngine: Sendable {
             for worker in self.workers {
                 group.addTask {
                     await withCheckedContinuation { continuation in
-                        worker.execute { tunnel in
-                            let cutter = LoopTimer(loop: tunnel.loop) { [unowned tunnel] in tunnel.cut() }
-                            tunnel.drain {
-                                cutter.cancel()
-                                continuation.resume()
-                            }
-                            if tunnel.isBusy { cutter.arm(after: deadline) }
-                        }
+                        worker.execute { $0.drain(deadline: deadline) { continuation.resume() } }
                     }
                     await worker.loop.stop()
                 }
             }
         }
+    }
+
+    /// What ``drain(deadline:)`` does, without the end of the loops; `done` is called once for each of them.
+    package func beginDrain(deadline: Duration, _ done: @escaping @Sendable () -> Void) {
+        self.state.withLock { $0.isDraining = true }
+        for worker in self.workers { worker.execute { $0.drain(deadline: deadline, done) } }
     }
 }

@@ -5,12 +5,15 @@ final class TunnelShared: Sendable {
     let configuration: TunnelConfiguration
     let certificates: any CertificateSource
     let observer: any ConnectionObserver
+    let makeContexts: ContextMaker
     let counters = TunnelCounters()
     private let lastConnectionID = Atomic<UInt64>(0)
 
     init(
-        configuration: TunnelConfiguration, certificates: any CertificateSource, observer: any ConnectionObserver
+        configuration: TunnelConfiguration, certificates: any CertificateSource, observer: any ConnectionObserver,
+        makeContexts: @escaping ContextMaker = { try TLSIdentityContexts($0) }
     ) {
+        self.makeContexts = makeContexts
         self.configuration = configuration
         self.certificates = certificates
         self.observer = observer
