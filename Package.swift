@@ -25,7 +25,6 @@ let grpcProtobuf = Target.Dependency.product(name: "GRPCProtobuf", package: "grp
 let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let http = Target.Dependency.product(name: "AsyncHTTPClient", package: "async-http-client")
-let jwt = Target.Dependency.product(name: "JWTKit", package: "jwt-kit")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let collections = Target.Dependency.product(name: "Collections", package: "swift-collections")
 
@@ -61,6 +60,7 @@ let package = Package(
         .executable(name: "martlet-cni", targets: ["martlet-cni"]),
         .executable(name: "martlet-lab", targets: ["martlet-lab"]),
         .executable(name: "martlet-bench", targets: ["martlet-bench"]),
+        .executable(name: "martlet-control-bench", targets: ["martlet-control-bench"]),
         .executable(name: "martlet-feed", targets: ["martlet-feed"]),
     ],
     dependencies: [
@@ -83,7 +83,6 @@ let package = Package(
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
         .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
-        .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.1"),
     ],
     targets: [
         // Executables: argv decides the role.
@@ -118,11 +117,16 @@ let package = Package(
             ],
             path: "Benchmarks/MeshFeed", swiftSettings: strict),
 
+        // The control plane's index and xDS server over generated objects: how long, how big.
+        .executableTarget(
+            name: "martlet-control-bench", dependencies: ["MeshControl", "MeshXDS", "MeshProto", "KubeAPI"],
+            path: "Benchmarks/ControlPlane", swiftSettings: strict),
+
         // Roles: they wire things together and never import each other.
         target(
             "MeshProxy",
             [
-                "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA", "MeshChannel", "MeshTelemetry", "MeshPolicy",
+                "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA", "MeshChannel", "MeshTelemetry", "MeshPolicy", "MeshDNS",
                 "MeshModel", "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"),
                 log,
                 lifecycle, collections, x509,
@@ -131,7 +135,7 @@ let package = Package(
             "MeshControl",
             [
                 "MeshXDS", "MeshCA", "MeshChannel", "KubeClient", "KubeAPI", "MeshCollections", "MeshPolicy",
-                "MeshModel", "MeshIdentity", "MeshTelemetry", nio("NIOCore"), nio("NIOPosix"), nioSSL, log,
+                "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nioSSL, log,
                 .product(name: "NIOCertificateReloading", package: "swift-nio-extras"), lifecycle, grpcCore,
                 grpcNIO, crypto, yams,
             ]),
@@ -149,7 +153,8 @@ let package = Package(
                 arguments, log, yams,
             ],
             resources: [
-                .embedInCode("Manifests/crds.yaml"), .embedInCode("Manifests/istiod.yaml"),
+                .embedInCode("Manifests/crds.yaml"), .embedInCode("Manifests/gateway-api.yaml"),
+                .embedInCode("Manifests/istiod.yaml"),
                 .embedInCode("Manifests/cni.yaml"), .embedInCode("Manifests/ztunnel.yaml"),
             ]),
 
@@ -189,6 +194,7 @@ let package = Package(
         // Values and pure decisions: the standard library only.
         target("MeshCollections"),
         target("MeshPolicy", ["MeshModel", "MeshIdentity"]),
+        target("MeshDNS", ["MeshModel"]),
         target("MeshIdentity"),
         target("MeshModel", ["MeshIdentity"]),
 
@@ -224,6 +230,7 @@ let package = Package(
             ], path: "Lab/LabCluster"),
 
         test("MeshModelTests", ["MeshModel", "MeshIdentity"]),
+        test("MeshDNSTests", ["MeshDNS", "MeshModel"]),
         test("MeshPolicyTests", ["MeshPolicy", "MeshModel", "MeshIdentity"]),
         test(
             "MeshHTTPTests", ["MeshHTTP"],
@@ -233,15 +240,18 @@ let package = Package(
         test("MeshLoopTests", ["MeshLoop", "MeshModel", "MeshTestSupport"]),
         test(
             "MeshTunnelTests",
-            ["MeshTunnel", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTestSupport"]),
+            [
+                "MeshTunnel", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshLinux",
+                "MeshTestSupport",
+            ]),
         test(
             "MeshProxyTests",
             [
                 "MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshZDS",
-                "MeshXDS",
-                "MeshCA", "MeshChannel", "MeshLinux", "MeshTestSupport", log, x509,
+                "MeshXDS", "MeshDNS",
+                "MeshCA", "MeshChannel", "MeshLinux", "MeshTestSupport", log, x509, nio("NIOCore"), nio("NIOPosix"),
             ]),
-        test("MeshTelemetryTests", ["MeshTelemetry", log, nio("NIOCore"), nio("NIOPosix")]),
+        test("MeshTelemetryTests", ["MeshTelemetry", "MeshTestSupport", log, nio("NIOCore"), nio("NIOPosix")]),
         test(
             "MeshXDSTests",
             [
@@ -258,7 +268,7 @@ let package = Package(
             "MeshControlTests",
             [
                 "MeshControl", "MeshXDS", "MeshCA", "MeshChannel", "KubeAPI", "KubeClient", "MeshModel", "MeshIdentity",
-                "MeshPolicy", log,
+                "MeshPolicy", "MeshLinux", log,
             ]),
         test(
             "MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),
@@ -266,10 +276,10 @@ let package = Package(
         test("MeshCLITests", ["MeshCLI", "KubeAPI"]),
         test("KubeAPITests", ["KubeAPI"]),
         test("KubeClientTests", ["KubeClient", "KubeAPI"]),
-        test("LabAPIServerTests", ["LabAPIServer", "KubeAPI", "KubeClient", crypto, log]),
+        test("LabAPIServerTests", ["LabAPIServer", "LabNode", "KubeAPI", "KubeClient", crypto, log]),
         test("LabControllersTests", ["LabControllers", "LabAPIServer", "KubeAPI", "KubeClient", log]),
         test("LabNodeTests", ["LabNode", "KubeAPI", "KubeClient", "MeshLinux", log]),
-        test("LabClusterTests", ["LabCluster", "KubeAPI", "KubeClient", arguments]),
+        test("LabClusterTests", ["LabCluster", "LabNode", "KubeAPI", "KubeClient", arguments]),
         test("FuzzTests", ["MeshFuzz"]),
         test("LayeringTests", []),
     ],

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 packages=(
     build-essential libsqlite3-dev zlib1g-dev git python3 python3-venv         # build
     runc containernetworking-plugins nftables iproute2 iptables util-linux procps conntrack ethtool   # lab
-    curl openssl jq socat tcpdump nghttp2-client nghttp2-server netcat-openbsd unzip                        # demo and tests
+    curl openssl jq socat tcpdump nghttp2-client nghttp2-server netcat-openbsd unzip unbound   # demo and tests
 )
 missing=()
 for package in "${packages[@]}"; do

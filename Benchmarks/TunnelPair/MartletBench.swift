@@ -41,7 +41,7 @@ struct MartletBench {
             configuration.outboundDestination = destination
             // The rig's proxies run in the nodes' namespaces, where answers to a borrowed address do not come back.
             configuration.sourceSpoofing = .off
-            let engine = TunnelEngine(
+            let engine = try TunnelEngine(
                 configuration: configuration, view: mesh, certificates: mesh, observer: CountingObserver())
             try engine.addPod(pod, namespace: -1)
             return engine

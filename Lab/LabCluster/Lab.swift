@@ -52,7 +52,7 @@ public struct Lab: Sendable {
         for mapping in spec.ports where spec.targets(mapping).isEmpty {
             throw LabError("--port \(mapping): the filter matches none of the \(spec.nodes.count) nodes")
         }
-        let lock = try LabLock(self.paths.lock(spec.name), cluster: spec.name)
+        let lock = try await LabLock.take(self.paths.lock(spec.name), cluster: spec.name)
         var isGone = false
         defer { lock.release(removing: isGone) }
         // A specification that cannot be read belongs to a cluster, too: that error is for `delete`.
@@ -148,9 +148,7 @@ public struct Lab: Sendable {
             try Files.write("{\"images\":{}}\n", to: self.paths.images(name))
         }
         for node in spec.nodes { try self.configure(node, of: spec, material) }
-        let server = try DetachedProcess.start(
-            [program, "internal", "server", self.paths.specification(name)], log: self.paths.log(name, "server"))
-        try server.identity.write(self.paths.serverPID(name))
+        let server = try self.beginServer(spec, program)
         var keepers: [(LabSpec.Node, ProcessIdentity)] = []
         for node in spec.nodes {
             let nodeName = spec.nodeName(node)
@@ -160,16 +158,30 @@ public struct Lab: Sendable {
             try started.identity.write(self.paths.keeperPID(name, nodeName))
             keepers.append((node, started.identity))
         }
-        guard await DetachedProcess.waitUntilReady(server) else {
-            throw LabError("the server of cluster \(name) did not start:\(self.tail(name, "server"))")
-        }
-        self.progress("  \(Self.seconds(since: clock))  API server on https://\(spec.apiHost):\(spec.apiPort)")
+        try await self.awaitServer(spec, server, since: clock)
         for mapping in spec.ports {
             self.progress("  \(Self.seconds(since: clock))  \(mapping) leads to port \(mapping.target) of the cluster")
         }
         if let timeout {
             try await NodeWait(spec, keepers, self).run(within: timeout, since: clock)
         }
+    }
+
+    private func beginServer(_ spec: LabSpec, _ program: String) throws -> DetachedProcess.Started {
+        let server = try DetachedProcess.start(
+            [program, "internal", "server", self.paths.specification(spec.name)],
+            log: self.paths.log(spec.name, "server"))
+        try server.identity.write(self.paths.serverPID(spec.name))
+        return server
+    }
+
+    private func awaitServer(
+        _ spec: LabSpec, _ server: DetachedProcess.Started, since clock: ContinuousClock.Instant
+    ) async throws {
+        guard await DetachedProcess.waitUntilReady(server) else {
+            throw LabError("the server of cluster \(spec.name) did not start:\(self.tail(spec.name, "server"))")
+        }
+        self.progress("  \(Self.seconds(since: clock))  API server on https://\(spec.apiHost):\(spec.apiPort)")
     }
 
     /// Listening on all addresses is no address to connect to.
@@ -226,7 +238,7 @@ public struct Lab: Sendable {
     public func start(_ name: String, timeout: Duration = .seconds(60)) async throws {
         try Preflight.checkRoot("martlet lab start")
         try Preflight.checkPrograms()
-        let lock = try LabLock(self.paths.lock(name), cluster: name)
+        let lock = try await LabLock.take(self.paths.lock(name), cluster: name)
         defer { lock.release() }
         var spec = try self.existing(name)
         let state = self.state(spec)
@@ -234,10 +246,18 @@ public struct Lab: Sendable {
             self.progress("cluster \(name) runs already")
             return
         }
-        // Half a cluster is brought down first: its parts are started together.
+        let clock = ContinuousClock.now
+        if state.runningNodes.count == spec.nodes.count {
+            // Only the server died. The nodes and their pods live on, and find it again when it is back.
+            try self.checkPorts(spec)
+            let program = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+            try await self.awaitServer(spec, try self.beginServer(spec, program), since: clock)
+            self.progress("The server of cluster \(name) is back; its nodes ran on")
+            return
+        }
+        // Any other half of a cluster is brought down first: its parts are started together.
         await self.halt(spec)
         try self.checkPorts(spec)
-        let clock = ContinuousClock.now
         do {
             try await self.launch(&spec, timeout, since: clock)
         } catch {
@@ -249,7 +269,7 @@ public struct Lab: Sendable {
 
     public func stop(_ name: String) async throws {
         try Preflight.checkRoot("martlet lab stop")
-        let lock = try LabLock(self.paths.lock(name), cluster: name)
+        let lock = try await LabLock.take(self.paths.lock(name), cluster: name)
         defer { lock.release() }
         let spec = try self.existing(name)
         await self.halt(spec)
@@ -262,17 +282,27 @@ public struct Lab: Sendable {
         // Names become paths and links: nothing else is looked for.
         _ = try LabSpec(
             name: name, agents: 0, subnet: LabSpec.subnetDefaults[0], apiHost: "127.0.0.1", apiPort: 6_550, ports: [])
-        let lock = try LabLock(self.paths.lock(name), cluster: name)
+        let wasKnown = self.isKnown(name)
+        // Somebody whose creation is still running, perhaps behind a script that was killed, wants it gone all the same.
+        let lock = try await LabLock.take(self.paths.lock(name), cluster: name, within: Self.creationMax) {
+            self.progress("Waiting for another command that works on cluster \(name)")
+        }
         defer { lock.release(removing: true) }
-        let isKnown =
-            self.paths.clusters().contains(name)
-            || FileManager.default.fileExists(atPath: "/sys/class/net/\(LabSpec.bridge(name))")
-        guard isKnown else {
+        guard wasKnown || self.isKnown(name) else {
             throw LabError("there is no cluster \(name); see: martlet lab list")
         }
         await self.wipe(name)
         try KubeconfigFile(environment: self.environment).remove(context: "k3d-\(name)")
         self.progress("Deleted cluster \(name)")
+    }
+
+    /// As long as a creation with the default timeout can take.
+    private static let creationMax = Duration.seconds(90)
+
+    /// Whether anything of a cluster is left on this machine.
+    private func isKnown(_ name: String) -> Bool {
+        self.paths.clusters().contains(name)
+            || FileManager.default.fileExists(atPath: "/sys/class/net/\(LabSpec.bridge(name))")
     }
 
     func existing(_ name: String) throws(LabError) -> LabSpec {
@@ -313,43 +343,5 @@ public struct Lab: Sendable {
             throw LabError("cannot read the kubeconfig of cluster \(name); are you root?")
         }
         return config
-    }
-}
-
-/// One command at a time per cluster.
-struct LabLock {
-    private let descriptor: CInt
-    private let path: String
-
-    init(_ path: String, cluster: String) throws(LabError) {
-        do {
-            try FileManager.default.createDirectory(
-                atPath: (path as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
-        } catch {
-            throw LabError("cannot make the directory of \(path): \(error)")
-        }
-        while true {
-            let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-            guard descriptor >= 0 else { throw LabError("cannot open \(path): \(String(cString: strerror(errno)))") }
-            guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
-                close(descriptor)
-                throw LabError("another command works on cluster \(cluster) right now; try again when it is done")
-            }
-            // A deletion may have taken the file away between the two calls: then we hold a lock nobody else sees.
-            var held = stat()
-            var there = stat()
-            if fstat(descriptor, &held) == 0, stat(path, &there) == 0, held.st_ino == there.st_ino {
-                self.descriptor = descriptor
-                self.path = path
-                return
-            }
-            close(descriptor)
-        }
-    }
-
-    /// - Parameter removing: whether the file goes, too: after a deletion nothing is left to guard.
-    func release(removing: Bool = false) {
-        if removing { unlink(self.path) }
-        close(self.descriptor)
     }
 }

@@ -103,8 +103,8 @@ static thread_local Home home;
 /// SAFETY: setns(2) moves the calling thread alone. Between the two calls nothing else runs on it: no
 /// allocation, no callback, no Swift. When the way back fails the thread would go on serving one pod from
 /// inside another, so the process ends instead.
-static int socket_in_namespace(int network_namespace, int family) {
-    constexpr int type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+static int socket_in_namespace(int network_namespace, int family, int kind = SOCK_STREAM) {
+    const int type = kind | SOCK_NONBLOCK | SOCK_CLOEXEC;
     if (network_namespace < 0) {
         int made = socket(family, type, 0);
         return made < 0 ? -errno : made;
@@ -188,6 +188,41 @@ int cml_listen(const cml_listen_options *options, cml_listen_result *result) {
     socklen_t length = to_sockaddr(&options->local, is_v6, &address);
     if (bind(made, reinterpret_cast<sockaddr *>(&address), length) < 0) return fail("bind", -errno);
     if (listen(made, options->backlog) < 0) return fail("listen", -errno);
+    cml_endpoint local;
+    error = cml_local_endpoint(made, &local);
+    if (error < 0) return fail("getsockname", error);
+    result->port = local.port;
+    result->step = "";
+    return made;
+}
+
+int cml_datagram(const cml_datagram_options *options, cml_listen_result *result) {
+    *result = cml_listen_result{};
+    result->step = "socket";
+    bool is_v6 = options->local.is_v6;
+    int made = socket_in_namespace(options->network_namespace, is_v6 ? AF_INET6 : AF_INET, SOCK_DGRAM);
+    if (made < 0) return made;
+    auto fail = [&](const char *step, int error) {
+        close(made);
+        result->step = step;
+        return error;
+    };
+    int error = 0;
+    if (options->reuse_port) {
+        error = set_int(made, SOL_SOCKET, SO_REUSEPORT, 1);
+        if (error < 0) return fail("SO_REUSEPORT", error);
+    }
+    if (options->mark != 0) {
+        error = set_int(made, SOL_SOCKET, SO_MARK, static_cast<int>(options->mark));
+        if (error < 0) return fail("SO_MARK", error);
+    }
+    if (is_v6) {
+        error = set_int(made, IPPROTO_IPV6, IPV6_V6ONLY, options->dual_stack ? 0 : 1);
+        if (error < 0) return fail("IPV6_V6ONLY", error);
+    }
+    sockaddr_storage address;
+    socklen_t length = to_sockaddr(&options->local, is_v6, &address);
+    if (bind(made, reinterpret_cast<sockaddr *>(&address), length) < 0) return fail("bind", -errno);
     cml_endpoint local;
     error = cml_local_endpoint(made, &local);
     if (error < 0) return fail("getsockname", error);

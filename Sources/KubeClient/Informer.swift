@@ -59,6 +59,7 @@ public struct Informer: Sendable {
             } catch let error as StatusError where error.isNotFound {
                 reader.yield(.snapshot([]))
             } catch {
+                if Task.isCancelled { return }
                 onTrouble(error)
             }
             try? await Task.sleep(for: wait)

@@ -4,7 +4,8 @@ package import MeshChannel
 import MeshIdentity
 package import MeshProto
 
-/// The gRPC face of the CA. Callers learn that they were refused, never why; the log has the reason.
+/// The gRPC face of the CA. Callers learn that they were refused and what is wanted, never what is wrong with theirs; the
+/// log has the reason.
 package struct CertificateService: Istio_V1_Auth_IstioCertificateService.ServiceProtocol {
     /// What happened to one request; for metrics.
     package enum Event: Sendable { case received, issued, unauthenticated, refused, failed }
@@ -33,7 +34,7 @@ package struct CertificateService: Istio_V1_Auth_IstioCertificateService.Service
         request: ServerRequest<Istio_V1_Auth_IstioCertificateRequest>, context: ServerContext
     ) async throws -> ServerResponse<Istio_V1_Auth_IstioCertificateResponse> {
         self.record(.received)
-        let chain = try await self.answer(request.message, request.metadata, peer: context.remotePeer)
+        let chain = try await self.answer(request.message, request.metadata, peer: context.readablePeer)
         return ServerResponse(message: .with { $0.certChain = chain })
     }
 
@@ -46,7 +47,8 @@ package struct CertificateService: Istio_V1_Auth_IstioCertificateService.Service
         } catch {
             self.record(.unauthenticated)
             self.logger.warning("CA: caller not authenticated", metadata: ["peer": "\(peer)", "why": "\(error)"])
-            throw RPCError(code: .unauthenticated, message: "request authenticate failure")
+            throw RPCError(
+                code: .unauthenticated, message: "request authenticate failure; wanted \(self.authenticator.wanted)")
         }
         let fields = message.metadata.fields
         if let signer = fields["CertSigner"]?.stringValue, !signer.isEmpty {

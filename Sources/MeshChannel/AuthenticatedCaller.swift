@@ -24,6 +24,8 @@ public struct AuthenticatedCaller: Hashable, Sendable {
 
 /// Asks the cluster whose token it is.
 public protocol CallerAuthenticator: Sendable {
+    /// What a caller has to present, for callers that were refused: the same for all of them.
+    var wanted: String { get }
     /// - Throws: ``AuthenticationFailure``.
     func authenticate(bearer token: String, clusterID: String) async throws -> AuthenticatedCaller
 }

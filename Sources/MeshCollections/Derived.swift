@@ -40,13 +40,14 @@ final class Derived<Source: Equatable, Value: Equatable>: MeshCollection<Value> 
     private let source: MeshCollection<Source>
     private let transform: (String, Source, Fetch) -> [(key: String, value: Value)]
 
-    /// By source key: what it looked at and what it gave.
-    private var looks: [String: Set<Token>] = [:]
-    private var outputs: [String: [String: Value]] = [:]
-    private var lookers: [Token: Set<String>] = [:]
+    private var table = LookTable()
     private var fetched: [ObjectIdentifier: any Node] = [:]
-    /// By output key, the source keys that give it; nearly always one.
-    private var givers: [String: Set<String>] = [:]
+    /// By source key, the keys of what it gave.
+    private var given: [String: [String]] = [:]
+    /// By output key, the source key whose value stands there.
+    private var owners: [String: String] = [:]
+    /// By output key, the values of source keys that gave it too and do not own it; nearly always empty.
+    private var shadowed: [String: [String: Value]] = [:]
 
     init(
         _ source: MeshCollection<Source>,
@@ -60,46 +61,49 @@ final class Derived<Source: Equatable, Value: Equatable>: MeshCollection<Value> 
 
     override func update() {
         var dirty = Set(self.source.changes.map(\.key))
-        for node in self.fetched.values {
-            let changed = node.changedTokens
-            // Walk the shorter list.
-            if changed.count <= self.lookers.count {
-                for token in changed { if let keys = self.lookers[token] { dirty.formUnion(keys) } }
-            } else {
-                for (token, keys) in self.lookers where changed.contains(token) { dirty.formUnion(keys) }
-            }
-        }
+        for node in self.fetched.values { self.table.collect(node.changedTokens, into: &dirty) }
         for key in dirty { self.recompute(key) }
     }
 
     private func recompute(_ key: String) {
         let fetch = Fetch()
-        let given = self.source[key].map { self.transform(key, $0, fetch) } ?? []
-        let new = Dictionary(given.map { ($0.key, $0.value) }, uniquingKeysWith: { first, _ in first })
-        self.remember(key, fetch)
-        let old = self.outputs[key] ?? [:]
-        self.outputs[key] = new.isEmpty ? nil : new
-        for output in old.keys where new[output] == nil {
-            self.givers[output]?.remove(key)
-            if self.givers[output]?.isEmpty == true { self.givers[output] = nil }
+        let results = self.source[key].map { self.transform(key, $0, fetch) } ?? []
+        self.table.set(key, fetch.tokens)
+        for (identifier, node) in fetch.sources { self.fetched[identifier] = node }
+
+        var new: [String] = []
+        for (output, value) in results where !new.contains(output) {
+            new.append(output)
+            self.offer(output, value, from: key)
         }
-        for output in new.keys { self.givers[output, default: []].insert(key) }
-        for output in Set(old.keys).union(new.keys) {
-            // Two sources that give the same key: the lesser source key wins, whatever came first.
-            let giver = self.givers[output]?.min()
-            self.store(output, giver.flatMap { self.outputs[$0]?[output] })
-        }
+        for output in self.given[key] ?? [] where !new.contains(output) { self.withdraw(output, from: key) }
+        self.given[key] = new.isEmpty ? nil : new
     }
 
-    private func remember(_ key: String, _ fetch: Fetch) {
-        let old = self.looks[key] ?? []
-        for token in old.subtracting(fetch.tokens) {
-            self.lookers[token]?.remove(key)
-            if self.lookers[token]?.isEmpty == true { self.lookers[token] = nil }
+    /// Two sources that give the same key: the lesser source key wins, whatever came first.
+    private func offer(_ output: String, _ value: Value, from key: String) {
+        if let owner = self.owners[output], owner != key {
+            guard key < owner else {
+                self.shadowed[output, default: [:]][key] = value
+                return
+            }
+            self.shadowed[output, default: [:]][owner] = self[output]
+            self.shadowed[output]?[key] = nil
         }
-        for token in fetch.tokens.subtracting(old) { self.lookers[token, default: []].insert(key) }
-        self.looks[key] = fetch.tokens.isEmpty ? nil : fetch.tokens
-        self.fetched.merge(fetch.sources) { old, _ in old }
+        self.owners[output] = key
+        self.store(output, value)
+    }
+
+    private func withdraw(_ output: String, from key: String) {
+        guard self.owners[output] == key else {
+            self.shadowed[output]?[key] = nil
+            if self.shadowed[output]?.isEmpty == true { self.shadowed[output] = nil }
+            return
+        }
+        let heir = self.shadowed[output]?.keys.min()
+        self.owners[output] = heir
+        self.store(output, heir.flatMap { self.shadowed[output]?.removeValue(forKey: $0) })
+        if self.shadowed[output]?.isEmpty == true { self.shadowed[output] = nil }
     }
 }
 

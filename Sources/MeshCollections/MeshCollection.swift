@@ -12,6 +12,7 @@ public class MeshCollection<Value: Equatable>: Node {
     private var observers: [([Change]) -> Void] = []
     private var indexes: [any IndexUpdating<Value>] = []
     private var tokens: Set<Token>?
+    private var netChanges: [Change]?
 
     init() {}
 
@@ -38,15 +39,21 @@ public class MeshCollection<Value: Equatable>: Node {
         if self.before[key] == nil { self.before.updateValue(old, forKey: key) }
         self.elements[key] = value
         self.tokens = nil
+        self.netChanges = nil
         for index in self.indexes { index.replace(key, old, value) }
     }
 
     /// Net changes of this round: what went away and came back the same is none.
     final var changes: [Change] {
-        self.before.compactMap { key, old in
+        if self.before.isEmpty { return [] }
+        if let netChanges { return netChanges }
+        let changes = self.before.compactMap { key, old in
             let new = self.elements[key]
             return old == new ? nil : Change(key: key, old: old, new: new)
         }.sorted { $0.key < $1.key }
+        // Several nodes ask for the same changes in a round.
+        self.netChanges = changes
+        return changes
     }
 
     func update() {}
@@ -59,11 +66,14 @@ public class MeshCollection<Value: Equatable>: Node {
     }
 
     final func forget() {
+        if self.before.isEmpty { return }
         self.before.removeAll(keepingCapacity: self.before.count < 1024)
         self.tokens = nil
+        self.netChanges = nil
     }
 
     final var changedTokens: Set<Token> {
+        if self.before.isEmpty { return [] }
         if let tokens { return tokens }
         var tokens: Set<Token> = []
         let changes = self.changes

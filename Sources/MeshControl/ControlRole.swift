@@ -5,8 +5,11 @@ import ServiceLifecycle
 /// `martlet control`: the control plane, named istiod in the cluster.
 public enum ControlRole {
     /// Returns after SIGTERM or SIGINT, when clients have been sent away in peace.
+    /// - Parameter version: of this program, for `/version` and the metrics.
     /// - Throws: what keeps it from starting, in words for an operator.
-    public static func run(environment: [String: String], arguments: [String]) async throws {
+    public static func run(
+        environment: [String: String], arguments: [String], version: String
+    ) async throws {
         let options = try ControlOptions(environment: environment, arguments: arguments)
         let log = MeshLog()
         log.bootstrap()
@@ -17,8 +20,9 @@ public enum ControlRole {
             } else {
                 try KubeConfiguration.inCluster(environment: environment)
             }
-        let cluster = try KubeClient(configuration, userAgent: "martlet-control")
-        let service = ControlRoleService(server: ControlServer(options, cluster: cluster, logger: logger))
+        let cluster = try KubeClient(configuration, userAgent: "martlet-control/\(version)")
+        let service = ControlRoleService(
+            server: ControlServer(options, cluster: cluster, version: version, logger: logger))
         let group = ServiceGroup(
             configuration: .init(
                 services: [.init(service: service, successTerminationBehavior: .gracefullyShutdownGroup)],

@@ -8,7 +8,7 @@ internal import MeshModel
 extension NodeAgent {
     func answerPlugin(_ request: UnixHTTPRequest) async -> UnixHTTPResponse {
         let response = await self.decide(request)
-        self.metrics.count("istio_cni_plugin_requests_total", "response_code=\"\(response.status)\"")
+        self.metrics.pluginRequests.with(["\(response.status)"]).add()
         return response
     }
 

@@ -2,6 +2,8 @@ internal import KubeAPI
 internal import KubeClient
 internal import MeshCNI
 internal import MeshLinux
+internal import MeshTelemetry
+internal import NIOPosix
 
 /// The agent's life: start, run, stop, and the difference between a restart and the end of the mesh on this node.
 extension NodeAgent {
@@ -15,8 +17,7 @@ extension NodeAgent {
         let plugin = try UnixHTTPServer(path: "\(self.configuration.runDirectory)/pluginevent.sock", mode: 0o666)
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await self.follow() }
-            group.addTask { try await self.statusPages() }
-            group.addTask { try await self.metricsPage() }
+            group.addTask { try await self.serveEndpoints() }
             group.addTask {
                 await self.waitUntilSynced()
                 await self.adoptRunningPods()
@@ -114,6 +115,10 @@ extension NodeAgent {
         }
         self.pods[object.uid]?.namespace = namespace
         self.pods[object.uid]?.enrolment.have(namespaceIsNew: false)
+        if !self.configuration.reconcilesOnStart {
+            self.pods[object.uid]?.enrolment.keepPredecessorsRules()
+            self.pods[object.uid]?.keepsPredecessorsRules = true
+        }
     }
 
     /// What the plugin may know when we are not there.
@@ -171,7 +176,7 @@ extension NodeAgent {
                 lastComplaint = ""
                 switch state {
                 case .installed:
-                    self.metrics.count("istio_cni_installs_total", "result=\"SUCCESS\"")
+                    self.metrics.installs.with(["SUCCESS"]).add()
                     self.log.info(
                         "the CNI plugin is installed in \(self.configuration.installer.configurationDirectory)")
                     rounds += 1
@@ -189,7 +194,7 @@ extension NodeAgent {
                 if complaint != lastComplaint { self.log.error("\(complaint)") }
                 lastComplaint = complaint
                 if let failure = error as? CNIInstaller.Failure {
-                    self.metrics.count("istio_cni_installs_total", "result=\"\(failure.result)\"")
+                    self.metrics.installs.with([failure.result]).add()
                 }
             }
             try? await Task.sleep(for: Self.installInterval)
@@ -201,28 +206,46 @@ extension NodeAgent {
         while (try? await Task.sleep(for: self.configuration.driftInterval)) != nil { await self.checkDrift() }
     }
 
-    private func statusPages() async throws {
-        let pages: StatusServer.Pages = [
-            "/healthz": { StatusServer.Page(status: 200, text: "ok\n") },
-            "/readyz": {
+    /// The pages for kubelet and Prometheus, until the task is cancelled.
+    private func serveEndpoints() async throws {
+        let health = [
+            EndpointRoute("/healthz", methods: ["GET"]) { _ in .text("ok\n") },
+            EndpointRoute("/readyz", methods: ["GET"]) { _ in
                 let missing = await self.missingForReadiness
-                return StatusServer.Page(status: missing == nil ? 200 : 503, text: "\(missing ?? "ready")\n")
+                return .text("\(missing ?? "ready")\n", status: missing == nil ? 200 : 503)
             },
         ]
-        try await StatusServer(port: self.configuration.healthPort, pages: pages).run()
+        let metrics = EndpointRoute.metrics(self.metrics.registry).map { route in
+            var route = route
+            let answer = route.answer
+            route.answer = { request in
+                await self.computeFigures()
+                return try await answer(request)
+            }
+            return route
+        }
+        let host = LocalAddresses.everywhere(isIPv6Enabled: self.configuration.isIPv6Enabled)
+        var servers: [HTTPEndpoints] = []
+        do {
+            for (port, routes) in [
+                (self.configuration.healthPort, health), (self.configuration.monitoringPort, metrics),
+            ] {
+                servers.append(
+                    try await HTTPEndpoints.bind(
+                        [.init(host: host, port: port)], routes: routes, group: MultiThreadedEventLoopGroup.singleton))
+            }
+            // Nothing but the cancellation ends this.
+            while true { try await Task.sleep(for: .seconds(3600)) }
+        } catch {
+            for server in servers { await server.close() }
+            throw error
+        }
     }
 
     private var missingForReadiness: String? {
         if !self.isServing { return "the pods of this node are not known yet" }
         if !self.isInstalled { return "the CNI plugin is not installed" }
         return nil
-    }
-
-    private func metricsPage() async throws {
-        let pages: StatusServer.Pages = [
-            "/metrics": { StatusServer.Page(status: 200, text: await self.metricsText()) }
-        ]
-        try await StatusServer(port: self.configuration.monitoringPort, pages: pages).run()
     }
 
     // MARK: the end

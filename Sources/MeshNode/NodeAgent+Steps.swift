@@ -29,14 +29,14 @@ extension NodeAgent {
         case .capture:
             let started = ContinuousClock.now
             let captured = try await self.network.capture(try Self.namespace(pod), pod.rules)
-            self.metrics.count(
-                "martlet_node_rules_seconds_total", by: (ContinuousClock.now - started) / .seconds(1))
+            self.pods[uid]?.keepsPredecessorsRules = false
+            self.metrics.rulesSeconds.record((ContinuousClock.now - started) / .seconds(1))
             if let trouble = captured.firstHandOverTrouble(log: pod.enrolment.annotation == nil) {
                 self.log.warning(
                     "pod \(pod.object.key): a proxy that restarts may reset waiting connections: \(trouble)")
             }
             if !captured.wasThere, captured.openConnections > 0, pod.enrolment.annotation == nil {
-                self.metrics.count("martlet_node_open_connections_total", by: Double(captured.openConnections))
+                self.metrics.openConnections.with().add(UInt64(captured.openConnections))
                 self.log.info(
                     "pod \(pod.object.key): \(captured.openConnections) open connections pass by the proxy until they end"
                 )
@@ -44,7 +44,7 @@ extension NodeAgent {
         case .askProxy: try await self.zds.add(Self.zdsPod(pod.object), try Self.namespace(pod))
         case .setProbes(let addresses):
             try await self.probes.set(uid, to: addresses)
-            self.metrics.set("martlet_node_probe_entries", to: Double(await self.probes.count))
+            self.metrics.probeEntries.set(Int64(await self.probes.count))
         case .annotate(let value):
             try await self.annotate(pod.object, value)
             // Our copy changes before the watch says so: nobody is to undo it twice.
@@ -105,7 +105,7 @@ extension NodeAgent {
         let left = try await self.network.servedConnections(try Self.namespace(pod))
         if left == 0 { return true }
         if ContinuousClock.now - started < limit { return false }
-        self.metrics.count("martlet_node_undrained_connections_total", by: Double(left))
+        self.metrics.undrainedConnections.with().add(UInt64(left))
         self.log.warning("pod \(pod.object.key): \(left) captured connections are cut after \(limit)")
         return true
     }
@@ -133,10 +133,10 @@ extension NodeAgent {
     }
 
     /// Compares what is in the kernel with what should be, pod by pod.
-    func checkDrift() async {
+    package func checkDrift() async {
         for uid in self.pods.keys.sorted() {
             guard let pod = self.pods[uid], pod.enrolment.rules == .capturing, !pod.isWorking,
-                let namespace = pod.namespace
+                !pod.keepsPredecessorsRules, let namespace = pod.namespace
             else { continue }
             do {
                 guard try await self.network.hasDrifted(namespace, pod.rules) else { continue }
@@ -147,7 +147,7 @@ extension NodeAgent {
             // The pod may have moved on during the check.
             guard self.pods[uid]?.enrolment.rules == .capturing, self.pods[uid]?.isWorking == false else { continue }
             self.log.warning("pod \(pod.object.key): somebody changed its rules; putting them right")
-            self.metrics.count("martlet_node_drift_repaired_total", "what=\"pod\"")
+            self.metrics.driftRepaired.with(["pod"]).add()
             self.pods[uid]?.enrolment.rulesDrifted()
             self.work(uid)
         }
@@ -155,16 +155,22 @@ extension NodeAgent {
             let wrong = try await self.probes.repair()
             if wrong > 0 {
                 self.log.warning("\(wrong) probe entries of the node were changed by somebody; put right")
-                self.metrics.count("martlet_node_drift_repaired_total", "what=\"probes\"", by: Double(wrong))
+                self.metrics.driftRepaired.with(["probes"]).add(UInt64(wrong))
             }
         } catch {
             self.log.warning("cannot check the probe entries of the node: \(error)")
         }
     }
 
-    /// Figures that are cheaper to compute when somebody asks.
+    /// What Prometheus is told.
     package func metricsText() -> String {
-        var states = ["enrolled": 0, "pending": 0, "leaving": 0]
+        self.computeFigures()
+        return self.metrics.registry.openMetrics()
+    }
+
+    /// Figures that are cheaper to compute when somebody asks.
+    func computeFigures() {
+        var states: [String: Int64] = ["enrolled": 0, "pending": 0, "leaving": 0]
         var oldest = 0.0
         for pod in self.pods.values {
             switch pod.enrolment.goal {
@@ -175,10 +181,9 @@ extension NodeAgent {
             case .out, .gone: states["leaving", default: 0] += 1
             }
         }
-        for (state, count) in states { self.metrics.set("martlet_node_pods", "state=\"\(state)\"", to: Double(count)) }
-        self.metrics.set("martlet_node_oldest_pending_seconds", to: oldest)
-        self.metrics.set("istio_cni_install_ready", to: self.isInstalled ? 1 : 0)
-        return self.metrics.text
+        for (state, count) in states { self.metrics.pods.with([state]).set(count) }
+        self.metrics.oldestPendingSeconds.set(Int64(oldest))
+        self.metrics.isInstallReady.set(self.isInstalled ? 1 : 0)
     }
 }
 

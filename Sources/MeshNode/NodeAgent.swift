@@ -23,6 +23,8 @@ package actor NodeAgent {
         /// Plugin requests that wait for the pod to be captured; answered with nil or the reason why not.
         var waiting: [Int: CheckedContinuation<String?, Never>] = [:]
         var drainStarted: ContinuousClock.Instant?
+        /// Its rules are a predecessor's, and are to be left as they are.
+        var keepsPredecessorsRules = false
         var isPendingSince: ContinuousClock.Instant? = .now
         var lastTrouble = "nothing has failed yet"
     }
@@ -81,10 +83,9 @@ package actor NodeAgent {
         let (events, connected) = AsyncStream.makeStream(of: Int.self, bufferingPolicy: .bufferingNewest(1))
         self.proxyChanges = events
         self.zds = try ZDSServer(path: configuration.zdsSocket, log: log) { count in
-            metrics.set("ztunnel_connected", to: Double(count))
+            metrics.connectedProxies.set(Int64(count))
             connected.yield(count)
         }
-        metrics.set("ztunnel_connected", to: 0)
     }
 
     let proxyChanges: AsyncStream<Int>
@@ -100,13 +101,11 @@ package actor NodeAgent {
             self.isPodListComplete = true
             for object in all { self.reconsider(object.uid) }
         case .updated(let object):
-            self.metrics.count(
-                "nodeagent_reconcile_events_total",
-                self.objects[object.uid] == nil ? "type=\"add\"" : "type=\"update\"")
+            self.metrics.events.with([self.objects[object.uid] == nil ? "add" : "update"]).add()
             self.objects[object.uid] = object
             self.reconsider(object.uid)
         case .deleted(let object):
-            self.metrics.count("nodeagent_reconcile_events_total", "type=\"delete\"")
+            self.metrics.events.with(["delete"]).add()
             self.lose(object.uid)
         }
     }
@@ -246,12 +245,12 @@ package actor NodeAgent {
                 let isDone = try await self.perform(action, uid, pod)
                 if self.isOvertaken(action, uid, pod) { continue }
                 self.pods[uid]?.enrolment.finished(action, succeeded: isDone)
-                if action != .awaitDrain { self.metrics.count("martlet_node_steps_total", Self.label(action, "ok")) }
+                if action != .awaitDrain { self.metrics.steps.with([Self.name(action), "ok"]).add() }
             } catch {
                 if self.isOvertaken(action, uid, pod) { continue }
                 self.pods[uid]?.enrolment.finished(action, succeeded: false)
                 self.pods[uid]?.lastTrouble = "\(error)"
-                self.metrics.count("martlet_node_steps_total", Self.label(action, "failed"))
+                self.metrics.steps.with([Self.name(action), "failed"]).add()
                 self.log.warning("pod \(pod.object.key): \(Self.name(action)) failed: \(error)")
                 self.pluginFailed(uid, "\(error)")
             }
@@ -315,9 +314,5 @@ package actor NodeAgent {
         case .removeRules: "remove_rules"
         case .retryLater, .rest, .forget: "none"
         }
-    }
-
-    private static func label(_ action: PodEnrolment.Action, _ result: String) -> String {
-        "step=\"\(Self.name(action))\",result=\"\(result)\""
     }
 }

@@ -24,7 +24,8 @@ package struct NodeAgentConfiguration: Sendable {
     package var isIPv6Enabled: Bool
     package var cutsOpenConnections: Bool
     package var probeSources: [IPAddress]
-    /// Put rules right also in pods that were enrolled by a predecessor.
+    /// `AMBIENT_RECONCILE_POD_RULES_ON_STARTUP`: put rules right also in pods that were enrolled by a predecessor.
+    /// Otherwise theirs are left alone, by the drift check too, until the pod is enrolled anew or wants other rules.
     package var reconcilesOnStart: Bool
     /// How often the rules of every pod are compared with what they should be; zero turns it off.
     package var driftInterval: Duration

@@ -13,15 +13,18 @@ public enum NodeAgentRole {
     }
 
     /// Runs until SIGTERM or SIGINT; a second signal does not cut the clean-up short, Kubernetes' grace period does.
+    /// - Parameter version: of this program, for the metrics.
     /// - Throws: when the configuration cannot be used, or a server cannot be started.
-    public static func run(environment: [String: String], arguments: [String]) async throws {
+    public static func run(
+        environment: [String: String], arguments: [String], version: String
+    ) async throws {
         var log = Logger(label: "node-agent")
         log.logLevel = environment["LOG_LEVEL"].flatMap { Logger.Level(rawValue: $0) } ?? .info
         let configuration = try NodeAgentConfiguration(
             environment: environment, executable: Self.executable(arguments))
         let kube = try KubeClient(
             Self.kubeConfiguration(environment), userAgent: "martlet-node-agent/\(configuration.nodeName)")
-        let agent = try NodeAgent(configuration, kube, log, metrics: NodeMetrics())
+        let agent = try NodeAgent(configuration, kube, log, metrics: NodeMetrics(version: version))
         let group = ServiceGroup(
             services: [Agent(agent: agent)], gracefulShutdownSignals: [.sigterm, .sigint], logger: log)
         do {

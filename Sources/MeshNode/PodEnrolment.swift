@@ -5,9 +5,12 @@ package import MeshModel
 /// Performs no I/O: ``next()`` compares what is wanted with what is known to be done and names the next step; whoever
 /// performs it reports back with ``finished(_:succeeded:)``. The order of the steps is the point:
 ///
-///     in:   find its namespace → rules → the proxy listens → probes exempt → annotation "enabled"
+///     in:   find its namespace → the proxy listens → rules → probes exempt → annotation "enabled"
 ///     out:  drain rules → annotation gone → captured connections end → the proxy leaves → probes → rules gone
 ///     gone: probes → the proxy leaves → annotation (if the object remains)
+///
+/// The proxy listens before anything is redirected to it: a running pod would find its names unanswered in between. When
+/// no proxy answers, the rules go in all the same: a pod that has to be captured does not talk past the mesh.
 ///
 /// Only "enabled" makes the control plane send the pod's peers through its proxy, so it comes last and goes first.
 package struct PodEnrolment: Hashable, Sendable {
@@ -85,6 +88,7 @@ package struct PodEnrolment: Hashable, Sendable {
 
     private func nextIn() -> Action {
         if let failed {
+            if failed == .askProxy, self.rules != .capturing { return .capture }
             // Said once, and never instead of "enabled": a proxy that restarts is no reason to send peers around it.
             if failed != .annotate(.pending), self.rules == .capturing, self.annotation == nil {
                 return .annotate(.pending)
@@ -93,8 +97,8 @@ package struct PodEnrolment: Hashable, Sendable {
         }
         if self.isStranded { return self.annotation == nil ? .annotate(.pending) : .rest }
         if !self.hasNamespace { return self.addresses.isEmpty ? .rest : .findNamespace }
-        if self.rules != .capturing { return .capture }
         if !self.isServed { return .askProxy }
+        if self.rules != .capturing { return .capture }
         if self.probes != self.addresses { return .setProbes(self.addresses) }
         if self.annotation != .enabled { return .annotate(.enabled) }
         return .rest
@@ -184,6 +188,12 @@ package struct PodEnrolment: Hashable, Sendable {
             self.rules = .none
             self.isServed = false
         }
+    }
+
+    /// The pod was enrolled by a predecessor of this process, and the rules that it left are good enough. (Otherwise
+    /// they are applied once more, which puts right what is different.)
+    package mutating func keepPredecessorsRules() {
+        if self.annotation == .enabled, self.goal == .enrolled, self.hasNamespace { self.rules = .capturing }
     }
 
     /// The namespace is of no use any more: the sandbox is torn down after a failed start, and tried again later.

@@ -8,7 +8,8 @@ public final class MetricsRegistry: Sendable {
     public static let openMetricsType = "application/openmetrics-text;charset=utf-8;version=1.0.0"
 
     private enum Instruments: Sendable {
-        case counter(CounterFamily)
+        /// With what is appended to the name of a sample: `_total`, or nothing.
+        case counter(CounterFamily, suffix: String)
         case gauge(GaugeFamily)
         case histogram(HistogramFamily)
         /// Asked at every scrape; nil shows nothing.
@@ -32,7 +33,17 @@ public final class MetricsRegistry: Sendable {
     ) -> CounterFamily {
         precondition(name.hasSuffix("_total"), "a counter's name ends in _total: \(name)")
         let family = CounterFamily(labels: labels, seriesMax: seriesMax ?? self.seriesMax) { Counter() }
-        self.add(String(name.dropLast("_total".count)), help, .counter(family))
+        self.add(String(name.dropLast("_total".count)), help, .counter(family, suffix: "_total"))
+        return family
+    }
+
+    /// A counter under a name without `_total`, as many of istiod's are and its dashboards want them. OpenMetrics asks for
+    /// the suffix; Prometheus takes a counter without it in both formats.
+    public func unsuffixedCounter(
+        _ name: String, _ help: String, labels: [String] = [], seriesMax: Int? = nil
+    ) -> CounterFamily {
+        let family = CounterFamily(labels: labels, seriesMax: seriesMax ?? self.seriesMax) { Counter() }
+        self.add(name, help, .counter(family, suffix: ""))
         return family
     }
 
@@ -74,10 +85,10 @@ public final class MetricsRegistry: Sendable {
             var samples = ""
             let type: String
             switch entry.instruments {
-            case .counter(let family):
+            case .counter(let family, let suffix):
                 type = "counter"
                 for (values, counter) in family.all {
-                    Self.sample(&samples, entry.name + "_total", family.labels, values, "\(counter.value)")
+                    Self.sample(&samples, entry.name + suffix, family.labels, values, "\(counter.value)")
                 }
             case .gauge(let family):
                 type = "gauge"

@@ -13,6 +13,9 @@ public final class BlockingSocket: Sendable {
 
     public static let waitSeconds = 60
 
+    /// Closed in programs that other tests start meanwhile: an inherited descriptor would keep a connection open.
+    static let streamType = CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue)
+
     public let descriptor: CInt
 
     /// Takes ownership.
@@ -27,7 +30,7 @@ public final class BlockingSocket: Sendable {
 
     /// Connects to 127.0.0.1. Not `waiting`: only begins to.
     public static func connect(port: UInt16, waiting: Bool = true) throws -> BlockingSocket {
-        let type = CInt(SOCK_STREAM.rawValue) | (waiting ? 0 : CInt(SOCK_NONBLOCK.rawValue))
+        let type = Self.streamType | (waiting ? 0 : CInt(SOCK_NONBLOCK.rawValue))
         let made = BlockingSocket(adopting: socket(AF_INET, type, 0))
         var address = Self.loopback(port)
         let result = withUnsafePointer(to: &address) {
@@ -107,7 +110,7 @@ public final class BlockingServer: Sendable {
 
     /// - Parameter backlog: 0 with a handler of nil makes a server that connections hang at.
     public init(handler: (@Sendable (BlockingSocket) -> Void)?) throws {
-        let listener = BlockingSocket(adopting: socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0))
+        let listener = BlockingSocket(adopting: socket(AF_INET, BlockingSocket.streamType, 0))
         var forever = timeval(tv_sec: 0, tv_usec: 0)
         setsockopt(listener.descriptor, SOL_SOCKET, SO_RCVTIMEO, &forever, socklen_t(MemoryLayout<timeval>.size))
         var address = BlockingSocket.loopback(0)
@@ -128,6 +131,7 @@ public final class BlockingServer: Sendable {
             while true {
                 let accepted = accept(descriptor, nil, nil)
                 guard accepted >= 0 else { return }
+                _ = fcntl(accepted, F_SETFD, FD_CLOEXEC)
                 let socket = BlockingSocket(adopting: accepted)
                 startThread { handler(socket) }
             }

@@ -21,14 +21,18 @@ public final class TunnelEngine: Sendable {
     private let state = Mutex(State())
 
     /// Starts the loops.
+    ///
+    /// - Throws: ``TunnelStartError`` when a loop cannot be made; then nothing runs.
     public convenience init(
         configuration: TunnelConfiguration, view: any MeshView, certificates: any CertificateSource,
         observer: any ConnectionObserver
-    ) {
-        let loops = (0..<max(1, configuration.loops)).map { index in
-            do { return try EventLoop(name: "tunnel-\(index)") } catch {
-                // At process start, before anything is served: nothing can go on without.
-                fatalError("the tunnel cannot start: \(error); raise the limit of open files")
+    ) throws(TunnelStartError) {
+        var loops: [EventLoop] = []
+        for index in 0..<max(1, configuration.loops) {
+            do throws(SystemError) {
+                loops.append(try EventLoop(name: "tunnel-\(index)"))
+            } catch {
+                throw TunnelStartError(reason: "\(error)")
             }
         }
         let shared = TunnelShared(configuration: configuration, certificates: certificates, observer: observer)

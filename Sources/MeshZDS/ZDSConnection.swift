@@ -16,23 +16,25 @@ final class ZDSConnection: Sendable {
 
     let number: Int
     private let socket: UnixSocket
+    private let answerLimit: Duration
     private let state = Mutex(State())
     /// Says that `waiting` is no longer empty; one pending signal is enough.
     private let signals: AsyncStream<Void>
     private let signal: AsyncStream<Void>.Continuation
 
-    init(number: Int, socket: UnixSocket) {
+    init(number: Int, socket: UnixSocket, answerLimit: Duration) {
         self.number = number
         self.socket = socket
+        self.answerLimit = answerLimit
         (self.signals, self.signal) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
 
     func receiveHello() async throws {
-        let socket = self.socket
+        let (socket, limit) = (self.socket, self.answerLimit)
         let isHello = try await KernelThread.performCancellable { wakeup in
             guard
                 let packet = try socket.receive(
-                    bytesMax: ZDS.packetBytesMax, timeout: ZDSServer.answerLimit, wakeup: wakeup)
+                    bytesMax: ZDS.packetBytesMax, timeout: limit, wakeup: wakeup)
             else { return false }
             return ZDS.isHello(packet.bytes)
         }
@@ -129,21 +131,21 @@ final class ZDSConnection: Sendable {
     private func exchange(_ request: ZDSRequest, _ namespace: SharedNetworkNamespace?) async throws(ZDSError) {
         let bytes: [UInt8]
         do throws(ZDSMalformed) { bytes = try request.encoded() } catch { throw .malformed(error) }
-        let socket = self.socket
+        let (socket, limit) = (self.socket, self.answerLimit)
         let answer: ZDSResponse
         do {
             answer = try await KernelThread.performCancellable { wakeup in
                 if socket.isReadable { throw ZDSMalformed(reason: "the proxy spoke unasked, or closed") }
                 if let namespace {
                     try namespace.namespace.withDescriptor {
-                        try socket.send(bytes, passing: $0, timeout: ZDSServer.answerLimit, wakeup: wakeup)
+                        try socket.send(bytes, passing: $0, timeout: limit, wakeup: wakeup)
                     }
                 } else {
-                    try socket.send(bytes, timeout: ZDSServer.answerLimit, wakeup: wakeup)
+                    try socket.send(bytes, timeout: limit, wakeup: wakeup)
                 }
                 guard
                     let packet = try socket.receive(
-                        bytesMax: ZDS.packetBytesMax, timeout: ZDSServer.answerLimit, wakeup: wakeup)
+                        bytesMax: ZDS.packetBytesMax, timeout: limit, wakeup: wakeup)
                 else { throw ZDSMalformed(reason: "the proxy closed instead of answering") }
                 return try ZDSResponse(decoding: packet.bytes)
             }

@@ -11,7 +11,8 @@ public final class ZDSServer: Sendable {
     public static let proxiesMax = 8
     /// Orders that wait for one proxy, e.g. while it still takes its snapshot.
     public static let ordersMax = 1024
-    /// For a packet to be taken, and for its answer to come.
+    /// For a packet to be taken, and for its answer to come, unless ``init(path:log:answerLimit:changed:)`` was told
+    /// otherwise.
     public static let answerLimit = Duration.seconds(5)
     /// At most five accepts a second.
     static let acceptPause = Duration.milliseconds(200)
@@ -24,15 +25,20 @@ public final class ZDSServer: Sendable {
     private let state = Mutex(State())
     private let listener: UnixListener
     private let log: Logger
+    private let answerLimit: Duration
     private let changed: @Sendable (_ connected: Int) -> Void
 
     /// Listens at once: a proxy may connect, and waits until ``run(snapshot:)`` accepts it.
-    /// - Parameter changed: called with the number of proxies whenever it changes, on any thread.
+    /// - Parameters:
+    ///   - answerLimit: a proxy that takes longer over one packet is cut off.
+    ///   - changed: called with the number of proxies whenever it changes, on any thread.
     public init(
-        path: String, log: Logger, changed: @escaping @Sendable (_ connected: Int) -> Void = { _ in }
+        path: String, log: Logger, answerLimit: Duration = ZDSServer.answerLimit,
+        changed: @escaping @Sendable (_ connected: Int) -> Void = { _ in }
     ) throws(SystemError) {
         self.listener = try UnixListener(path: path, .sequencedPackets, mode: 0o600)
         self.log = log
+        self.answerLimit = answerLimit
         self.changed = changed
     }
 
@@ -65,7 +71,7 @@ public final class ZDSServer: Sendable {
             state.nextNumber += 1
             return state.nextNumber
         }
-        let proxy = ZDSConnection(number: number, socket: socket)
+        let proxy = ZDSConnection(number: number, socket: socket, answerLimit: self.answerLimit)
         do {
             try await proxy.receiveHello()
         } catch {

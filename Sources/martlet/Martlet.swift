@@ -13,12 +13,20 @@ enum Martlet {
         let arguments = Array(CommandLine.arguments.dropFirst())
         let rest = Array(arguments.dropFirst())
         let environment = ProcessInfo.processInfo.environment
+        let version = MartletVersion.current
         switch arguments.first {
-        case "proxy": await Self.run("proxy") { try await ProxyRole.run(environment: environment, arguments: rest) }
+        case "proxy":
+            await Self.run("proxy") {
+                try await ProxyRole.run(environment: environment, arguments: rest, version: version)
+            }
         case "control":
-            await Self.run("control") { try await ControlRole.run(environment: environment, arguments: rest) }
+            await Self.run("control") {
+                try await ControlRole.run(environment: environment, arguments: rest, version: version)
+            }
         case "node-agent":
-            await Self.run("node-agent") { try await NodeAgentRole.run(environment: environment, arguments: rest) }
+            await Self.run("node-agent") {
+                try await NodeAgentRole.run(environment: environment, arguments: rest, version: version)
+            }
         case "lab": LabHandover.run(rest)
         default: await MartletCommand.main(nil)
         }

@@ -1,11 +1,15 @@
 """The whole path of one connection, from an empty machine to an empty machine, as the demo tells it."""
 
 import json
+import os
+import pathlib
 import re
+import signal
 import time
 
 import pytest
 
+import peers
 from conftest import CLUSTER, ROOT, eventually
 
 DEMO = ROOT / "scripts" / "demo"
@@ -133,6 +137,157 @@ def test_7_a_tightened_policy_ends_connections_that_are_open(operator):
     assert time.monotonic() - started < 10 and slow.returncode != 0
     operator.kubectl("delete", "-f", DEMO / "only-somebody-else.yaml")
     eventually("the call to work again", lambda: operator.call("/get").returncode == 0)
+
+
+def test_7_an_api_server_that_died_is_found_again_by_everybody(operator):
+    pods = {pod["metadata"]["uid"] for pod in operator.objects("pods")}
+    server = int(pathlib.Path(f"/run/martlet/lab/{CLUSTER}/server.pid").read_text().split()[0])
+    os.kill(server, signal.SIGKILL)
+    eventually("the API server to be gone", lambda: operator.run("kubectl", "get", "--raw", "/readyz").returncode != 0)
+    operator.ok("martlet", "lab", "start", CLUSTER)
+    assert {pod["metadata"]["uid"] for pod in operator.objects("pods")} == pods
+    eventually("the call to work", lambda: operator.call("/get").returncode == 0)
+    # The controllers make a pod, the scheduler places it, a kubelet starts it, the node agent captures it, the control
+    # plane tells the proxies of it, and of a policy.
+    operator.kubectl("scale", "deploy/sleep", "-n", "outside", "--replicas=2")
+    operator.kubectl("rollout", "status", "deploy/sleep", "-n", "outside", "--timeout=60s")
+    operator.kubectl("label", "namespace", "outside", "istio.io/dataplane-mode=ambient")
+    eventually("outside to be captured", lambda: captured(operator, "outside"))
+    operator.kubectl("apply", "-f", DEMO / "strict.yaml")
+    eventually("the newcomers to be let in", lambda: operator.call("/get", "outside").returncode == 0)
+    operator.kubectl("label", "namespace", "outside", "istio.io/dataplane-mode-")
+    eventually("outside to leave", lambda: free(operator, "outside"))
+    eventually("plaintext to be refused", lambda: operator.call("/get", "outside").returncode != 0)
+    operator.kubectl("delete", "-f", DEMO / "strict.yaml")
+    nodes = operator.objects("nodes")
+    assert all(c["status"] == "True" for n in nodes for c in n["status"]["conditions"] if c["type"] == "Ready")
+
+
+@pytest.fixture(scope="module")
+def istiod(operator, tmp_path_factory):
+    return peers.ControlPlane(operator, tmp_path_factory.mktemp("istiod"))
+
+
+def token(operator, account, namespace, *options):
+    return operator.kubectl("create", "token", account, "-n", namespace, *options).strip()
+
+
+def proxy_of(operator, agent):
+    return next(
+        pod for pod in operator.objects("pods", "istio-system", "app=ztunnel")
+        if pod["spec"]["nodeName"] == f"k3d-{CLUSTER}-{agent}")
+
+
+def proxy_token(operator, agent):
+    """As the node proxy of that node has it: for the CA, and bound to its pod."""
+    pod = proxy_of(operator, agent)["metadata"]
+    return token(
+        operator, "ztunnel", "istio-system", "--audience", "istio-ca", "--bound-object-kind", "Pod",
+        "--bound-object-name", pod["name"], "--bound-object-uid", pod["uid"])
+
+
+def test_7_a_caller_without_a_good_token_is_told_what_is_wanted(operator, istiod, tmp_path):
+    csr = peers.request_for(tmp_path)
+    node = peers.discovery_request("ztunnel~10.0.0.1~x.istio-system~istio-system.svc.cluster.local", NAMESPACE="istio-system")
+    good = proxy_token(operator, "agent-0")
+    tampered = good[:-8] + ("A" * 8 if good[-8:] != "A" * 8 else "B" * 8)
+    bad = {
+        "none": None, "nonsense": "nonsense", "tampered": tampered,
+        "for the API server": token(operator, "ztunnel", "istio-system"),
+        "for somebody else": token(operator, "ztunnel", "istio-system", "--audience", "vault"),
+        "expired": peers.expired(good, tmp_path, CLUSTER),
+    }
+    for method, message in ((peers.CREATE_CERTIFICATE, peers.certificate_request(csr)), (peers.XDS, node)):
+        for what, value in bad.items():
+            answer = istiod.call(method, message, value)
+            assert answer.status == peers.UNAUTHENTICATED, (what, answer)
+            assert "istio-ca" in answer.message and "token" in answer.message, (what, answer)
+            assert not answer.body, (what, answer)
+    log = istiod.log()
+    for reason in ("carries no authorization header", "is not valid", "caller not authenticated"):
+        assert reason in log, reason
+
+
+def test_7_only_node_proxies_may_read_the_state_of_the_mesh(operator, istiod):
+    def ask(value, namespace):
+        node = peers.discovery_request(f"ztunnel~10.0.0.1~x.{namespace}~{namespace}.svc.cluster.local", NAMESPACE=namespace)
+        return istiod.call(peers.XDS, node, value)
+
+    answer = ask(proxy_token(operator, "agent-0"), "istio-system")
+    assert b"httpbin.bar-1.svc.cluster.local" in answer.body, answer
+    application = token(operator, "default", "foo", "--audience", "istio-ca")
+    answer = ask(application, "foo")
+    assert answer.status == peers.PERMISSION_DENIED and "foo/default" in answer.message, answer
+    assert b"httpbin" not in answer.body
+    answer = ask(proxy_token(operator, "agent-0"), "foo")
+    assert answer.status == peers.PERMISSION_DENIED and "says namespace foo" in answer.message, answer
+
+
+def test_7_a_request_that_cannot_be_signed_is_an_invalid_argument(operator, istiod, tmp_path):
+    good = proxy_token(operator, "agent-0")
+    sound = peers.request_for(tmp_path)
+    lines = sound.splitlines()
+    lines[2] = lines[2][::-1]
+    for csr in ("", "nonsense", "\n".join(lines), sound.replace("CERTIFICATE REQUEST", "CERTIFICATE"), sound[:150]):
+        answer = istiod.call(peers.CREATE_CERTIFICATE, peers.certificate_request(csr), good)
+        assert answer.status == peers.INVALID_ARGUMENT and "signing request" in answer.message, (csr, answer)
+    assert "CA: signing failed" in istiod.log()
+    answer = istiod.call(peers.CREATE_CERTIFICATE, peers.certificate_request(sound), good)
+    assert answer.status == "0" and b"BEGIN CERTIFICATE" in answer.body, answer
+
+
+def test_7_nobody_gets_the_identity_of_a_pod_that_is_not_on_its_node(operator, istiod, tmp_path):
+    csr = peers.request_for(tmp_path)
+
+    def ask(value, identity):
+        return istiod.call(peers.CREATE_CERTIFICATE, peers.certificate_request(csr, identity), value)
+
+    httpbin = "spiffe://cluster.local/ns/bar-1/sa/default"
+    assert ask(proxy_token(operator, "agent-1"), httpbin).status == "0", "httpbin runs there"
+    for value, identity, reason in (
+            (proxy_token(operator, "agent-2"), httpbin, "no instances of bar-1/default found on node"),
+            (token(operator, "default", "foo", "--audience", "istio-ca"), httpbin, "is not allowed to impersonate"),
+            (token(operator, "ztunnel", "istio-system", "--audience", "istio-ca"), httpbin, "is not bound to a pod"),
+            (proxy_token(operator, "agent-1"), "spiffe://other.example/ns/bar-1/sa/default", "is not of trust domain"),
+            (proxy_token(operator, "agent-1"), "spiffe://cluster.local/ns/bar-1", "failed to validate")):
+        answer = ask(value, identity)
+        assert answer.status == peers.UNAUTHENTICATED and "impersonation" in answer.message, (reason, answer)
+        assert not answer.body, reason
+        assert reason in istiod.log(), reason
+
+
+def test_7_a_peer_with_a_foreign_certificate_is_refused_and_the_log_says_why(operator, tmp_path):
+    pod = operator.objects("pods", "bar-1", "app=httpbin")[0]["status"]["podIP"]
+    stranger = peers.Authority(tmp_path / "stranger")
+    ours = peers.Authority.of_the_mesh(operator, tmp_path / "ours")
+    for certificate, alert, reason in (
+            ((), "certificate required", "peer did not return a certificate"),
+            (stranger.issue(IDENTITY), "unknown ca", "is not trusted"),
+            (ours.issue("spiffe://other.example/ns/foo/sa/default"), "access denied", "not of trust domain")):
+        said = peers.knock(operator, "agent-0", pod, *certificate)
+        assert alert in said.lower(), said
+        eventually(f"'{reason}' in the log", lambda: [
+            line for line in operator.proxy_log("agent-1").splitlines()
+            if 'direction="inbound"' in line and reason in line.lower().replace("_", " ")])
+    assert operator.call("/get").returncode == 0
+
+
+def test_7_nothing_is_left_of_all_that(operator):
+    """No process has ended over it, no stream is open but those of the node proxies, and the mesh works."""
+    for pod in operator.objects("pods", "istio-system"):
+        assert all(status["restartCount"] == 0 for status in pod["status"]["containerStatuses"]), pod["metadata"]["name"]
+    address = operator.objects("pods", "istio-system", "app=istiod")[0]["status"]["podIP"]
+
+    def accounts():
+        clients = json.loads(operator.node("agent-0", "curl", "-sS", f"http://{address}:15014/debug/syncz"))
+        return [client["account"] for client in clients] == ["istio-system/ztunnel"] * 5
+
+    eventually("five node proxies and nobody else", accounts)
+    metrics = operator.node("agent-0", "curl", "-sS", f"http://{address}:15014/metrics")
+    for name in ("citadel_server_csr_count", "citadel_server_authentication_failure_count",
+                 "martlet_xds_refused_callers_total", "martlet_xds_authentication_failures_total"):
+        assert re.search(rf"^{name} [1-9]", metrics, re.MULTILINE), metrics
+    assert operator.call("/get").returncode == 0
 
 
 def slow_answer(operator):

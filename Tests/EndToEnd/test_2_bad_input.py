@@ -40,6 +40,23 @@ def test_a_busy_api_port_is_said_and_nothing_stays(operator):
     assert links(operator) == before
 
 
+def test_a_subnet_that_is_in_use_is_said_and_nothing_stays(operator):
+    operator.ok("ip", "link", "add", "mlt-taken", "type", "veth", "peer", "name", "mlt-taken-peer")
+    try:
+        operator.ok("ip", "address", "add", "10.99.8.1/24", "dev", "mlt-taken")
+        operator.ok("ip", "link", "set", "mlt-taken", "up")
+        before = links(operator)
+        said = operator.refused("martlet", "lab", "create", CLUSTER, "--subnet", "10.99.0.0/16", saying="10.99.8.0/24")
+        assert "mlt-taken" in said and "--subnet" in said, said
+        # A part of the cluster's own networks is no better, whatever the subnet.
+        operator.ok("ip", "route", "add", "10.42.7.0/24", "dev", "mlt-taken")
+        operator.refused("martlet", "lab", "create", CLUSTER, saying="10.42.7.0/24")
+        assert links(operator) == before
+        assert not os.path.exists(f"/var/lib/martlet/lab/{CLUSTER}") and not os.path.exists(f"/run/martlet/lab/{CLUSTER}")
+    finally:
+        operator.ok("ip", "link", "delete", "mlt-taken")
+
+
 def test_without_root_the_lab_says_so(operator):
     done = subprocess.run(
         ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "martlet", "lab", "create", CLUSTER],

@@ -22,6 +22,13 @@ struct JSONValueTests {
         #expect(JSONValue.double(3.5).int == nil)
     }
 
+    @Test("loses a member that is set to nil by a condition: absence, not a JSON null", arguments: [true, false])
+    func absence(isEmpty: Bool) {
+        var value: JSONValue = ["kept": .null, "list": [1]]
+        value["list"] = isEmpty ? nil : .array([2])
+        #expect(value == (isEmpty ? ["kept": .null] : ["kept": .null, "list": [2]]))
+    }
+
     @Test("reads escapes and surrogate pairs; a lone surrogate becomes U+FFFD")
     func escapes() throws {
         #expect(try JSONValue(parsing: #""\u00e9\ud83d\ude00\/\b\f\r\t""#) == "é😀/\u{8}\u{c}\r\t")

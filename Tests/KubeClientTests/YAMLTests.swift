@@ -8,7 +8,7 @@ struct YAMLTests {
         "types plain scalars and leaves quoted ones alone",
         arguments: [
             ("a: 1", ["a": 1]), ("a: '1'", ["a": "1"]), ("a: yes", ["a": true]), ("a: \"yes\"", ["a": "yes"]),
-            ("a: 1.5", ["a": 1.5]), ("a: 1.2.3", ["a": "1.2.3"]), ("a: ~", ["a": nil]), ("a:", ["a": nil]),
+            ("a: 1.5", ["a": 1.5]), ("a: 1.2.3", ["a": "1.2.3"]), ("a: ~", ["a": .null]), ("a:", ["a": .null]),
             ("a: 0x1F", ["a": 31]), ("a: 12e3x", ["a": "12e3x"]), ("- 1\n- b", [1, "b"]), ("1: x", ["1": "x"]),
             ("a: |\n  x\n  y\n", ["a": "x\ny\n"]), ("a: 2024-01-01", ["a": "2024-01-01"]),
         ] as [(String, JSONValue)])
@@ -24,7 +24,7 @@ struct YAMLTests {
     @Test("writes text that is read back as the same value")
     func roundTrip() throws {
         let value: JSONValue = [
-            "yes": "no", "n": 5, "list": ["1", 1, true, "true", nil, ""], "text": "a\nb\n", "deep": ["x": [:]],
+            "yes": "no", "n": 5, "list": ["1", 1, true, "true", .null, ""], "text": "a\nb\n", "deep": ["x": [:]],
             "half": 0.5, "tilde": "~", "colon": "a: b", "empty": [],
         ]
         #expect(try JSONValue(yaml: value.yaml) == value)

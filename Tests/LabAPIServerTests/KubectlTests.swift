@@ -2,16 +2,27 @@ import Foundation
 import KubeAPI
 import KubeClient
 import LabAPIServer
-import Synchronization
 import Testing
 
-/// A real kubectl against a server on a loopback port. `MARTLET_KUBECTL` names other binaries, colon-separated;
-/// without any kubectl the suite is skipped.
-@Suite("kubectl against the API server", .serialized)
-struct KubectlTests {
-    static let binaries: [String] = (ProcessInfo.processInfo.environment["MARTLET_KUBECTL"] ?? "/usr/bin/kubectl")
-        .split(separator: ":").map(String.init).filter { FileManager.default.isExecutableFile(atPath: $0) }
+private let binaries: [String] = {
+    let environment = ProcessInfo.processInfo.environment
+    let isExecutable = { FileManager.default.isExecutableFile(atPath: $0) }
+    if let named = environment["MARTLET_KUBECTL"] {
+        return named.split(separator: ":").map(String.init).filter(isExecutable)
+    }
+    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .deletingLastPathComponent()
+    let places = (environment["PATH"] ?? "").split(separator: ":").map(String.init) + ["\(root.path)/.tools/bin"]
+    return places.map { "\($0)/kubectl" }.first(where: isExecutable).map { [$0] } ?? []
+}()
 
+/// A real kubectl against a server on a loopback port: the one on the path, or the one that scripts/prepare.sh brings.
+/// `MARTLET_KUBECTL` names others, colon-separated.
+@Suite(
+    "kubectl against the API server",
+    .enabled(if: !binaries.isEmpty, "SKIPPED: NO kubectl on the path; scripts/prepare.sh brings one"),
+    .serialized, .timeLimit(.minutes(5)))
+struct KubectlTests {
     struct Result {
         var code: Int32
         /// Standard output and error together.
@@ -26,56 +37,29 @@ struct KubectlTests {
         var kubeconfig: String { self.scratch.path + "/kubeconfig" }
 
         func callAsFunction(_ command: String, stdin: String? = nil) async throws -> Result {
-            // A file, because a pipe that nobody drains can fill up.
-            let output = self.scratch.path + "/out-" + UUID().uuidString
-            _ = FileManager.default.createFile(atPath: output, contents: nil)
-            let process = Process()
-            process.executableURL = URL(fileURLWithPath: "/bin/bash")
-            process.arguments = ["-c", "exec timeout 60 \(self.binary) \(command)"]
-            process.environment = [
-                "HOME": self.scratch.path, "KUBECONFIG": self.kubeconfig, "PATH": "/usr/bin:/bin", "LANG": "C",
-            ]
-            let handle = try FileHandle(forWritingTo: URL(fileURLWithPath: output))
-            process.standardOutput = handle
-            process.standardError = handle
-            if let stdin {
-                let input = self.scratch.path + "/in-" + UUID().uuidString
-                try stdin.write(toFile: input, atomically: true, encoding: .utf8)
-                process.standardInput = try FileHandle(forReadingFrom: URL(fileURLWithPath: input))
-            } else {
-                process.standardInput = FileHandle.nullDevice
-            }
-            try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
-                process.terminationHandler = { _ in continuation.resume() }
-                do { try process.run() } catch { continuation.resume(throwing: error) }
-            }
-            try handle.close()
-            let text = try String(contentsOfFile: output, encoding: .utf8)
-            return Result(code: process.terminationStatus, text: text)
+            let result = try await programs.run(
+                ["/bin/bash", "-c", "exec \(self.binary) \(command) 2>&1"],
+                environment: [
+                    "HOME": self.scratch.path, "KUBECONFIG": self.kubeconfig, "PATH": "/usr/bin:/bin", "LANG": "C",
+                ], input: Array((stdin ?? "").utf8))
+            return Result(code: result.exit.code, text: result.text)
         }
     }
 
     /// Runs `body` beside a serving API server.
     private func serving(
-        _ binary: String, _ body: @Sendable (Kubectl, LabClusterClient) async throws -> Void
+        _ binary: String, _ body: @escaping @Sendable (Kubectl, LabClusterClient) async throws -> Void
     ) async throws {
         let scratch = try Scratch()
-        let server = try APIServer(
-            configuration: APIServerConfiguration(
-                endpoints: [.init(host: "127.0.0.1", port: 0)], dataDirectory: scratch.path + "/data",
-                pkiDirectory: scratch.path + "/pki"))
-        let (ready, continuation) = AsyncStream.makeStream(of: Int.self)
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { try await server.run { continuation.yield($0[0].port) } }
-            var iterator = ready.makeAsyncIterator()
-            let port = try #require(await iterator.next())
+        let configuration = APIServerConfiguration(
+            endpoints: [.init(host: "127.0.0.1", port: 0)], dataDirectory: scratch.path + "/data",
+            pkiDirectory: scratch.path + "/pki")
+        try await LabAPIServerTests.serving(configuration) { server, port in
             let address = "https://127.0.0.1:\(port)"
             let text = ClusterPKI.kubeconfig(server.pki, server: address, name: "lab")
             let kubectl = Kubectl(binary: binary, scratch: scratch, pki: server.pki, server: address)
             try text.write(toFile: kubectl.kubeconfig, atomically: true, encoding: .utf8)
-            let client = server.client(named: "test")
-            try await body(kubectl, client)
-            group.cancelAll()
+            try await body(kubectl, server.client(named: "test"))
         }
     }
 

@@ -13,8 +13,8 @@ struct KubeletTests {
         func kubeletSocket(node: String) async -> String? { node == "n" ? self.socket : nil }
     }
 
-    /// Answers `/containerLogs` with text, `/exec` with 101, a greeting in the same packet, then an upper-case echo, and
-    /// everything else with 403.
+    /// Answers `/containerLogs` with text, `/exec` with 101, a greeting in the same packet, then an upper-case echo,
+    /// `/attach` with 101, some text and the end in one go, and everything else with 403.
     private static let kubelet = """
         import os, socket, sys, threading
         path = sys.argv[1]
@@ -34,6 +34,8 @@ struct KubeletTests {
                     if rest: c.sendall(rest.upper())
                     rest = c.recv(4096)
                     if not rest: break
+            elif b"/attach/" in line:
+                c.sendall(b"HTTP/1.1 101 Switching Protocols\\r\\nConnection: Upgrade\\r\\nUpgrade: SPDY/3.1\\r\\n\\r\\nall at once")
             else:
                 c.sendall(b"HTTP/1.1 403 Forbidden\\r\\nContent-Length: 5\\r\\n\\r\\nnever")
             c.close()
@@ -61,49 +63,49 @@ struct KubeletTests {
         print(got.decode())
         """
 
-    private func python(_ script: String, _ arguments: [String], output: FileHandle) -> Process {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/python3")
-        process.arguments = ["-c", script] + arguments
-        process.standardOutput = output
-        process.standardError = output
-        return process
+    private func output(_ script: String, _ arguments: [String]) async throws -> String {
+        let result = try await programs.run(["python3", "-c", script] + arguments)
+        return result.text + result.errorText
     }
 
-    private func output(_ script: String, _ arguments: [String], _ scratch: Scratch) async throws -> String {
-        let file = scratch.path + "/out-" + UUID().uuidString
-        _ = FileManager.default.createFile(atPath: file, contents: nil)
-        let handle = try FileHandle(forWritingTo: URL(fileURLWithPath: file))
-        let process = self.python(script, arguments, output: handle)
-        try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
-            process.terminationHandler = { _ in continuation.resume() }
-            do { try process.run() } catch { continuation.resume(throwing: error) }
-        }
-        try handle.close()
-        return try String(contentsOfFile: file, encoding: .utf8)
-    }
-
-    @Test("logs pass without the caller's credentials, exec is spliced byte for byte, refusals keep their status")
-    func streams() async throws {
-        let scratch = try Scratch()
+    /// A stand-in kubelet that listens.
+    private final class Kubelet {
         // Unix socket paths are short.
         let socket = "/tmp/kubelet-\(UUID().uuidString.prefix(8)).sock"
-        let kubelet = self.python(Self.kubelet, [socket], output: .nullDevice)
-        try kubelet.run()
-        defer {
-            kubelet.terminate()
-            try? FileManager.default.removeItem(atPath: socket)
+        private let process = Process()
+
+        init() throws {
+            self.process.executableURL = URL(fileURLWithPath: "/usr/bin/python3")
+            self.process.arguments = ["-c", KubeletTests.kubelet, self.socket]
+            self.process.standardInput = FileHandle.nullDevice
+            try self.process.run()
         }
-        while !FileManager.default.fileExists(atPath: socket), kubelet.isRunning { await Task.yield() }
-        let server = try APIServer(
-            configuration: APIServerConfiguration(
-                endpoints: [.init(host: "127.0.0.1", port: 0)], pkiDirectory: scratch.path,
-                nodeConnector: OneNode(socket: socket)))
-        let (ready, continuation) = AsyncStream.makeStream(of: Int.self)
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { try await server.run { continuation.yield($0[0].port) } }
-            var iterator = ready.makeAsyncIterator()
-            let port = try #require(await iterator.next())
+
+        /// It names its socket when it listens.
+        func listens() async throws {
+            while !FileManager.default.fileExists(atPath: self.socket) {
+                try #require(self.process.isRunning, "the stand-in kubelet ended")
+                try await Task.sleep(for: .milliseconds(5))
+            }
+        }
+
+        deinit {
+            kill(self.process.processIdentifier, SIGKILL)
+            try? FileManager.default.removeItem(atPath: self.socket)
+        }
+    }
+
+    @Test(
+        "logs pass without the caller's credentials, exec is spliced byte for byte, refusals keep their status",
+        .timeLimit(.minutes(2)))
+    func streams() async throws {
+        let scratch = try Scratch()
+        let kubelet = try Kubelet()
+        try await kubelet.listens()
+        let configuration = APIServerConfiguration(
+            endpoints: [.init(host: "127.0.0.1", port: 0)], pkiDirectory: scratch.path,
+            nodeConnector: OneNode(socket: kubelet.socket))
+        try await serving(configuration) { server, port in
             let cluster = server.cluster
             try await cluster.create(
                 .serviceAccounts, KubeObject(.serviceAccounts, namespace: "default", name: "default"))
@@ -118,19 +120,21 @@ struct KubeletTests {
             let pod = "/api/v1/namespaces/default/pods/p"
             let logs = try await self.output(
                 "import sys,urllib.request,ssl;print(urllib.request.urlopen(urllib.request.Request(sys.argv[1],headers={'Authorization':'Bearer '+sys.argv[2]}),context=ssl.create_default_context(cafile=sys.argv[3])).read().decode())",
-                ["https://127.0.0.1:\(port)\(pod)/log?tailLines=1", server.pki.adminToken, scratch.path + "/ca.crt"],
-                scratch)
+                ["https://127.0.0.1:\(port)\(pod)/log?tailLines=1", server.pki.adminToken, scratch.path + "/ca.crt"])
             #expect(logs.contains("GET /containerLogs/default/p/c?tailLines=1 HTTP/1.1\nclean"), "\(logs)")
             func upgrade(_ target: String) async throws -> String {
                 try await self.output(
-                    Self.client, ["\(port)", server.pki.adminToken, target, scratch.path + "/ca.crt"], scratch)
+                    Self.client, ["\(port)", server.pki.adminToken, target, scratch.path + "/ca.crt"])
             }
             let exec = try await upgrade(pod + "/exec?command=x&container=c&stdout=true")
             #expect(exec.hasPrefix("HTTP/1.1 101 Switching Protocols"), "\(exec)")
             #expect(exec.contains("hello:EARLY,LATER;"), "\(exec)")
             let refused = try await upgrade(pod + "/portforward")
             #expect(refused.hasPrefix("HTTP/1.1 500") && refused.contains("never"), "\(refused)")
-            group.cancelAll()
+            let hasty = try await upgrade(pod + "/attach?container=c&stdout=true")
+            #expect(hasty.hasPrefix("HTTP/1.1 101 Switching Protocols"), "\(hasty)")
+            #expect(hasty.contains("\r\n\r\nall at once"), "\(hasty)")
         }
+        withExtendedLifetime(kubelet) {}
     }
 }

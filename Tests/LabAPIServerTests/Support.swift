@@ -2,6 +2,7 @@ import Foundation
 import KubeAPI
 import KubeClient
 import LabAPIServer
+import LabNode
 import Testing
 
 /// A directory that is removed with the value's last user.
@@ -12,6 +13,30 @@ final class Scratch: Sendable {
         try FileManager.default.createDirectory(atPath: self.path, withIntermediateDirectories: true)
     }
     deinit { try? FileManager.default.removeItem(atPath: self.path) }
+}
+
+/// Runs the programs that tests talk to: waits for them on threads of its own, never on those of other tests.
+let programs = CommandRunner(processes: ProcessTable(reapsOrphans: false), networkNamespace: nil)
+
+/// Runs `body` beside a serving API server, with the port of its first endpoint; a server that fails fails the test.
+func serving(
+    _ configuration: APIServerConfiguration, _ body: @Sendable (APIServer, Int) async throws -> Void
+) async throws {
+    let server = try APIServer(configuration: configuration)
+    let (ready, continuation) = AsyncStream.makeStream(of: Int.self)
+    try await withThrowingTaskGroup(of: Void.self) { group in
+        group.addTask {
+            defer { continuation.finish() }
+            try await server.run { continuation.yield($0[0].port) }
+        }
+        var ports = ready.makeAsyncIterator()
+        guard let port = await ports.next() else {
+            try await group.waitForAll()
+            return
+        }
+        try await body(server, port)
+        group.cancelAll()
+    }
 }
 
 /// A fresh cluster in memory, used in process.

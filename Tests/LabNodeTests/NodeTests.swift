@@ -11,48 +11,68 @@ private final class TestNode: Sendable {
     let configuration: NodeConfiguration
     let commands: CommandRunner
     let root: String
-    private let namespace: Int32
-    private let host: CommandRunner
     private let life: Task<Void, any Error>
 
-    init() async throws {
+    /// Runs `body` with a node, which is gone afterwards.
+    static func with(_ body: (TestNode) async throws -> Void) async throws {
         // Short: it holds a unix socket.
-        self.root = "/tmp/mlt-\(UInt32.random(in: 0...UInt32.max))"
-        try FileManager.default.createDirectory(atPath: "\(self.root)/scratch", withIntermediateDirectories: true)
-        _ = FileManager.default.createFile(atPath: "\(self.root)/node-netns", contents: nil)
+        let root = "/tmp/mlt-\(UInt32.random(in: 0...UInt32.max))"
         let processes = ProcessTable(reapsOrphans: false)
-        self.host = CommandRunner(processes: processes, networkNamespace: nil)
-        try await self.host.check(["mount", "-t", "tmpfs", "tmpfs", "\(self.root)/scratch"])
-        try await self.host.check(["unshare", "--net=\(self.root)/node-netns", "ip", "link", "set", "lo", "up"])
-        self.namespace = open("\(self.root)/node-netns", O_RDONLY | O_CLOEXEC)
-        self.commands = CommandRunner(processes: processes, networkNamespace: self.namespace)
-        try await self.commands.check(["ip", "link", "add", "eth0", "type", "dummy"])
-        try await self.commands.check(["ip", "address", "add", "172.30.0.2/16", "dev", "eth0"])
-        try await self.commands.check(["ip", "link", "set", "eth0", "up"])
-        try await self.commands.check(["ip", "route", "add", "default", "via", "172.30.0.1"])
+        let host = CommandRunner(processes: processes, networkNamespace: nil)
+        let outcome: Result<Void, any Error>
+        do {
+            let namespace = try await self.makeNetwork(root, host)
+            let node = TestNode(root, CommandRunner(processes: processes, networkNamespace: namespace))
+            do { outcome = .success(try await body(node)) } catch { outcome = .failure(error) }
+            node.life.cancel()
+            _ = try? await node.life.value
+            close(namespace)
+            await NodeRemains(node.configuration).remove()
+        } catch {
+            outcome = .failure(error)
+        }
+        for path in ["scratch", "node-netns"] { _ = try? await host.run(["umount", "--lazy", "\(root)/\(path)"]) }
+        try? FileManager.default.removeItem(atPath: root)
+        try outcome.get()
+    }
+
+    /// - Returns: the descriptor of the node's network namespace.
+    private static func makeNetwork(_ root: String, _ host: CommandRunner) async throws -> Int32 {
+        try FileManager.default.createDirectory(atPath: "\(root)/scratch", withIntermediateDirectories: true)
+        _ = FileManager.default.createFile(atPath: "\(root)/node-netns", contents: nil)
+        try await host.check(["mount", "-t", "tmpfs", "tmpfs", "\(root)/scratch"])
+        try await host.check(["unshare", "--net=\(root)/node-netns", "ip", "link", "set", "lo", "up"])
+        let namespace = open("\(root)/node-netns", O_RDONLY | O_CLOEXEC)
+        let inside = CommandRunner(processes: host.processes, networkNamespace: namespace)
+        do {
+            // A cable with both ends here, because a kernel may come without dummy links.
+            for command in [
+                "link add eth0 type veth peer name wire", "link set wire up", "address add 172.30.0.2/16 dev eth0",
+                "link set eth0 up", "route add default via 172.30.0.1",
+            ] {
+                try await inside.check(["ip"] + command.split(separator: " ").map(String.init))
+            }
+        } catch {
+            close(namespace)
+            throw error
+        }
+        return namespace
+    }
+
+    private init(_ root: String, _ commands: CommandRunner) {
+        self.root = root
+        self.commands = commands
         var configuration = NodeConfiguration(
             clusterName: "test-\(getpid())", nodeName: "node-1", nodeIndex: 1, kubeconfig: "", bridge: "",
-            nodeIP: "172.30.0.2",
-            prefixLength: 16, gateway: "172.30.0.1", podCIDR: "10.42.1.0/24", stateDirectory: self.root,
-            runDirectory: self.root)
+            nodeIP: "172.30.0.2", prefixLength: 16, gateway: "172.30.0.1", podCIDR: "10.42.1.0/24",
+            stateDirectory: root, runDirectory: root)
         configuration.labels = ["zone": "a"]
         self.configuration = configuration
         let kubelet = Kubelet(
-            configuration, paths: .below(self.root, cniPlugins: "/usr/lib/cni"), cluster: self.cluster,
-            commands: self.commands, catalogue: ImageCatalogue.builtIn(installation: "/usr/bin"),
+            configuration, paths: .below(root, cniPlugins: "/usr/lib/cni"), cluster: self.cluster,
+            commands: commands, catalogue: ImageCatalogue.builtIn(installation: "/usr/bin"),
             logger: Logger(label: "test"))
         self.life = Task { try await kubelet.run() }
-    }
-
-    func remove() async {
-        self.life.cancel()
-        _ = try? await self.life.value
-        close(self.namespace)
-        for path in ["scratch", "node-netns"] {
-            _ = try? await self.host.run(["umount", "--lazy", "\(self.root)/\(path)"])
-        }
-        await NodeRemains(self.configuration).remove()
-        try? FileManager.default.removeItem(atPath: self.root)
     }
 
     func curl(_ arguments: String...) async throws -> CommandRunner.Result {
@@ -107,12 +127,7 @@ struct NodeTests {
 
     @Test("runs a pod: network, probe, logs, exec, service, deletion", .timeLimit(.minutes(3)))
     func wholeLife() async throws {
-        let node = try await TestNode()
-        do { try await self.live(on: node) } catch {
-            await node.remove()
-            throw error
-        }
-        await node.remove()
+        try await TestNode.with { try await self.live(on: $0) }
     }
 
     private func live(on node: TestNode) async throws {
@@ -202,7 +217,10 @@ struct NodeTests {
 
     @Test("says why a container cannot start, and lets pods end", .timeLimit(.minutes(3)))
     func failures() async throws {
-        let node = try await TestNode()
+        try await TestNode.with { try await self.fail(on: $0) }
+    }
+
+    private func fail(on node: TestNode) async throws {
         let unknown = Self.pod("unknown", ["containers": [["name": "a", "image": "example.org/none:1"]]])
         let once = Self.pod(
             "once",
@@ -223,6 +241,5 @@ struct NodeTests {
                 && $0?.status["containerStatuses"]?[0]?.at("state", "terminated", "exitCode") == 3
         }
         #expect(failed)
-        await node.remove()
     }
 }

@@ -8,6 +8,7 @@ import MeshIdentity
 import Testing
 
 struct NodeProxyToken: CallerAuthenticator {
+    let wanted = "the token good"
     func authenticate(bearer token: String, clusterID: String) async throws -> AuthenticatedCaller {
         guard token == "good", clusterID == "Kubernetes" else { throw AuthenticationFailure("wrong token") }
         return ImpersonationTests.caller()
@@ -70,7 +71,11 @@ struct LoopbackTests {
             let identity = try WorkloadIdentity(spiffe: ImpersonationTests.wanted)
             let stranger = try Self.client(port, roots: authority.rootsPEM, token: "bad", logger)
             let refused = await #expect(throws: CertificateError.self) { try await stranger.sign(identity) }
-            if case .refused = refused {} else { Issue.record("unexpected \(String(describing: refused))") }
+            guard case .refused(_, _, let message) = refused else {
+                Issue.record("unexpected \(String(describing: refused))")
+                return
+            }
+            #expect(message == "request authenticate failure; wanted the token good")
             let foreign = try CertificateAuthority.selfSigned(trustDomain: "cluster.local").rootsPEM
             let untrusting = try Self.client(port, roots: foreign, token: "good", logger)
             let unreachable = await #expect(throws: CertificateError.self) { try await untrusting.sign(identity) }

@@ -15,6 +15,22 @@ struct InstallValuesTests {
             Components.render(values).flatMap(\.objects).first { $0.kind == kind && $0.name == name })
     }
 
+    @Test("the Gateway API is installed only where nobody else did")
+    func gatewayAPI() throws {
+        var ours = try self.object(
+            "CustomResourceDefinition", "gateways.gateway.networking.k8s.io", InstallValues())
+        #expect(!Components.isForeign(ours))
+        ours.json.set(["metadata", "annotations", "gateway.networking.k8s.io/bundle-version"], to: "v1.4.0")
+        #expect(Components.isForeign(ours), "somebody applied the project's own over ours")
+        ours.json.set(["metadata", "annotations"], to: nil)
+        ours.json.set(["metadata", "labels"], to: nil)
+        #expect(Components.isForeign(ours))
+        var entry = try self.object(
+            "CustomResourceDefinition", "serviceentries.networking.istio.io", InstallValues())
+        entry.json.set(["metadata", "labels"], to: nil)
+        #expect(!Components.isForeign(entry), "our own kinds are ours, whoever applied them first")
+    }
+
     @Test("8: a platform decides where the plugin goes, and an explicit path wins")
     func platform() throws {
         let k3d = try values([("values.global.platform", "k3d")])
@@ -35,7 +51,18 @@ struct InstallValuesTests {
             try values([("profile", "nope")])
         } throws: { "\($0)".contains("ambient") && "\($0)".contains("Nothing was applied") }
         #expect(throws: InstallValues.Invalid.self) { try values([("values.cni.cniConfDir", "relative")]) }
-        #expect(throws: InstallValues.Invalid.self) { try values([("values.cni.ambient.dnsCapture", "true")]) }
+        #expect(throws: InstallValues.Invalid.self) { try values([("values.cni.ambient.dnsCapture", "maybe")]) }
+    }
+
+    @Test(
+        "names are captured unless somebody says otherwise, and a change restarts the agents", arguments: [true, false])
+    func dnsCapture(isOn: Bool) throws {
+        let set = try values(isOn ? [] : [("values.cni.ambient.dnsCapture", "false")])
+        #expect(
+            try object("ConfigMap", "istio-cni-config", set).json.at("data", "AMBIENT_DNS_CAPTURE")?.string == "\(isOn)"
+        )
+        let template = try object("DaemonSet", "istio-cni-node", set).spec.at("template", "metadata", "annotations")
+        #expect(template?["martlet.io/config"]?.string == "dnsCapture=\(isOn)")
     }
 
     @Test("an IstioOperator document is a list of settings")
@@ -71,6 +98,31 @@ struct InstallValuesTests {
             .array
         #expect(list?.contains(["name": "FOO", "value": "bar"]) == true)
         #expect(list?.contains(["name": "RUST_LOG", "value": "debug"]) == true)
+    }
+
+    @Test("the node agent may drain for as long as Kubernetes lets it live, and no profile forbids its work")
+    func nodeAgent() throws {
+        let cases: [([(String, String)], String)] = [
+            ([], "60"), ([("values.cni.terminationGracePeriodSeconds", "300")], "300"),
+        ]
+        for (settings, seconds) in cases {
+            let agent = try object("DaemonSet", "istio-cni-node", values(settings))
+            let pod = try #require(agent.spec.at("template", "spec"))
+            #expect(pod["terminationGracePeriodSeconds"]?.description == seconds)
+            let container = try #require(pod["containers"]?[0])
+            #expect(
+                container["env"]?.array?.contains(
+                    ["name": "TERMINATION_GRACE_PERIOD_SECONDS", "value": .string(seconds)]) == true)
+            #expect(container.at("securityContext", "appArmorProfile", "type")?.string == "Unconfined")
+        }
+        #expect(throws: InstallValues.Invalid.self) {
+            try values([("values.cni.terminationGracePeriodSeconds", "10")])
+        }
+        let lenient = try object(
+            "DaemonSet", "istio-cni-node", values([("values.cni.ambient.reconcileIptablesOnStartup", "false")]))
+        #expect(
+            lenient.spec.at("template", "spec", "containers")?[0]?["env"]?.array?.contains(
+                ["name": "AMBIENT_RECONCILE_POD_RULES_ON_STARTUP", "value": "false"]) == true)
     }
 
     @Test("both served versions of a kind have the same schema")

@@ -128,4 +128,56 @@ struct GraphTests {
         graph.settle()
         #expect(joined["k"] == "second")
     }
+
+    @Test("of several sources that give a key the least wins; when it stops, the next one's value stands there")
+    func conflicts() {
+        let graph = Graph()
+        let claims = graph.input(String.self)  // who → what
+        let owners = graph.flatMap(claims) { key, thing, _ in [(thing, key)] }
+        claims.set("c", "thing")
+        graph.settle()
+        claims.set("a", "thing")
+        claims.set("b", "thing")
+        graph.settle()
+        #expect(owners["thing"] == "a")
+        claims.set("b", "other")
+        claims.remove("a")
+        graph.settle()
+        #expect(owners["thing"] == "c" && owners["other"] == "b")
+        claims.remove("c")
+        graph.settle()
+        #expect(owners["thing"] == nil && owners.count == 1)
+        // Came back the same in one round: no change.
+        var heard = 0
+        owners.observe { heard += $0.count }
+        claims.remove("b")
+        claims.set("b", "other")
+        graph.settle()
+        #expect(heard == 0)
+    }
+
+    @Test("what an element no longer looks at does not recompute it, also when others look at it")
+    func forgetting() {
+        let graph = Graph()
+        let people = graph.input(String.self)
+        let cities = graph.input(Int.self)
+        let runs = Runs()
+        _ = graph.map(people) { key, city, fetch in
+            runs.ran(key)
+            return fetch.get(cities, city) ?? -1
+        }
+        for name in ["a", "b", "c"] { people.set(name, "x") }
+        graph.settle()
+        people.set("a", "y")
+        people.remove("b")
+        graph.settle()
+        runs.count = [:]
+        cities.set("x", 1)
+        graph.settle()
+        #expect(runs.count == ["c": 1])
+        cities.set("y", 2)
+        people.set("d", "x")
+        graph.settle()
+        #expect(runs.count == ["a": 1, "c": 1, "d": 1])
+    }
 }

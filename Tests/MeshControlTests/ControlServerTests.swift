@@ -1,4 +1,5 @@
 import Foundation
+import FoundationNetworking
 import KubeAPI
 import KubeClient
 import Logging
@@ -6,6 +7,7 @@ import MeshCA
 import MeshChannel
 import MeshControl
 import MeshIdentity
+import MeshLinux
 import MeshModel
 import MeshXDS
 import Synchronization
@@ -46,12 +48,14 @@ struct ControlServerTests {
     }
 
     static func running(
-        _ cluster: FakeCluster, _ name: String = "istiod-1",
+        _ cluster: FakeCluster, _ name: String = "istiod-1", changing change: (inout ControlOptions) -> Void = { _ in },
         _ body: @escaping @Sendable (ControlServer.Ports) async throws -> Void
     ) async throws {
         var silent = Logger(label: "test")
         silent.logLevel = .critical
-        let server = ControlServer(try Self.options(name), cluster: cluster, logger: silent)
+        var options = try Self.options(name)
+        change(&options)
+        let server = ControlServer(options, cluster: cluster, version: "1.2.3", logger: silent)
         let (ports, tell) = AsyncStream.makeStream(of: ControlServer.Ports.self)
         let (stop, stopNow) = AsyncStream.makeStream(of: Void.self)
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -94,11 +98,13 @@ struct ControlServerTests {
         return pem
     }
 
-    static func endpoint(_ port: Int, _ root: String, token: String) throws -> ControlPlaneEndpoint {
+    static func endpoint(
+        _ port: Int, _ root: String, token: String, host: String = "127.0.0.1"
+    ) throws -> ControlPlaneEndpoint {
         let path = FileManager.default.temporaryDirectory.appendingPathComponent("token-\(UUID())").path
         try Data(token.utf8).write(to: URL(fileURLWithPath: path))
         return ControlPlaneEndpoint(
-            host: "127.0.0.1", port: port, alternativeHost: "istiod.istio-system.svc", roots: .pem(root),
+            host: host, port: port, alternativeHost: "istiod.istio-system.svc", roots: .pem(root),
             token: .file(path))
     }
 
@@ -141,6 +147,28 @@ struct ControlServerTests {
                 let policy = try await cluster.get(.authorizationPolicies, namespace: "ns1", name: "allow")
                 return policy.condition("ZtunnelAccepted") == "True"
             }
+            // A host without an address gets one, a machine joins it, and a label that leads nowhere is said.
+            cluster.store(
+                .serviceEntries,
+                Make.entry("legacy", selector: ["app": "legacy"], labels: ["istio.io/use-waypoint": "nowhere"]))
+            cluster.store(
+                .workloadEntries, Make.machine("m", ["address": "10.9.9.9", "labels": ["app": "legacy"]]))
+            try await eventually("the machine") {
+                await sink.names.isSuperset(of: [
+                    "ns1/a.example", "Kubernetes/networking.istio.io/WorkloadEntry/ns1/m",
+                ])
+            }
+            try await eventually("address and condition of the entry") {
+                let entry = try await cluster.get(.serviceEntries, namespace: "ns1", name: "legacy")
+                return entry.status["addresses"]?[0]?["value"]?.string == "240.240.0.1"
+                    && entry.condition("istio.io/WaypointBound") == "False"
+            }
+            cluster.store(.serviceEntries, Make.entry("legacy", addresses: ["10.8.8.8"]))
+            try await eventually("neither, once they are not wanted") {
+                let entry = try await cluster.get(.serviceEntries, namespace: "ns1", name: "legacy")
+                return entry.condition("istio.io/WaypointBound") == nil
+                    && entry.status["addresses"]?.array?.isEmpty ?? true
+            }
             try await cluster.delete(.authorizationPolicies, namespace: "ns1", name: "allow")
             try await eventually("the policy is gone") { await !sink.names.contains("ns1/allow") }
             // A root certificate that somebody changed is put right.
@@ -161,6 +189,70 @@ struct ControlServerTests {
                 try await cluster.get(.leases, namespace: "istio-system", name: "istio-status-leader")
                     .spec["holderIdentity"]?.string == "istiod-2"
             }
+        }
+    }
+
+    private static func client(
+        _ endpoint: ControlPlaneEndpoint, _ sink: Sink, account: String = "ztunnel"
+    ) -> MeshXDSClient {
+        var silent = Logger(label: "test")
+        silent.logLevel = .critical
+        return MeshXDSClient(
+            XDSClientConfiguration(
+                endpoint: endpoint,
+                nodeID: XDSClientConfiguration.nodeID(
+                    instanceIP: "127.0.0.9", podName: "zt", podNamespace: "istio-system"),
+                metadata: ["NAMESPACE": .string("istio-system"), "SERVICE_ACCOUNT": .string(account)]), sink: sink,
+            logger: silent)
+    }
+
+    @Test("by default all ports take IPv4 and IPv6", .enabled(if: LocalAddresses.hasIPv6, "SKIPPED: no IPv6 here"))
+    func bothFamilies() async throws {
+        #expect(try ControlOptions(environment: [:], arguments: []).bind == "::")
+        let cluster = Self.cluster()
+        try await Self.running(cluster, changing: { $0.bind = LocalAddresses.everywhere() }) { ports in
+            let root = try await Self.root(cluster)
+            for host in ["127.0.0.1", "::1"] {
+                let sink = Sink()
+                let endpoint = try Self.endpoint(ports.secureGRPC, root, token: "node-token", host: host)
+                let following = Task { await Self.client(endpoint, sink).run() }
+                try await eventually("the mesh over \(host)") { await !sink.names.isEmpty }
+                following.cancel()
+                await following.value
+            }
+            // Over IPv4 only: URLSession on Linux takes no IPv6 address in a URL.
+            let ready = URL(string: "http://127.0.0.1:\(ports.readiness)/ready")!
+            let (text, _) = try await URLSession.shared.data(from: ready)
+            #expect(String(decoding: text, as: UTF8.self) == "ready\n")
+        }
+    }
+
+    @Test("an application's account gets nothing of the mesh, and is told why; the figures say so under istiod's names")
+    func strangers() async throws {
+        let cluster = Self.cluster()
+        cluster.vouch(for: "app-token", namespace: "ns1", account: "sa1", pod: "app", uid: "uid-app")
+        try await Self.running(cluster) { ports in
+            let root = try await Self.root(cluster)
+            func figures() async throws -> String {
+                let url = URL(string: "http://127.0.0.1:\(ports.monitoring)/metrics")!
+                return String(decoding: try await URLSession.shared.data(from: url).0, as: UTF8.self)
+            }
+            let sink = Sink()
+            let stranger = try Self.endpoint(ports.secureGRPC, root, token: "app-token")
+            let following = Task { await Self.client(stranger, sink, account: "sa1").run() }
+            try await eventually("refusals") { try await figures().contains("martlet_xds_refused_callers_total ") }
+            #expect(await sink.names.isEmpty)
+            following.cancel()
+            await following.value
+
+            let proxy = try Self.endpoint(ports.secureGRPC, root, token: "node-token")
+            let served = Task { await Self.client(proxy, sink).run() }
+            try await eventually("the mesh") { await !sink.names.isEmpty }
+            served.cancel()
+            await served.value
+            let text = try await figures()
+            #expect(text.contains("pilot_xds_pushes{type=\"wds\"} "))
+            #expect(text.contains("istio_build{component=\"istiod\",tag=\"1.2.3\"} 1"))
         }
     }
 

@@ -136,6 +136,9 @@ final class FakeCluster: KubeCluster {
     func patch(
         _ type: ResourceType, namespace: String?, name: String, subresource: String?, _ patch: KubePatch
     ) async throws -> KubeObject {
+        if case .json(.array(let operations)) = patch, subresource == "status" {
+            return try self.patchStatus(type, namespace, name, operations)
+        }
         guard case .apply(let body, _, _) = patch, subresource == "status" else {
             throw StatusError(code: 415, reason: "UnsupportedMediaType", message: "only apply of a status")
         }
@@ -143,7 +146,30 @@ final class FakeCluster: KubeCluster {
             guard var object = state.objects[type]?[Self.key(namespace, name)] else {
                 throw StatusError(code: 404, reason: "NotFound", message: "not found")
             }
-            object.json["status"] = body["status"]
+            for (field, value) in body["status"]?.object ?? [:] { object.json.set(["status", field], to: value) }
+            return Self.store(&state, type, object)
+        }
+    }
+
+    /// `test` and `add` of object members, below metadata and status.
+    private func patchStatus(
+        _ type: ResourceType, _ namespace: String?, _ name: String, _ operations: [JSONValue]
+    ) throws -> KubeObject {
+        try self.state.withLock { state in
+            guard var object = state.objects[type]?[Self.key(namespace, name)] else {
+                throw StatusError(code: 404, reason: "NotFound", message: "not found")
+            }
+            for operation in operations {
+                let path = (operation["path"]?.string ?? "").split(separator: "/").map(String.init)
+                switch operation["op"]?.string {
+                case "test":
+                    guard object.json.at(path) == operation["value"] else {
+                        throw StatusError(code: 422, reason: "Invalid", message: "test failed")
+                    }
+                case "add": object.json.set(path, to: operation["value"])
+                default: throw StatusError(code: 422, reason: "Invalid", message: "unknown operation")
+                }
+            }
             return Self.store(&state, type, object)
         }
     }

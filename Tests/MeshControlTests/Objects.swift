@@ -53,6 +53,63 @@ enum Make {
         KubeObject(.authorizationPolicies, namespace: namespace, name: name, annotations: annotations, ["spec": spec])
     }
 
+    static func entry(
+        _ name: String, namespace: String = "ns1", hosts: [String] = ["a.example"], resolution: String = "STATIC",
+        addresses: [String] = [], ports: JSONValue = [["number": 80, "name": "http", "protocol": "HTTP"]],
+        endpoints: JSONValue? = nil, selector: [String: String]? = nil, labels: [String: String] = [:],
+        annotations: [String: String] = [:], allocated: [(host: String, value: String)] = [],
+        createdAt: String = "2026-01-01T00:00:00Z", change: (inout JSONValue) -> Void = { _ in }
+    ) -> KubeObject {
+        var spec: JSONValue = [
+            "hosts": JSONValue(hosts), "resolution": .string(resolution), "ports": ports,
+            "addresses": JSONValue(addresses),
+        ]
+        spec["endpoints"] = endpoints
+        if let selector { spec["workloadSelector"] = ["labels": JSONValue(selector)] }
+        var entry = KubeObject(
+            .serviceEntries, namespace: namespace, name: name, labels: labels, annotations: annotations,
+            ["spec": spec])
+        entry.json.set(["metadata", "creationTimestamp"], to: .string(createdAt))
+        entry.json.set(["metadata", "generation"], to: 7)
+        if !allocated.isEmpty {
+            entry.json.set(
+                ["status", "addresses"],
+                to: .array(allocated.map { ["host": .string($0.host), "value": .string($0.value)] }))
+        }
+        change(&entry.json)
+        return entry
+    }
+
+    static func machine(
+        _ name: String, namespace: String = "ns1", labels: [String: String] = [:],
+        annotations: [String: String] = [:], _ spec: JSONValue
+    ) -> KubeObject {
+        KubeObject(
+            .workloadEntries, namespace: namespace, name: name, labels: labels, annotations: annotations,
+            ["spec": spec])
+    }
+
+    /// A waypoint with an address unless told otherwise.
+    static func gateway(
+        _ name: String, namespace: String = "ns1", labels: [String: String] = [:],
+        annotations: [String: String] = [:], className: String = "istio-waypoint", from: JSONValue? = nil,
+        port: Int64 = 15008, protocolName: String = "HBONE",
+        addresses: JSONValue? = [
+            ["type": "IPAddress", "value": "10.0.0.200"], ["type": "Hostname", "value": "waypoint.example"],
+        ], change: (inout JSONValue) -> Void = { _ in }
+    ) -> KubeObject {
+        var listener: JSONValue = [
+            "name": "mesh", "port": .int(port), "protocol": .string(protocolName),
+        ]
+        if let from { listener["allowedRoutes"] = ["namespaces": from] }
+        var gateway = KubeObject(
+            .gateways, namespace: namespace, name: name, labels: labels, annotations: annotations,
+            ["spec": ["gatewayClassName": .string(className), "listeners": [listener]]])
+        if let addresses { gateway.json.set(["status", "addresses"], to: addresses) }
+        change(&gateway.json)
+        return gateway
+    }
+
     static func peer(
         _ name: String, namespace: String = "ns1", mode: String?, ports: [String: String] = [:],
         selector: [String: String]? = nil, createdAt: String = "2026-01-01T00:00:00Z"
@@ -89,18 +146,48 @@ final class Mesh {
     @discardableResult
     func set(_ objects: KubeObject...) -> Set<String> {
         self.events = []
-        for object in objects {
-            switch object.kind {
-            case "Pod": self.index.pods.set(object.key, PodView(object))
-            case "Service": self.index.services.set(object.key, ServiceView(object))
-            case "Namespace": self.index.namespaces.set(object.key, NamespaceView(object))
-            case "Node": self.index.nodes.set(object.key, NodeView(object))
-            case "EndpointSlice": self.index.slices.set(object.key, SliceView(object))
-            case "AuthorizationPolicy": self.index.authorizationPolicies.set(object.key, PolicyView(object))
-            case "PeerAuthentication":
-                self.index.peerAuthentications.set(object.key, PeerAuthenticationView(object))
-            default: preconditionFailure(object.kind)
-            }
+        for object in objects { self.feed(object) }
+        self.index.settle()
+        return self.events
+    }
+
+    private func feed(_ object: KubeObject) {
+        switch object.kind {
+        case "Pod": self.index.pods.set(object.key, PodView(object))
+        case "Service": self.index.services.set(object.key, ServiceView(object))
+        case "Namespace": self.index.namespaces.set(object.key, NamespaceView(object))
+        case "Node": self.index.nodes.set(object.key, NodeView(object))
+        case "EndpointSlice": self.index.slices.set(object.key, SliceView(object))
+        case "ServiceEntry": self.index.serviceEntries.set(object.key, ServiceEntryView(object))
+        case "WorkloadEntry": self.index.workloadEntries.set(object.key, WorkloadEntryView(object))
+        case "Gateway": self.index.gateways.set(object.key, GatewayView(object))
+        case "GatewayClass": self.index.gatewayClasses.set(object.key, GatewayClassView(object))
+        case "AuthorizationPolicy": self.index.authorizationPolicies.set(object.key, PolicyView(object))
+        case "PeerAuthentication":
+            self.index.peerAuthentications.set(object.key, PeerAuthenticationView(object))
+        default: preconditionFailure(object.kind)
+        }
+    }
+
+    /// Applies changes to the settings.
+    func configure(_ change: (inout MeshSettings) -> Void) {
+        var settings = self.index.settings[""] ?? MeshSettings()
+        change(&settings)
+        self.index.settings.set("", settings)
+        self.index.settle()
+    }
+
+    /// Removes an object and answers the names that changed.
+    @discardableResult
+    func remove(_ object: KubeObject) -> Set<String> {
+        self.events = []
+        switch object.kind {
+        case "Pod": self.index.pods.remove(object.key)
+        case "Service": self.index.services.remove(object.key)
+        case "ServiceEntry": self.index.serviceEntries.remove(object.key)
+        case "WorkloadEntry": self.index.workloadEntries.remove(object.key)
+        case "Gateway": self.index.gateways.remove(object.key)
+        default: preconditionFailure(object.kind)
         }
         self.index.settle()
         return self.events
@@ -116,6 +203,18 @@ final class Mesh {
 
     func workload(_ pod: String, namespace: String = "ns1") -> Workload? {
         self.index.workloads["cluster0//Pod/\(namespace)/\(pod)"]
+    }
+
+    func machine(_ name: String, namespace: String = "ns1") -> Workload? {
+        self.index.workloads["cluster0/networking.istio.io/WorkloadEntry/\(namespace)/\(name)"]
+    }
+
+    func endpoint(_ entry: String, _ address: String, namespace: String = "ns1") -> Workload? {
+        self.index.workloads["cluster0/networking.istio.io/ServiceEntry/\(namespace)/\(entry)/\(address)"]
+    }
+
+    func service(_ host: String, namespace: String = "ns1") -> MeshModel.Service? {
+        self.index.meshServices["\(namespace)/\(host)"]
     }
 
     func policies(_ pod: String) -> [String] { self.workload(pod)?.authorizationPolicies.map(\.description) ?? ["-"] }

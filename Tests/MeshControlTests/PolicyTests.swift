@@ -18,14 +18,14 @@ struct AuthorizationTests {
     @Test("50: one with targets is not for the node proxy")
     func targets() {
         let outcome = Self.convert(["targetRefs": [["kind": "Service", "name": "s"]], "rules": [[:]]])
-        #expect(outcome.policy == nil && outcome.acceptance == nil)
+        #expect(outcome.policy == nil && outcome.condition == nil)
     }
 
     @Test("51: layer 4 only is accepted; scope by selector and namespace")
     func scopes() {
         let rules: JSONValue = [["from": [["source": ["namespaces": ["a"]]]]]]
         let plain = Self.convert(["rules": rules])
-        #expect(plain.acceptance?.isAccepted == true && plain.acceptance?.reason == "Accepted")
+        #expect(plain.condition?.isTrue == true && plain.condition?.reason == "Accepted")
         #expect(plain.policy?.scope == .namespace)
         #expect(Self.convert(["rules": rules], namespace: "istio-system").policy?.scope == .global)
         let selected = Self.convert(["selector": ["matchLabels": ["a": "b"]], "rules": rules])
@@ -38,13 +38,13 @@ struct AuthorizationTests {
     func actions(_ action: String) {
         let outcome = Self.convert(["action": .string(action), "rules": [[:]]])
         #expect(outcome.policy == nil)
-        #expect(outcome.acceptance?.isAccepted == false && outcome.acceptance?.reason == "UnsupportedValue")
+        #expect(outcome.condition?.isTrue == false && outcome.condition?.reason == "UnsupportedValue")
     }
 
     @Test("dry run is refused unless it is switched on")
     func dryRun() {
         let annotations = ["istio.io/dry-run": "true"]
-        #expect(Self.convert(["rules": [[:]]], annotations: annotations).acceptance?.isAccepted == false)
+        #expect(Self.convert(["rules": [[:]]], annotations: annotations).condition?.isTrue == false)
         #expect(
             Self.convert(["rules": [[:]]], annotations: annotations, allowsDryRun: true).policy?.isDryRun == true)
         #expect(Self.convert(["rules": [[:]]], annotations: ["istio.io/dry-run": "x"]).policy?.isDryRun == false)
@@ -59,21 +59,21 @@ struct AuthorizationTests {
             ]
         ])
         #expect(outcome.policy?.rules.count == 1)
-        #expect(outcome.acceptance?.reason == "UnsupportedValue" && outcome.acceptance?.isAccepted == true)
-        #expect(outcome.acceptance?.message.contains("(found: methods)") == true)
+        #expect(outcome.condition?.reason == "UnsupportedValue" && outcome.condition?.isTrue == true)
+        #expect(outcome.condition?.message.contains("(found: methods)") == true)
     }
 
     @Test("54: a DENY keeps its layer-4 remainder; a part without any never matches")
     func denyWithHTTP() {
         let purely = Self.convert(["action": "DENY", "rules": [["to": [["operation": ["paths": ["/x"]]]]]]])
-        #expect(purely.policy?.rules.count == 1 && purely.acceptance?.message.contains("no effect") == true)
+        #expect(purely.policy?.rules.count == 1 && purely.condition?.message.contains("no effect") == true)
         let mixed = Self.convert([
             "action": "DENY",
             "rules": [["from": [["source": ["namespaces": ["a"]]]]], ["to": [["operation": ["paths": ["/x"]]]]]],
         ])
-        #expect(mixed.acceptance?.message.contains("enforced without them") == true)
+        #expect(mixed.condition?.message.contains("enforced without them") == true)
         let always = Self.convert(["action": "DENY", "rules": [[:], ["to": [["operation": ["paths": ["/x"]]]]]]])
-        #expect(always.acceptance?.message.contains("enforced without them") == true)
+        #expect(always.condition?.message.contains("enforced without them") == true)
         let sameRule = Self.convert([
             "action": "DENY",
             "rules": [
@@ -83,7 +83,7 @@ struct AuthorizationTests {
                 ]
             ],
         ])
-        #expect(sameRule.acceptance?.message.contains("no effect") == true)
+        #expect(sameRule.condition?.message.contains("no effect") == true)
     }
 
     @Test("63: every field has its place")
@@ -130,7 +130,7 @@ struct AuthorizationTests {
         #expect(
             outcome.policy?.rules
                 == [.init(clauses: ([to, from] + when).map { .init(matches: [$0]) })])
-        #expect(outcome.acceptance?.reason == "Accepted")
+        #expect(outcome.condition?.reason == "Accepted")
     }
 
     @Test("a trust domain cannot be checked, so it must not widen an ALLOW")
@@ -139,16 +139,94 @@ struct AuthorizationTests {
             "rules": [["from": [["source": ["namespaces": ["a"], "trustDomains": ["other"]]]]]]
         ])
         #expect(outcome.policy?.rules.isEmpty == true)
-        #expect(outcome.acceptance?.message.contains("trustDomains") == true)
+        #expect(outcome.condition?.message.contains("trustDomains") == true)
     }
 
-    @Test("unreadable values: an ALLOW rule is gone, a DENY rule denies, the status says so")
-    func unreadable() {
-        let rules: JSONValue = [["from": [["source": ["ipBlocks": ["nonsense"]]]]]]
-        let allow = Self.convert(["rules": rules])
-        #expect(allow.policy?.rules.isEmpty == true && allow.acceptance?.isAccepted == false)
-        let deny = Self.convert(["action": "DENY", "rules": rules])
-        #expect(deny.policy?.rules == [.init(clauses: [])] && deny.acceptance?.reason == "Invalid")
+    static func from(_ source: JSONValue, action: String = "ALLOW", to: JSONValue? = nil)
+        -> AuthorizationConverter.Outcome
+    {
+        var rule: JSONValue = ["from": [["source": source]]]
+        if let to { rule["to"] = [["operation": to]] }
+        return Self.convert(["action": .string(action), "rules": [rule]])
+    }
+
+    @Test("unreadable values in an ALLOW allow nothing; readable ones beside them stay")
+    func unreadableAllow() {
+        let outcome = Self.from(["ipBlocks": ["nonsense"]])
+        #expect(outcome.policy?.rules.isEmpty == true)
+        #expect(outcome.condition?.isTrue == false && outcome.condition?.reason == "Invalid")
+        let partly = Self.from(["ipBlocks": ["nonsense", "10.0.0.0/8"]])
+        #expect(partly.policy?.rules.first?.clauses.first?.matches.first?.sourceIPs == [CIDR("10.0.0.0/8")!])
+        #expect(partly.condition?.isTrue == false)
+        // Whom the exception meant cannot be known, so nobody is let in by it.
+        #expect(Self.from(["namespaces": ["a"], "notIpBlocks": ["nonsense"]]).policy?.rules.isEmpty == true)
+        // One bad element of a list leaves the others.
+        let two = Self.convert([
+            "rules": [["from": [["source": ["ipBlocks": ["x"]]], ["source": ["namespaces": ["a"]]]]]]
+        ])
+        #expect(two.policy?.rules.first?.clauses.first?.matches.map(\.namespaces) == [[.exact("a")]])
+    }
+
+    @Test("unreadable values in a DENY may be anything: the rest of the rule still narrows it")
+    func unreadableDeny() {
+        let all = Self.from(["ipBlocks": ["nonsense", "10.0.0.0/8"]], action: "DENY")
+        #expect(all.policy?.rules == [.init(clauses: [])])
+        #expect(all.condition?.reason == "Invalid" && all.condition?.message.contains("ipBlocks nonsense") == true)
+        let port = Self.from(["ipBlocks": ["nonsense"]], action: "DENY", to: ["ports": ["80"]])
+        var match = AuthorizationPolicy.Match()
+        match.destinationPorts = [80]
+        #expect(port.policy?.rules == [.init(clauses: [.init(matches: [match])])])
+        // An exception that cannot be read excepts nobody; the others stay.
+        let except = Self.from(["notIpBlocks": ["nonsense", "10.0.0.0/8"]], action: "DENY")
+        #expect(except.policy?.rules.first?.clauses.first?.matches.first?.notSourceIPs == [CIDR("10.0.0.0/8")!])
+        #expect(Self.from(["notIpBlocks": ["nonsense"]], action: "DENY").policy?.rules == [.init(clauses: [])])
+    }
+
+    @Test(
+        "what counts as unreadable",
+        arguments: [
+            #"{"principals": [""]}"#, #"{"principals": ["a*b"]}"#, #"{"namespaces": ["*a*"]}"#,
+            #"{"serviceAccounts": ["*"]}"#, #"{"serviceAccounts": ["a/b/c"]}"#, #"{"serviceAccounts": ["/b"]}"#,
+            #"{"ipBlocks": ["10.0.0.0/33"]}"#, #"{"ipBlocks": ["::ffff:10.0.0.0/104"]}"#, #"{}"#,
+            #"{"principals": []}"#,
+        ])
+    func unreadable(source: String) throws {
+        let source = try JSONValue(parsing: source)
+        #expect(Self.from(source).policy?.rules.isEmpty == true)
+        #expect(Self.from(source, action: "DENY").policy?.rules == [.init(clauses: [])])
+    }
+
+    @Test("ports are plain numbers", arguments: ["65536", "-1", "+80", "http", ""])
+    func ports(port: String) {
+        let rule: JSONValue = ["to": [["operation": ["ports": [.string(port)]]]]]
+        #expect(Self.convert(["rules": [rule]]).policy?.rules.isEmpty == true)
+        #expect(Self.convert(["action": "DENY", "rules": [rule]]).policy?.rules == [.init(clauses: [])])
+    }
+
+    @Test("a when without values is unreadable; a key that needs a request is not supported")
+    func when() {
+        let open = Self.convert(["action": "DENY", "rules": [["when": [["key": "source.ip"]]]]])
+        #expect(open.policy?.rules == [.init(clauses: [])] && open.condition?.reason == "Invalid")
+        for key in ["remote.ip", "connection.sni", "source.trustDomain", "request.auth.claims[a]"] {
+            let outcome = Self.convert(["rules": [["when": [["key": .string(key), "values": ["x"]]]]]])
+            #expect(outcome.policy?.rules.isEmpty == true && outcome.condition?.message.contains(key) == true)
+        }
+    }
+
+    @Test("remote addresses need a request's headers: reported, with the rule's number")
+    func remoteBlocks() {
+        let outcome = Self.convert([
+            "rules": [[:], ["from": [["source": ["remoteIpBlocks": ["10.0.0.0/8"]]]]]]
+        ])
+        #expect(outcome.policy?.rules.count == 1)
+        #expect(outcome.condition?.message.contains("(found: remoteIpBlocks)") == true)
+        #expect(outcome.condition?.message.contains("counted from 0: 1.") == true)
+    }
+
+    @Test("a dry-run word that is no boolean: the policy is enforced, and the status says so")
+    func dryRunWord() {
+        let outcome = Self.convert(["action": "DENY", "rules": [[:]]], annotations: ["istio.io/dry-run": "yes"])
+        #expect(outcome.policy?.isDryRun == false && outcome.condition?.message.contains("\"yes\"") == true)
     }
 }
 

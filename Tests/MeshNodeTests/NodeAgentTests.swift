@@ -84,6 +84,30 @@ struct NodeAgentTests {
         }
     }
 
+    @Test("leaves the rules of a predecessor alone when it is told to")
+    func lenientRestart() async throws {
+        let bench = try await Workbench()
+        let pod = bench.topology.pod
+        try await bench.withProxy { proxy in
+            try await bench.withAgent { _ in
+                try await eventually("enabled") { bench.annotation() == "enabled" }
+            }
+            // What no agent of ours would leave behind.
+            _ = try await pod.perform { try Program.run(["nft", "flush", "ruleset"]) }
+            let first = proxy.snapshotCount
+            try await bench.withAgent(["AMBIENT_RECONCILE_POD_RULES_ON_STARTUP": "false"]) { agent in
+                try await eventually("a snapshot of the new agent") { proxy.snapshotCount > first }
+                try await eventually("the proxy is asked") {
+                    await agent.metricsText().contains("{step=\"ask_proxy\",result=\"ok\"} 1\n")
+                }
+                await agent.checkDrift()
+                #expect(await !agent.metricsText().contains("step=\"capture\""))
+                #expect(try await Self.tables(pod) == "")
+                #expect(bench.annotation() == "enabled")
+            }
+        }
+    }
+
     @Test("says pending until a proxy is there (9, 37)")
     func pending() async throws {
         let bench = try await Workbench()
@@ -219,7 +243,7 @@ struct NodeAgentTests {
         let app = try TCP.listen(in: topology.pod, port: 8080)
         let before = bench.file("net.d/10-main.conflist")
         try await bench.withProxy { proxy in
-            let open = AsyncStream.makeStream(of: [TCP].self)
+            let using = Mutex<Task<[TCP], any Error>?>(nil)
             try await bench.withAgent { _ in
                 try await eventually("enabled") { bench.annotation() == "enabled" }
                 try await eventually("chained") {
@@ -229,18 +253,19 @@ struct NodeAgentTests {
                 let captured = try #require(proxy[Workbench.podUID]).inbound.accept()
                 bench.cluster.put(.daemonSets, "istio-system", "istio-cni-node", nil)
                 // The connection is used while the agent stops, and then ends by itself.
-                Task {
+                let task = Task {
                     try await eventually("drain rules") { bench.annotation() == nil }
                     for _ in 0..<5 {
                         #expect(try talk(client, captured))
                         try await Task.sleep(for: .milliseconds(100))
                     }
                     let direct = try TCP.connect(in: topology.client, to: endpoint(Topology.podV4, 8080))
-                    open.continuation.yield([direct, try app.accept()])
-                    open.continuation.finish()
+                    return [direct, try app.accept()]
                 }
+                using.withLock { $0 = task }
             }
-            for await pair in open.stream { #expect(try talk(pair[0], pair[1])) }
+            let pair = try await using.withLock { $0 }!.value
+            #expect(try talk(pair[0], pair[1]))
         }
         #expect(bench.annotation() == nil)
         #expect(try await Self.tables(topology.pod) == "")

@@ -32,9 +32,28 @@ struct PodEnrolmentTests {
         enrolment.have(addresses: Self.address)
         #expect(
             Self.steps(&enrolment) == [
-                .findNamespace, .capture, .askProxy, .setProbes(Self.address), .annotate(.enabled), .rest,
+                .findNamespace, .askProxy, .capture, .setProbes(Self.address), .annotate(.enabled), .rest,
             ])
         #expect(enrolment.isCaptured)
+    }
+
+    @Test("that a predecessor began is finished, with its rules applied anew or left as they are")
+    func adopted() {
+        var enrolment = PodEnrolment(goal: .enrolled, annotation: .enabled, probes: Self.address)
+        enrolment.have(addresses: Self.address)
+        enrolment.have(namespaceIsNew: false)
+        var lenient = enrolment
+        #expect(Self.steps(&enrolment) == [.capture, .askProxy, .rest])
+        lenient.keepPredecessorsRules()
+        #expect(Self.steps(&lenient) == [.askProxy, .rest])
+        lenient.rulesChanged()
+        #expect(Self.steps(&lenient) == [.capture, .rest], "other rules are wanted")
+
+        var unfinished = PodEnrolment(goal: .enrolled, annotation: .pending)
+        unfinished.have(addresses: Self.address)
+        unfinished.have(namespaceIsNew: false)
+        unfinished.keepPredecessorsRules()
+        #expect(unfinished.next() == .capture, "it never said that there are rules")
     }
 
     @Test("goes out without breaking a connection: drain, annotation, wait, and only then the proxy and the rules")
@@ -78,7 +97,10 @@ struct PodEnrolmentTests {
         var enrolment = PodEnrolment(goal: .enrolled)
         enrolment.have(addresses: Self.address)
         enrolment.finished(.findNamespace, succeeded: true)
+        enrolment.finished(.askProxy, succeeded: false)
+        #expect(enrolment.next() == .capture, "without a proxy the pod talks to nobody, rather than past it")
         enrolment.finished(.capture, succeeded: true)
+        #expect(enrolment.next() == .askProxy)
         enrolment.finished(.askProxy, succeeded: false)
         #expect(enrolment.next() == .annotate(.pending))
         enrolment.finished(.annotate(.pending), succeeded: true)
@@ -117,7 +139,7 @@ struct PodEnrolmentTests {
     func newSandbox() {
         var enrolment = Self.enrolled()
         enrolment.have(namespaceIsNew: true)
-        #expect(Self.steps(&enrolment) == [.capture, .askProxy, .rest])
+        #expect(Self.steps(&enrolment) == [.askProxy, .capture, .rest])
         enrolment.rulesDrifted()
         #expect(Self.steps(&enrolment) == [.capture, .rest])
     }
@@ -151,15 +173,17 @@ struct PodEnrolmentSimulation {
     struct World {
         var rules = PodEnrolment.Rules.none
         var isServed = false
+        /// The proxy was asked at least once, whatever it said.
+        var isAsked = false
         var probes: Set<IPAddress> = []
         var annotation: PodEnrolment.Annotation?
 
         mutating func perform(_ action: PodEnrolment.Action, _ seed: UInt64) {
             switch action {
-            case .capture: self.rules = .capturing
-            case .askProxy:
-                #expect(self.rules == .capturing, "seed \(seed)")
-                self.isServed = true
+            case .capture:
+                #expect(self.isAsked, "seed \(seed): redirected to a proxy that was not even asked")
+                self.rules = .capturing
+            case .askProxy: self.isServed = true
             case .setProbes(let addresses): self.probes = addresses
             case .annotate(.enabled):
                 #expect(self.rules == .capturing, "seed \(seed): enabled without rules")
@@ -168,7 +192,9 @@ struct PodEnrolmentSimulation {
             case .annotate(let value): self.annotation = value
             case .drain: self.rules = .draining
             case .awaitDrain: #expect(self.rules == .draining, "seed \(seed)")
-            case .dropFromProxy: self.isServed = false
+            case .dropFromProxy:
+                self.isServed = false
+                self.isAsked = false
             case .removeRules:
                 #expect(!self.isServed, "seed \(seed): rules gone while the proxy still answers through them")
                 #expect(self.annotation == nil, "seed \(seed): peers still send to the proxy")
@@ -212,6 +238,7 @@ struct PodEnrolmentSimulation {
                 continue
             }
             let succeeds = isCalm || Int.random(in: 0..<3, using: &random) > 0
+            if action == .askProxy { world.isAsked = true }
             // A failed request to the proxy may have been served all the same.
             if succeeds || (action == .askProxy && Bool.random(using: &random)) { world.perform(action, seed) }
             enrolment.finished(action, succeeded: succeeds)

@@ -92,7 +92,7 @@ final class Workbench: Sendable {
     ) async throws {
         let configuration = try NodeAgentConfiguration(
             environment: self.environment.merging(changes) { $1 }, executable: "/usr/bin/martlet")
-        let agent = try NodeAgent(configuration, self.cluster, self.log, metrics: NodeMetrics())
+        let agent = try NodeAgent(configuration, self.cluster, self.log, metrics: NodeMetrics(version: "0"))
         let (stopped, stop) = AsyncStream.makeStream(of: Void.self)
         let running = Task { try await agent.run { for await _ in stopped {} } }
         do {

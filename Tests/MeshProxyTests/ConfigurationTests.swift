@@ -73,6 +73,31 @@ struct ConfigurationTests {
         #expect(configuration.workerThreads == 3)
     }
 
+    @Test("names are served on localhost:15053 unless somebody says otherwise")
+    func names() throws {
+        let dns = try #require(try self.read([:]).dns)
+        #expect(dns.address == nil && dns.port == 15053 && dns.mark == 1337)
+        #expect(dns.clusterDomain == "cluster.local" && dns.preferredNamespace == nil)
+        let own = try #require(
+            try self.read([
+                "CLUSTER_DOMAIN": "my.mesh", "PREFERED_SERVICE_NAMESPACE": "shared", "IPV6_ENABLED": "false",
+                "ISTIO_META_DNS_PROXY_ADDR": "127.0.0.2:53", "ISTIO_META_DNS_CAPTURE": "true",
+            ]).dns)
+        #expect(own.address?.description == "127.0.0.2" && own.port == 53 && !own.isIPv6Enabled)
+        #expect(own.clusterDomain == "my.mesh" && own.preferredNamespace == "shared")
+        #expect(try self.read(["ISTIO_META_DNS_PROXY_ADDR": "localhost:5353"]).dns?.port == 5353)
+        for off in ["false", "1", "TRUE", ""] { #expect(try self.read(["ISTIO_META_DNS_CAPTURE": off]).dns == nil) }
+    }
+
+    @Test(
+        "W17: an address to serve names at that is none stops the start",
+        arguments: ["15053", "localhost", "localhost:", "localhost:x", "localhost:0", "nohost:15053", "1.2.3.4:70000"])
+    func nameAddress(text: String) {
+        #expect {
+            try self.read(["ISTIO_META_DNS_PROXY_ADDR": text])
+        } throws: { "\($0)".contains("ISTIO_META_DNS_PROXY_ADDR") && "\($0)".contains(text) }
+    }
+
     @Test("ISTIO_META_CLUSTER_ID comes before CLUSTER_ID")
     func cluster() throws {
         #expect(try self.read(["CLUSTER_ID": "a", "ISTIO_META_CLUSTER_ID": "b"]).clusterID == "b")

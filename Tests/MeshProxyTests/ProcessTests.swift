@@ -65,6 +65,9 @@ struct ProcessTests {
         var configuration = try ProxyConfiguration(
             environment: ["NODE_NAME": "n1", "IPV6_ENABLED": "false", "CONNECTION_TERMINATION_DEADLINE": "7s"])
         (configuration.readinessPort, configuration.statsPort, configuration.adminPort) = (0, 0, 0)
+        // Any free port, without the mark that only root may set.
+        configuration.dns?.port = 0
+        configuration.dns?.mark = 0
         return configuration
     }
 
@@ -175,6 +178,23 @@ struct ProcessTests {
         _ = await ports.take()
         shutdown.request("SIGTERM")
         try await ended
+    }
+
+    @Test("a tunnel that cannot be made ends the process with the reason")
+    func noTunnel() async throws {
+        struct NoTunnel: Error {}
+        let ports = Handed<ProxyProcess.BoundPorts>()
+        let process = ProxyProcess(
+            configuration: try self.configuration(), log: MeshLog(destination: Memory()),
+            surroundings: ProxyProcess.Surroundings(
+                followMesh: { await $0.synced() }, signer: NoSigner(),
+                obeyAgent: { _ in Issue.record("nobody to obey without a tunnel") },
+                makeTunnel: { _, _, _ in throw NoTunnel() }),
+            shutdown: ShutdownSignal(), version: "0", bound: { ports.give($0) })
+        await #expect(throws: NoTunnel.self) { try await process.run() }
+        // Everything is closed behind it.
+        let bound = await ports.take()
+        await #expect(throws: (any Error).self) { try await self.get(bound.readiness, "/healthz/ready") }
     }
 
     @Test("W1: a port that is taken is an error at start")

@@ -162,7 +162,9 @@ struct TelemetryTests {
     }
 
     private func value(_ name: String, _ part: String = "") -> Int {
-        self.registry.openMetrics().split(separator: "\n").filter { $0.hasPrefix(name + "{") && $0.contains(part) }
+        // With Foundation imported somewhere in this target, `contains("")` is false.
+        self.registry.openMetrics().split(separator: "\n")
+            .filter { $0.hasPrefix(name + "{") && (part.isEmpty || $0.contains(part)) }
             .reduce(0) { $0 + (Int($1.split(separator: " ").last ?? "") ?? 0) }
     }
 

@@ -1,23 +1,17 @@
 import MeshTelemetry
-import NIOCore
+import MeshTestSupport
 import NIOPosix
 import Testing
 
 @Suite("HTTP endpoints")
 struct HTTPEndpointsTests {
-    /// Sends raw bytes and reads to the end of the connection.
+    /// Sends raw bytes and reads to the end of the connection. On a thread of its own: the server gives a head two
+    /// seconds, and a task may wait longer than that for its turn while other suites work.
     private func exchange(_ port: Int, _ request: String) async throws -> String {
-        let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
-            .connect(host: "127.0.0.1", port: port) { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    try NIOAsyncChannel<ByteBuffer, ByteBuffer>(wrappingChannelSynchronously: channel)
-                }
-            }
-        return try await channel.executeThenClose { inbound, outbound in
-            try await outbound.write(ByteBuffer(string: request))
-            var text = ""
-            for try await part in inbound { text += String(buffer: part) }
-            return text
+        try await offThread {
+            let socket = try BlockingSocket.connect(port: UInt16(port))
+            try socket.send(request.utf8)
+            return String(decoding: try socket.receiveToEnd(), as: UTF8.self)
         }
     }
 

@@ -33,6 +33,20 @@ struct MetricsTests {
                 """)
     }
 
+    @Test("a counter may go without _total where the reference's does")
+    func unsuffixed() {
+        let registry = MetricsRegistry()
+        registry.unsuffixedCounter("pushes", "Pushes", labels: ["type"]).with(["wds"]).add()
+        #expect(
+            registry.openMetrics() == """
+                # HELP pushes Pushes.
+                # TYPE pushes counter
+                pushes{type="wds"} 1
+                # EOF
+
+                """)
+    }
+
     @Test("a histogram counts cumulatively, its bounds included")
     func histogram() {
         let registry = MetricsRegistry()

@@ -53,12 +53,13 @@ struct EnvoyInteropTests {
     @Test("Envoy dials us: nobody listens at the target")
     func envoyFindsNobody() async throws {
         let ca = try TestCA()
-        let nobody = try BlockingServer.echo().port  // free again
-        let pods = try TwoPods(target: nobody, ca: ca)
-        let envoy = try await self.client(pods, ca, target: nobody)
+        let nobody = try ReservedPort()
+        let pods = try TwoPods(target: nobody.port, ca: ca)
+        let envoy = try await self.client(pods, ca, target: nobody.port)
         try await self.expectClosed { try BlockingSocket.connect(port: envoy.port) }
-        let end = await pods.serverObserver.firstClosed()
+        let end = try await pods.serverObserver.firstClosed()
         #expect(end.end.flag == .connect)
+        withExtendedLifetime(nobody) {}
         await envoy.stop()
         _ = await pods.stop()
     }
@@ -71,7 +72,7 @@ struct EnvoyInteropTests {
         let foreign = WorkloadIdentity(trustDomain: "other.example", namespace: "default", serviceAccount: "client")
         let envoy = try await self.client(pods, ca, target: echo.port, identity: foreign)
         try await self.expectClosed { try BlockingSocket.connect(port: envoy.port) }
-        let refusal = await pods.serverObserver.firstRefused()
+        let refusal = try await pods.serverObserver.firstRefused()
         #expect(refusal.flag == .identityError)
         await envoy.stop()
         let logs = await pods.stop()
@@ -88,7 +89,7 @@ struct EnvoyInteropTests {
         let pods = try TwoPods(target: server.port, ca: ca)
         let envoy = try await self.client(pods, ca, target: server.port)
         try await self.expectClosed { try BlockingSocket.connect(port: envoy.port) }
-        let end = await pods.serverObserver.firstClosed()
+        let end = try await pods.serverObserver.firstClosed()
         #expect(end.end.error?.contains("application's connection broke") == true)
         await envoy.stop()
         _ = await pods.stop()
@@ -150,13 +151,14 @@ struct EnvoyInteropTests {
     @Test("we dial Envoy: its 503 for a target that nobody listens at is in the log")
     func nobodyBehindEnvoy() async throws {
         let ca = try TestCA()
-        let nobody = try BlockingServer.echo().port  // free again
+        let nobody = try ReservedPort()
         let envoy = try await Envoy.server(ca.issue(TwoPods.serverIdentity))
-        let pods = try self.pods(envoy, ca, target: nobody)
+        let pods = try self.pods(envoy, ca, target: nobody.port)
         try await self.expectClosed { try pods.connect() }
-        let end = await pods.clientObserver.firstClosed()
+        let end = try await pods.clientObserver.firstClosed()
         #expect(end.end.flag == .connect)
         #expect(end.end.error?.contains("http status: 503") == true)
+        withExtendedLifetime(nobody) {}
         await envoy.stop()
         _ = await pods.stop()
     }
@@ -177,7 +179,7 @@ struct EnvoyInteropTests {
                 _ = try socket.receiveToEnd()
             }
         }
-        let end = await pods.clientObserver.firstClosed()
+        let end = try await pods.clientObserver.firstClosed()
         #expect(end.end.error?.contains("CONNECT_ERROR") == true)
         await envoy.stop()
         _ = await pods.stop()
@@ -191,7 +193,7 @@ struct EnvoyInteropTests {
         let foreign = WorkloadIdentity(trustDomain: "other.example", namespace: "default", serviceAccount: "client")
         let pods = try self.pods(envoy, ca, target: echo.port, clientIdentity: foreign)
         try await self.expectClosed { try pods.connect() }
-        let end = await pods.clientObserver.firstClosed()
+        let end = try await pods.clientObserver.firstClosed()
         #expect(end.end.error != nil)
         await envoy.stop()
         _ = await pods.stop()
@@ -210,8 +212,8 @@ struct EnvoyInteropTests {
         }
         #expect(answer == [7])
         await envoy.stop()
-        _ = await pods.clientObserver.firstClosed()
-        let next = try await Envoy.server(ca.issue(TwoPods.serverIdentity), port: envoy.port)
+        _ = try await pods.clientObserver.firstClosed()
+        let next = try await Envoy.server(ca.issue(TwoPods.serverIdentity), at: envoy.reserved)
         let again = try await offThread {
             let socket = try pods.connect()
             try socket.send([8])

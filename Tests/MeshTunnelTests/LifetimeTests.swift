@@ -56,7 +56,7 @@ struct LifetimeTests {
         try await Task.sleep(for: .milliseconds(400))
         #expect(pods.client.statistics.outboundTunnels == 1)
         socket.finishWriting()
-        _ = await pods.clientObserver.firstClosed()
+        _ = try await pods.clientObserver.firstClosed()
         try await eventually { pods.client.statistics.outboundTunnels == 0 }
         try await eventually { pods.server.statistics.inboundTunnels == 0 }
         _ = await pods.stop()
@@ -102,7 +102,7 @@ struct LifetimeTests {
         let socket = try await self.establish(pods)
         pods.server.removePod(uid: TwoPods.serverPod.uid)
         await #expect(throws: BlockingSocket.Failure.self) { try await offThread { try socket.receiveToEnd() } }
-        let end = await pods.serverObserver.firstClosed()
+        let end = try await pods.serverObserver.firstClosed()
         #expect(end.end.error?.contains("left the mesh") == true)
         try pods.server.addPod(TwoPods.serverPod, namespace: -1)
         _ = await pods.stop()
@@ -122,7 +122,7 @@ struct LifetimeTests {
         let server = try BlockingServer.echo()
         var configuration = TwoPods.configuration(IPEndpoint(address: TwoPods.loopback, port: 9))
         configuration.ports.inboundPlaintext = server.port
-        let engine = TunnelEngine(
+        let engine = try TunnelEngine(
             configuration: configuration, view: FakeView(identity: nil), certificates: NoCertificates(),
             observer: RecordingObserver())
         let error = #expect(throws: PodStartError.self) { try engine.addPod(TwoPods.serverPod, namespace: -1) }
@@ -167,7 +167,7 @@ struct LifetimeTests {
         }
         let isIntact = try await received == sent
         #expect(isIntact)
-        let end = await pods.clientObserver.firstClosed()
+        let end = try await pods.clientObserver.firstClosed()
         #expect(end.record.transport == .tcp)
         #expect(end.end.error == nil && end.end.sent == 5 << 20 && end.end.received == 5 << 20)
         #expect(pods.client.statistics.outboundHandshakes == 0)
@@ -189,13 +189,13 @@ struct LifetimeTests {
             admit: { _ in .refuse(status: 401, RefusalReason(.deny, "denied"), labels: nil) })
         pods.server.publish(refusing)
         await #expect(throws: BlockingSocket.Failure.self) { try await offThread { try socket.receiveToEnd() } }
-        let end = await pods.serverObserver.firstClosed()
+        let end = try await pods.serverObserver.firstClosed()
         #expect(end.end.flag == .deny && end.record.transport == .tcp && end.record.peerIdentity == nil)
         let next = try? await offThread {
             try BlockingSocket.connect(port: pods.serverPorts.inboundPlaintext).receiveToEnd()
         }
         #expect(next == nil || next == [])
-        let refusal = await pods.serverObserver.firstRefused()
+        let refusal = try await pods.serverObserver.firstRefused()
         #expect(refusal == RefusalReason(.deny, "denied"))
         _ = await pods.stop()
     }

@@ -82,7 +82,7 @@ struct OpenSSLViewTests {
     func noCertificate() async throws {
         let output = try await self.connect(["-alpn", "h2"], waitsForServer: true)
         #expect(output.contains("alert certificate required"), "\(output)")
-        let refusal = await self.pods.serverObserver.firstRefused()
+        let refusal = try await self.pods.serverObserver.firstRefused()
         #expect(refusal.flag == .tlsFailure)
         _ = await self.pods.stop()
     }
@@ -92,7 +92,7 @@ struct OpenSSLViewTests {
         let output = try await self.connect(
             Self.certificate + ["-alpn", "h2"], of: TestCA(name: "stranger"), waitsForServer: true)
         #expect(output.contains("alert unknown ca"), "\(output)")
-        let refusal = await self.pods.serverObserver.firstRefused()
+        let refusal = try await self.pods.serverObserver.firstRefused()
         #expect(refusal.flag == .tlsFailure)
         _ = await self.pods.stop()
     }
@@ -102,7 +102,7 @@ struct OpenSSLViewTests {
         let foreign = WorkloadIdentity(trustDomain: "other.example", namespace: "default", serviceAccount: "client")
         let output = try await self.connect(Self.certificate + ["-alpn", "h2"], as: foreign, waitsForServer: true)
         #expect(output.contains("alert access denied"), "\(output)")
-        let refusal = await self.pods.serverObserver.firstRefused()
+        let refusal = try await self.pods.serverObserver.firstRefused()
         #expect(refusal.flag == .identityError)
         _ = await self.pods.stop()
     }

@@ -23,7 +23,7 @@ struct RefusalTests {
         let foreign = WorkloadIdentity(trustDomain: "other.example", namespace: "default", serviceAccount: "client")
         let pods = try TwoPods(target: echo.port, clientIdentity: foreign)
         try await self.expectClosed(pods)
-        let refusal = await pods.serverObserver.firstRefused()
+        let refusal = try await pods.serverObserver.firstRefused()
         #expect(refusal.flag == .identityError)
         #expect(refusal.text.contains("not of trust domain cluster.local"))
         let logs = await pods.stop()
@@ -37,7 +37,7 @@ struct RefusalTests {
         let wanted = WorkloadIdentity(trustDomain: "cluster.local", namespace: "default", serviceAccount: "somebody")
         let pods = try TwoPods(target: echo.port, expected: [wanted])
         try await self.expectClosed(pods)
-        let end = await pods.clientObserver.firstClosed()
+        let end = try await pods.clientObserver.firstClosed()
         #expect(end.end.flag == .identityError)
         #expect(end.end.error?.contains("proved to be \(TwoPods.serverIdentity), wanted one of \(wanted)") == true)
         let logs = await pods.stop()
@@ -49,7 +49,7 @@ struct RefusalTests {
         let echo = try BlockingServer.echo()
         let pods = try TwoPods(target: echo.port, serverCertificates: FakeCertificates(TestCA(name: "stranger")))
         try await self.expectClosed(pods)
-        let end = await pods.clientObserver.firstClosed()
+        let end = try await pods.clientObserver.firstClosed()
         #expect(end.end.flag == .tlsFailure)
         #expect(end.end.error?.contains("not trusted") == true)
         _ = await pods.stop()
@@ -60,7 +60,7 @@ struct RefusalTests {
         let echo = try BlockingServer.echo()
         let pods = try TwoPods(target: echo.port, clientCertificates: NoCertificates())
         try await self.expectClosed(pods)
-        let end = await pods.clientObserver.firstClosed()
+        let end = try await pods.clientObserver.firstClosed()
         #expect(end.end.flag == .tlsFailure)
         #expect(end.end.error?.contains("the CA is down") == true)
         _ = await pods.stop()
@@ -73,10 +73,10 @@ struct RefusalTests {
             target: echo.port,
             admit: { _ in .refuse(status: 401, RefusalReason(.deny, "denied by ns/deny-all"), labels: Labels()) })
         try await self.expectClosed(pods)
-        let inbound = await pods.serverObserver.firstClosed()
+        let inbound = try await pods.serverObserver.firstClosed()
         #expect(inbound.end.flag == .deny)
         #expect(inbound.end.error == "denied by ns/deny-all")
-        let outbound = await pods.clientObserver.firstClosed()
+        let outbound = try await pods.clientObserver.firstClosed()
         #expect(outbound.end.error?.contains("http status: 401") == true)
         _ = await pods.stop()
     }
@@ -101,7 +101,7 @@ struct RefusalTests {
                 identity: TwoPods.serverIdentity,
                 admit: { _ in .refuse(status: 401, RefusalReason(.deny, "denied"), labels: nil) }))
         await #expect(throws: BlockingSocket.Failure.self) { try await offThread { try socket.receiveToEnd() } }
-        let end = await pods.serverObserver.firstClosed()
+        let end = try await pods.serverObserver.firstClosed()
         #expect(end.end.flag == .deny)
         #expect(end.end.error == "connection closed due to policy change")
         // Only the stream: the tunnel lives on.
@@ -115,10 +115,10 @@ struct RefusalTests {
         let port = try BlockingServer.echo().port  // closed again
         let pods = try TwoPods(target: port)
         try await self.expectClosed(pods)
-        let inbound = await pods.serverObserver.firstClosed()
+        let inbound = try await pods.serverObserver.firstClosed()
         #expect(inbound.end.flag == .connect)
         #expect(inbound.end.error?.contains("is the destination listening") == true)
-        let outbound = await pods.clientObserver.firstClosed()
+        let outbound = try await pods.clientObserver.firstClosed()
         #expect(outbound.end.error?.contains("http status: 503") == true)
         _ = await pods.stop()
     }
@@ -158,7 +158,7 @@ struct RefusalTests {
                 return .tunnel(route)
             })
         try await self.expectClosed(pods)
-        let end = await pods.clientObserver.firstClosed()
+        let end = try await pods.clientObserver.firstClosed()
         #expect(end.end.flag == .connect)
         #expect(end.end.error?.contains("127.0.0.2:1") == true)
         _ = await pods.stop()
@@ -170,7 +170,7 @@ struct RefusalTests {
             target: 9, configure: { $0.outboundDestination = .redirected })
         // Not redirected, so the "original destination" is the listener itself.
         try await self.expectClosed(pods)
-        let refusal = await pods.clientObserver.firstRefused()
+        let refusal = try await pods.clientObserver.firstRefused()
         #expect(refusal.text.contains("recursive call"))
         _ = await pods.stop()
     }
@@ -192,7 +192,7 @@ struct RefusalTests {
                 $0.dialAttemptsMax = 1
             })
         try await self.expectClosed(pods)
-        let end = await pods.clientObserver.firstClosed()
+        let end = try await pods.clientObserver.firstClosed()
         #expect(end.end.flag == .h2HandshakeFailure)
         #expect(end.end.error?.contains("did not finish") == true)
         _ = await pods.stop()
@@ -205,7 +205,7 @@ struct RefusalTests {
             try BlockingSocket.connect(port: pods.serverPorts.inboundTunnel).receiveToEnd()
         }
         #expect(received == nil || received == [])
-        let refusal = await pods.serverObserver.firstRefused()
+        let refusal = try await pods.serverObserver.firstRefused()
         #expect(refusal.flag == .h2HandshakeFailure)
         _ = await pods.stop()
     }
@@ -222,10 +222,10 @@ struct RefusalTests {
             target: hanging.port, configure: { $0.answerTimeout = .milliseconds(200) },
             configureServer: { $0.dialTimeout = .milliseconds(600) })
         try await self.expectClosed(pods)
-        let outbound = await pods.clientObserver.firstClosed()
+        let outbound = try await pods.clientObserver.firstClosed()
         #expect(outbound.end.flag == .connect)
         #expect(outbound.end.error?.contains("did not answer CONNECT") == true)
-        let inbound = await pods.serverObserver.firstClosed()
+        let inbound = try await pods.serverObserver.firstClosed()
         #expect(inbound.end.error?.contains("reset the stream: CANCEL") == true)
         _ = await pods.stop()
     }

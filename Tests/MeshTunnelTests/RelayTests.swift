@@ -19,12 +19,12 @@ struct RelayTests {
         }
         let isIntact = try await received == sent
         #expect(isIntact)
-        let end = await pods.clientObserver.firstClosed()
+        let end = try await pods.clientObserver.firstClosed()
         #expect(end.end.error == nil)
         #expect(end.end.sent == 32 << 20)
         #expect(end.end.received == 32 << 20)
         #expect(end.record.peerIdentity == TwoPods.serverIdentity)
-        let inbound = await pods.serverObserver.firstClosed()
+        let inbound = try await pods.serverObserver.firstClosed()
         #expect(inbound.end.error == nil)
         #expect(inbound.end.received == 32 << 20)
         #expect(inbound.record.peerIdentity == TwoPods.clientIdentity)
@@ -79,7 +79,7 @@ struct RelayTests {
             return try socket.receiveToEnd()
         }
         #expect(answer == [3, 2, 1])
-        let end = await pods.clientObserver.firstClosed()
+        let end = try await pods.clientObserver.firstClosed()
         #expect(end.end.error == nil)
         _ = await pods.stop()
     }
@@ -99,7 +99,7 @@ struct RelayTests {
             try socket.send(patternBytes(100_000, seed: 1))
             socket.finishWriting()
         }
-        let end = await pods.serverObserver.firstClosed()
+        let end = try await pods.serverObserver.firstClosed()
         #expect(end.end.error == nil)
         #expect(end.end.received == 100_000)
         _ = await pods.stop()
@@ -115,7 +115,7 @@ struct RelayTests {
             return try socket.receiveToEnd()
         }
         #expect(answer.isEmpty)
-        let end = await pods.serverObserver.firstClosed()
+        let end = try await pods.serverObserver.firstClosed()
         #expect(end.end.error == nil)
         _ = await pods.stop()
     }
@@ -155,9 +155,9 @@ struct RelayTests {
             _ = try socket.receive(exactly: 1)
             socket.resetOnClose()
         }
-        let inbound = await pods.serverObserver.firstClosed()
+        let inbound = try await pods.serverObserver.firstClosed()
         #expect(inbound.end.error?.contains("reset the stream: CONNECT_ERROR") == true)
-        let outbound = await pods.clientObserver.firstClosed()
+        let outbound = try await pods.clientObserver.firstClosed()
         #expect(outbound.end.error?.contains("application's connection broke") == true)
         _ = await pods.stop()
     }

@@ -11,6 +11,7 @@ import Synchronization
 import Testing
 
 struct OneToken: CallerAuthenticator {
+    let wanted = "the right token"
     let token: String
     func authenticate(bearer token: String, clusterID: String) async throws -> AuthenticatedCaller {
         guard token == self.token else { throw AuthenticationFailure("wrong token") }

@@ -133,7 +133,8 @@ final class HTTPConnection: ChannelInboundHandler, RemovableChannelHandler {
         KubeletClient.upgrade(target, on: context.eventLoop).whenComplete { result in
             let (connection, context) = bound.value
             switch result {
-            case .success(.switched(let head, let kubelet)): connection.splice(head, kubelet, context)
+            case .success(.switched(let head, let kubelet, let first)):
+                connection.splice(head, kubelet, first, context)
             case .success(.refused(let error)): connection.refuse(error, context)
             case .failure(let error): connection.refuse(.internalError("\(error)"), context)
             }
@@ -149,7 +150,10 @@ final class HTTPConnection: ChannelInboundHandler, RemovableChannelHandler {
         }
     }
 
-    private func splice(_ head: HTTPResponseHead, _ kubelet: any Channel, _ context: ChannelHandlerContext) {
+    /// Runs inside the read that brought the kubelet's answer, so nothing of what follows it is lost.
+    private func splice(
+        _ head: HTTPResponseHead, _ kubelet: any Channel, _ first: ByteBuffer, _ context: ChannelHandlerContext
+    ) {
         guard context.channel.isActive else {
             kubelet.close(promise: nil)
             return
@@ -158,20 +162,25 @@ final class HTTPConnection: ChannelInboundHandler, RemovableChannelHandler {
         context.writeAndFlush(self.wrapOutboundOut(.head(head)), promise: nil)
         let (client, server) = Splice.pair()
         let channel = context.channel
+        let (ours, theirs) = (channel.pipeline.syncOperations, kubelet.pipeline.syncOperations)
         do {
-            try channel.pipeline.syncOperations.addHandler(client)
-            try kubelet.pipeline.syncOperations.addHandler(server)
+            try ours.addHandler(client)
+            try theirs.addHandler(server)
         } catch {
             kubelet.close(promise: nil)
             context.close(promise: nil)
             return
         }
-        // The decoders go last, when both pipelines carry plain bytes: they pass on what came right behind the heads.
+        // These leave at once.
         for (pipeline, name) in [
-            (kubelet.pipeline, "encoder"), (channel.pipeline, "encoder"), (kubelet.pipeline, "upgrade"),
-            (channel.pipeline, "connection"), (kubelet.pipeline, "decoder"), (channel.pipeline, "decoder"),
+            (theirs, KubeletClient.requestHandler), (theirs, KubeletClient.replyHandler), (ours, "encoder"),
+            (ours, "connection"),
         ] {
-            pipeline.removeHandler(name: name, promise: nil)
+            _ = pipeline.removeHandler(name: name)
         }
+        if first.readableBytes > 0 { channel.writeAndFlush(first, promise: nil) }
+        // The decoder leaves in a later turn of the loop and then passes on what the client sent right behind its head.
+        // No read ends behind those bytes, which is what flushes a splice otherwise.
+        ours.removeHandler(name: "decoder").whenComplete { _ in kubelet.flush() }
     }
 }

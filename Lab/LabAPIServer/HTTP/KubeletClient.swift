@@ -7,7 +7,7 @@ internal import NIOPosix
 enum KubeletClient {
     static let connectTimeout = TimeAmount.seconds(5)
     /// An error text; logs are streamed and have no bound.
-    private static let errorBytesMax = 64 << 10
+    static let errorBytesMax = 64 << 10
 
     private typealias Client = NIOAsyncChannel<HTTPClientResponsePart, HTTPClientRequestPart>
 
@@ -70,80 +70,6 @@ enum KubeletClient {
         case 400: return .badRequest(text)
         case 404: return StatusError(code: 404, reason: "NotFound", message: text)
         default: return .internalError(text)
-        }
-    }
-
-    /// What came of asking for an upgrade.
-    enum Upgrade: Sendable {
-        /// The kubelet switched protocols; its channel carries no HTTP any more once ``detach(_:)`` is done.
-        case switched(HTTPResponseHead, any Channel)
-        case refused(StatusError)
-    }
-
-    /// Sends an upgrade request. The kubelet's channel runs on `eventLoop`, beside the client's.
-    static func upgrade(_ target: KubeletTarget, on eventLoop: any EventLoop) -> EventLoopFuture<Upgrade> {
-        let promise = eventLoop.makePromise(of: Upgrade.self)
-        ClientBootstrap(group: eventLoop)
-            .connectTimeout(self.connectTimeout)
-            .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    let sync = channel.pipeline.syncOperations
-                    try sync.addHandler(HTTPRequestEncoder(), name: "encoder")
-                    try sync.addHandler(
-                        ByteToMessageHandler(HTTPResponseDecoder(leftOverBytesStrategy: .forwardBytes)), name: "decoder"
-                    )
-                    try sync.addHandler(UpgradeHandler(promise), name: "upgrade")
-                }
-            }
-            .connect(unixDomainSocketPath: target.socket)
-            .whenComplete { result in
-                switch result {
-                case .success(let channel):
-                    var head = HTTPRequestHead(version: .http1_1, method: target.method, uri: target.uri)
-                    head.headers = target.headers
-                    channel.write(HTTPClientRequestPart.head(head), promise: nil)
-                    channel.writeAndFlush(HTTPClientRequestPart.end(nil), promise: nil)
-                case .failure(let error):
-                    promise.succeed(.refused(self.unreachable(target, error)))
-                }
-            }
-        return promise.futureResult
-    }
-
-    private final class UpgradeHandler: ChannelInboundHandler, RemovableChannelHandler {
-        typealias InboundIn = HTTPClientResponsePart
-        private let promise: EventLoopPromise<Upgrade>
-        private var head: HTTPResponseHead?
-        private var body: [UInt8] = []
-
-        init(_ promise: EventLoopPromise<Upgrade>) { self.promise = promise }
-
-        func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-            switch self.unwrapInboundIn(data) {
-            case .head(let head):
-                self.head = head
-            case .body(let buffer):
-                if self.body.count < KubeletClient.errorBytesMax { self.body += buffer.readableBytesView }
-            case .end:
-                guard let head else { return }
-                // Only now has the decoder said its last word; what follows are the new protocol's bytes.
-                if head.status == .switchingProtocols {
-                    self.promise.succeed(.switched(head, context.channel))
-                    return
-                }
-                self.promise.succeed(.refused(KubeletClient.refusal(Int(head.status.code), self.body)))
-                context.close(promise: nil)
-            }
-        }
-
-        func channelInactive(context: ChannelHandlerContext) {
-            self.promise.succeed(.refused(.internalError("the kubelet closed the connection before it answered")))
-            context.fireChannelInactive()
-        }
-
-        func errorCaught(context: ChannelHandlerContext, error: any Error) {
-            self.promise.succeed(.refused(.internalError("the kubelet's answer cannot be read: \(error)")))
-            context.close(promise: nil)
         }
     }
 }

@@ -37,6 +37,8 @@ final class Splice: ChannelDuplexHandler {
     }
 
     func channelInactive(context: ChannelHandlerContext) {
+        // A read that ends in an error has no end that would have flushed.
+        self.partner?.context?.flush()
         self.partner?.context?.close(promise: nil)
         context.fireChannelInactive()
     }

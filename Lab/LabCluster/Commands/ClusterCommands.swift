@@ -25,7 +25,9 @@ struct DeleteCommand: AsyncParsableCommand {
 
 struct StartCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "start", abstract: "Start stopped clusters: their objects are as they were, pods start anew.")
+        commandName: "start",
+        abstract: "Start stopped clusters: their objects are as they were, pods start anew.",
+        discussion: "Where only the server has died, it alone is started; nodes and pods ran on and find it again.")
 
     @Argument(help: "Names of clusters.")
     var names: [String] = []

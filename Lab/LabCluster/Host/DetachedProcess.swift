@@ -1,6 +1,7 @@
 internal import Foundation
 
-/// Starts a process that outlives us: a session of its own, no input, its output in a file.
+/// Starts a process that outlives us: a session of its own, no input, its output in a file, and nothing else of what
+/// we have open: our caller may wait for the end of a pipe, or hold a lock, that a cluster must not keep.
 enum DetachedProcess {
     /// The descriptor on which the process says that it is ready: it writes a byte, or closes it by dying.
     static let readyDescriptor: CInt = 3
@@ -29,6 +30,7 @@ enum DetachedProcess {
         }
         for descriptor in pipes { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
         defer { for descriptor in [output, input, pipes[1]] { close(descriptor) } }
+        self.keepToOurselves()
         var actions = posix_spawn_file_actions_t()
         var attributes = posix_spawnattr_t()
         posix_spawn_file_actions_init(&actions)
@@ -61,6 +63,15 @@ enum DetachedProcess {
             throw LabError("\(arguments.joined(separator: " ")) ended at once; its log: \(log)")
         }
         return Started(identity: identity, ready: FileHandle(fileDescriptor: pipes[0], closeOnDealloc: true))
+    }
+
+    /// Marks what our caller left open for us: the marks that it lacks are why it is here at all.
+    private static func keepToOurselves() {
+        for name in (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")) ?? [] {
+            guard let descriptor = CInt(name), descriptor > STDERR_FILENO else { continue }
+            let flags = fcntl(descriptor, F_GETFD)
+            if flags >= 0 { _ = fcntl(descriptor, F_SETFD, flags | FD_CLOEXEC) }
+        }
     }
 
     /// Called by the started process.

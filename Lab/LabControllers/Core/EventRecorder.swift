@@ -78,7 +78,7 @@ package final class EventRecorder: Sendable {
                 "involvedObject": involved, "reason": .string(note.reason), "message": .string(note.message),
                 "type": note.isWarning ? "Warning" : "Normal", "source": ["component": .string(note.component)],
                 "firstTimestamp": .string(now.text), "lastTimestamp": .string(now.text), "count": 1,
-                "eventTime": nil, "reportingComponent": .string(note.component), "reportingInstance": "",
+                "eventTime": .null, "reportingComponent": .string(note.component), "reportingInstance": "",
             ])
     }
 }

@@ -75,8 +75,9 @@ final class OutputDrain: Sendable {
 struct StreamSession: Sendable {
     typealias Channel = NIOAsyncChannel<WebSocketFrame, WebSocketFrame>
 
-    /// How long a program waits for its terminal's size.
-    static let firstResize = Duration.milliseconds(100)
+    /// How long a program waits for its terminal's size. A client that knows it sends it first, but on a loaded machine
+    /// that may take a while; one that does not know it ends the wait with its first input.
+    static let firstResize = Duration.seconds(2)
 
     let runtime: ContainerRuntime
     let request: KubeletRequest
@@ -161,7 +162,8 @@ struct StreamSession: Sendable {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask {
                 try await self.readInput(
-                    inbound, socket, writer, terminal: descriptor, child: nil, onResize: { sized.continuation.yield() })
+                    inbound, socket, writer, terminal: descriptor, child: nil,
+                    onFirstWord: { sized.continuation.yield() })
                 // Nobody is at the terminal any more.
                 await writer.close()
                 line.hangUp()
@@ -218,13 +220,15 @@ struct StreamSession: Sendable {
     /// Takes what the client sends until it goes away; then the program is told to end.
     private func readInput(
         _ inbound: NIOAsyncChannelInboundStream<WebSocketFrame>, _ socket: StreamSocket, _ writer: InputWriter?,
-        terminal: Int32?, child: ProcessTable.Child?, onResize: @Sendable () -> Void = {}
+        terminal: Int32?, child: ProcessTable.Child?, onFirstWord: @Sendable () -> Void = {}
     ) async throws {
         for try await frame in inbound {
             if frame.opcode == .connectionClose { break }
             guard let (stream, bytes) = try await socket.receive(frame) else { continue }
             switch stream {
-            case .input: await writer?.write(bytes)
+            case .input:
+                onFirstWord()
+                await writer?.write(bytes)
             // `ff 00`: the end of standard input (version 5).
             case .close where bytes.first == StreamSocket.Stream.input.rawValue: await writer?.close()
             case .resize:
@@ -232,7 +236,7 @@ struct StreamSession: Sendable {
                 let rows = UInt16(clamping: size["Height"]?.int ?? 0)
                 let columns = UInt16(clamping: size["Width"]?.int ?? 0)
                 _ = clabnode_set_window(terminal, rows, columns)
-                onResize()
+                onFirstWord()
             case .output, .error, .status, .close: continue
             }
         }

@@ -46,6 +46,17 @@ typedef struct cml_listen_result {
 /// A listening, non-blocking, close-on-exec TCP socket.
 int cml_listen(const cml_listen_options *options, cml_listen_result *result);
 
+typedef struct cml_datagram_options {
+    int network_namespace;
+    cml_endpoint local;      ///< Port 0 takes a free one.
+    bool dual_stack;
+    bool reuse_port;         ///< Failure is an error: the successor of this process could not bind.
+    uint32_t mark;
+} cml_datagram_options;
+
+/// A bound, non-blocking, close-on-exec UDP socket.
+int cml_datagram(const cml_datagram_options *options, cml_listen_result *result);
+
 typedef struct cml_dial_options {
     int network_namespace;
     cml_endpoint target;

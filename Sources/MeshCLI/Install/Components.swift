@@ -18,7 +18,9 @@ package enum Components {
 
     package static func render(_ values: InstallValues) throws -> [Component] {
         [
-            Component(id: "Base", name: "Istio core", after: [], objects: try objects("Base", .crds, values)),
+            Component(
+                id: "Base", name: "Istio core", after: [],
+                objects: try objects("Base", .crds, values) + objects("Base", .gatewayAPI, values)),
             Component(id: "Pilot", name: "Istiod", after: ["Base"], objects: try objects("Pilot", .istiod, values)),
             Component(id: "Cni", name: "CNI", after: ["Base"], objects: try objects("Cni", .cni, values)),
             Component(
@@ -28,12 +30,13 @@ package enum Components {
     }
 
     private enum Manifest {
-        case crds, istiod, cni, ztunnel
+        case crds, gatewayAPI, istiod, cni, ztunnel
 
         var text: String {
             let bytes: [UInt8] =
                 switch self {
                 case .crds: PackageResources.crds_yaml
+                case .gatewayAPI: PackageResources.gateway_api_yaml
                 case .istiod: PackageResources.istiod_yaml
                 case .cni: PackageResources.cni_yaml
                 case .ztunnel: PackageResources.ztunnel_yaml
@@ -48,7 +51,7 @@ package enum Components {
             [
                 "namespace": values.namespace, "image": values.image, "pullPolicy": values.pullPolicy,
                 "clusterID": values.clusterID, "network": values.network, "cniConfDir": values.confDir,
-                "cniBinDir": values.binDir, "cniNetnsDir": values.netnsDir,
+                "cniBinDir": values.binDir, "cniNetnsDir": values.netnsDir, "capturesDNS": "\(values.capturesDNS)",
             ])
         return try JSONValue.documents(yaml: text).map { document in
             var object = document
@@ -95,7 +98,12 @@ package enum Components {
                 ["data", "mesh"],
                 to: .string("rootNamespace: \(values.namespace)\ntrustDomain: \(values.trustDomain)\n"))
         case ("Deployment", "istiod"): Self.addEnvironment(&object, values.environment["pilot"] ?? [:])
-        case ("DaemonSet", "istio-cni-node"): Self.addEnvironment(&object, values.environment["cni"] ?? [:])
+        case ("DaemonSet", "istio-cni-node"):
+            object.set(
+                ["spec", "template", "spec", "terminationGracePeriodSeconds"], to: .int(values.cniGracePeriodSeconds))
+            var environment = values.environment["cni"] ?? [:]
+            environment["TERMINATION_GRACE_PERIOD_SECONDS"] = String(values.cniGracePeriodSeconds)
+            Self.addEnvironment(&object, environment)
         case ("DaemonSet", "ztunnel"):
             object.set(
                 ["spec", "template", "spec", "terminationGracePeriodSeconds"], to: .int(values.gracePeriodSeconds))
@@ -116,6 +124,14 @@ package enum Components {
         list += extra.sorted { $0.key < $1.key }.map { ["name": .string($0.key), "value": .string($0.value)] }
         containers[0]["env"] = .array(list)
         object.set(path, to: .array(containers))
+    }
+
+    /// Whether a definition that a cluster has is somebody else's: the Gateway API comes from many hands, and its own
+    /// project marks what it installs. Theirs is neither overwritten nor removed.
+    package static func isForeign(_ live: KubeObject) -> Bool {
+        guard live.spec["group"]?.string == "gateway.networking.k8s.io" else { return false }
+        return live.labels[Self.componentLabel] == nil
+            || live.annotations["gateway.networking.k8s.io/bundle-version"] != nil
     }
 
     /// Where an object of a manifest lives in the API.

@@ -163,6 +163,12 @@ struct Installer: Sendable {
             guard let type = Components.type(of: object) else {
                 throw CommandError("\(object.kind) \(object.key) of the manifest has no known type")
             }
+            if type == .customResourceDefinitions,
+                let live = try await self.cluster.find(type, name: object.name), Components.isForeign(live)
+            {
+                self.terminal.plain("  Left as it is: \(object.name), which somebody else installed")
+                continue
+            }
             do {
                 _ = try await self.cluster.patch(
                     type, namespace: type.isNamespaced ? object.namespace : nil, name: object.name, subresource: nil,

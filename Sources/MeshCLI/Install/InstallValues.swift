@@ -12,12 +12,17 @@ package struct InstallValues: Hashable, Sendable {
     package var cniConfDir: String?
     package var cniBinDir: String?
     package var cniNetnsDir: String?
+    /// Pods' name queries go to the node proxy; a pod's annotation `ambient.istio.io/dns-capture` overrides it.
+    package var capturesDNS = true
     package var network = ""
     package var clusterID = "Kubernetes"
     package var trustDomain = "cluster.local"
     package var proxyLogLevel = "info"
     package var logsAsJSON = false
+    /// Of the node proxy.
     package var gracePeriodSeconds: Int64 = 30
+    /// Of the node agent, which needs 10 s of it for itself.
+    package var cniGracePeriodSeconds: Int64 = 60
     /// Extra environment of each component, by its chart name: `pilot`, `cni`, `ztunnel`.
     package var environment: [String: [String: String]] = [:]
 
@@ -50,6 +55,7 @@ package struct InstallValues: Hashable, Sendable {
         "values.global.istioNamespace", "values.global.platform", "values.global.network",
         "values.global.multiCluster.clusterName", "values.global.logAsJson", "meshConfig.trustDomain",
         "values.cni.cniConfDir", "values.cni.cniBinDir", "values.cni.cniNetnsDir", "values.cni.ambient.dnsCapture",
+        "values.cni.ambient.reconcileIptablesOnStartup", "values.cni.terminationGracePeriodSeconds",
         "values.ztunnel.logLevel", "values.ztunnel.terminationGracePeriodSeconds", "values.pilot.env.<NAME>",
         "values.cni.env.<NAME>", "values.ztunnel.env.<NAME>",
     ]
@@ -99,12 +105,16 @@ package struct InstallValues: Hashable, Sendable {
         case "values.cni.cniConfDir": self.cniConfDir = try directory()
         case "values.cni.cniBinDir": self.cniBinDir = try directory()
         case "values.cni.cniNetnsDir": self.cniNetnsDir = try directory()
-        case "values.cni.ambient.dnsCapture":
-            if try flag() {
+        case "values.cni.ambient.dnsCapture": self.capturesDNS = try flag()
+        case "values.cni.ambient.reconcileIptablesOnStartup":
+            self.environment["cni", default: [:]]["AMBIENT_RECONCILE_POD_RULES_ON_STARTUP"] = "\(try flag())"
+        case "values.cni.terminationGracePeriodSeconds":
+            guard let seconds = Int64(value), (30...86_400).contains(seconds) else {
                 throw Invalid(
-                    description: "\(path): capturing DNS is not supported by this version; "
-                        + "pods keep asking the cluster's DNS, which is what false means")
+                    description: "\(path): \"\(value)\" is no number of seconds from 30 to 86400; with less the agent "
+                        + "would cut the connections of pods that leave the mesh")
             }
+            self.cniGracePeriodSeconds = seconds
         case "values.ztunnel.logLevel":
             guard ["off", "error", "warn", "info", "debug", "trace"].contains(value) else {
                 throw Invalid(

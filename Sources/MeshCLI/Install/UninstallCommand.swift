@@ -63,7 +63,8 @@ struct Uninstaller: Sendable {
         ]
         if self.includesKinds { types.append(.customResourceDefinitions) }
         for type in types {
-            for object in try await self.cluster.list(type, namespace: nil, selector).items {
+            for object in try await self.cluster.list(type, namespace: nil, selector).items
+            where type != .customResourceDefinitions || !Components.isForeign(object) {
                 removed += try await self.remove(type, namespace: object.namespace, name: object.name)
             }
         }

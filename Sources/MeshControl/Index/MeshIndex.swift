@@ -1,18 +1,23 @@
 package import MeshCollections
 package import MeshModel
 
-/// From Kubernetes objects to the mesh: which workloads, services and policies there are. Pure and synchronous; the
-/// owner feeds objects in and calls ``settle()``.
+/// From Kubernetes objects to the mesh: which workloads, services and policies there are, and what to write into
+/// which status. Pure and synchronous; the owner feeds objects in and calls ``settle()``.
 package final class MeshIndex {
-    private let graph = Graph()
-    package let settings: Input<MeshSettings>
-    package let namespaces: Input<NamespaceView>
-    package let nodes: Input<NodeView>
-    package let pods: Input<PodView>
-    package let services: Input<ServiceView>
-    package let slices: Input<SliceView>
-    package let authorizationPolicies: Input<PolicyView>
-    package let peerAuthentications: Input<PeerAuthenticationView>
+    private let graph: Graph
+    private let inputs: MeshInputs
+    package var settings: Input<MeshSettings> { self.inputs.settings }
+    package var namespaces: Input<NamespaceView> { self.inputs.namespaces }
+    package var nodes: Input<NodeView> { self.inputs.nodes }
+    package var pods: Input<PodView> { self.inputs.pods }
+    package var services: Input<ServiceView> { self.inputs.services }
+    package var slices: Input<SliceView> { self.inputs.slices }
+    package var serviceEntries: Input<ServiceEntryView> { self.inputs.serviceEntries }
+    package var workloadEntries: Input<WorkloadEntryView> { self.inputs.workloadEntries }
+    package var gateways: Input<GatewayView> { self.inputs.gateways }
+    package var gatewayClasses: Input<GatewayClassView> { self.inputs.gatewayClasses }
+    package var authorizationPolicies: Input<PolicyView> { self.inputs.authorizationPolicies }
+    package var peerAuthentications: Input<PeerAuthenticationView> { self.inputs.peerAuthentications }
 
     /// By uid.
     package let workloads: MeshCollection<Workload>
@@ -20,121 +25,86 @@ package final class MeshIndex {
     package let meshServices: MeshCollection<MeshModel.Service>
     /// By `<namespace>/<name>`.
     package let policies: MeshCollection<AuthorizationPolicy>
-    /// By `<namespace>/<name>`: what to write into the status.
-    package let outcomes: MeshCollection<AuthorizationConverter.Outcome>
+
+    // What to write into which status, by the object's `<namespace>/<name>`; objects without an element have no
+    // condition of ours.
+    package let serviceStatuses: MeshCollection<ObjectStatus>
+    package let serviceEntryStatuses: MeshCollection<ObjectStatus>
+    package let workloadEntryStatuses: MeshCollection<ObjectStatus>
+    package let policyStatuses: MeshCollection<ObjectStatus>
+    package let peerAuthenticationStatuses: MeshCollection<ObjectStatus>
 
     package init(_ initial: MeshSettings) {
-        let graph = self.graph
+        let graph = Graph()
+        let inputs = MeshInputs(graph, initial)
+        let gateways = GatewayCollections(graph, inputs)
+        let services = ServiceCollections(graph, inputs, gateways)
+        let policies = PolicyCollections(graph, inputs, gateways, services)
+        let workloads = WorkloadCollections(graph, inputs, gateways, services, policies)
+        self.graph = graph
+        self.inputs = inputs
+        self.workloads = workloads.all
+        self.meshServices = services.all
+        self.policies = policies.all
+        self.serviceStatuses = services.serviceStatuses
+        self.serviceEntryStatuses = services.entryStatuses
+        self.workloadEntryStatuses = workloads.entryStatuses
+        self.policyStatuses = policies.statuses
+        self.peerAuthenticationStatuses = policies.peerStatuses
+    }
+
+    package func settle() { self.graph.settle() }
+}
+
+/// The objects as they are watched.
+struct MeshInputs {
+    let settings: Input<MeshSettings>
+    let namespaces: Input<NamespaceView>
+    let nodes: Input<NodeView>
+    let pods: Input<PodView>
+    let services: Input<ServiceView>
+    let slices: Input<SliceView>
+    let serviceEntries: Input<ServiceEntryView>
+    let workloadEntries: Input<WorkloadEntryView>
+    let gateways: Input<GatewayView>
+    let gatewayClasses: Input<GatewayClassView>
+    let authorizationPolicies: Input<PolicyView>
+    let peerAuthentications: Input<PeerAuthenticationView>
+    /// The cluster's own network, under the empty key: a label of the root namespace.
+    let network: MeshCollection<String>
+    private let initial: MeshSettings
+
+    init(_ graph: Graph, _ initial: MeshSettings) {
         self.settings = graph.input()
         self.namespaces = graph.input()
         self.nodes = graph.input()
         self.pods = graph.input()
         self.services = graph.input()
         self.slices = graph.input()
+        self.serviceEntries = graph.input()
+        self.workloadEntries = graph.input()
+        self.gateways = graph.input()
+        self.gatewayClasses = graph.input()
         self.authorizationPolicies = graph.input()
         self.peerAuthentications = graph.input()
         self.settings.set("", initial)
-        let (settings, namespaces, nodes) = (self.settings, self.namespaces, self.nodes)
-        let (services, slices, policies) = (self.services, self.slices, self.authorizationPolicies)
-        func current(_ fetch: Fetch) -> MeshSettings { fetch.get(settings, "") ?? initial }
-
-        let network = graph.value { fetch in
-            fetch.get(namespaces, current(fetch).rootNamespace)?.labels["topology.istio.io/network"] ?? ""
+        self.initial = initial
+        let (settings, namespaces) = (self.settings, self.namespaces)
+        self.network = graph.value { fetch in
+            let root = (fetch.get(settings, "") ?? initial).rootNamespace
+            return fetch.get(namespaces, root)?.labels[Names.network] ?? ""
         }
-        self.meshServices = graph.flatMap(services) { _, view, fetch in
-            ServiceBuilder.service(
-                view, namespace: fetch.get(namespaces, view.namespace), network: fetch.get(network, "") ?? "",
-                suffix: current(fetch).domainSuffix
-            ).map { [($0.key.description, $0)] } ?? []
-        }
-
-        let peers = self.peerAuthentications
-        let peersByNamespace = peers.index { _, view in [view.namespace] }
-        func peersIn(_ namespace: String, _ fetch: Fetch) -> [PeerAuthenticationView] {
-            fetch.get(peersByNamespace, namespace).map(\.value)
-        }
-        let strict: MeshCollection<AuthorizationPolicy> = graph.flatMap(
-            graph.value { fetch in !fetch.all(peers).isEmpty }
-        ) { _, isNeeded, fetch in
-            let policy = PeerAuthenticationConverter.staticStrict(current(fetch))
-            return isNeeded ? [(policy.key.description, policy)] : []
-        }
-        let converted: MeshCollection<AuthorizationPolicy> = graph.flatMap(peers) { _, view, fetch in
-            let settings = current(fetch)
-            let parentIsStrict = PeerAuthenticationConverter.parentIsStrict(
-                namespace: peersIn(view.namespace, fetch), root: peersIn(settings.rootNamespace, fetch))
-            return PeerAuthenticationConverter.converted(view, parentIsStrict: parentIsStrict, settings)
-                .map { [($0.key.description, $0)] } ?? []
-        }
-        self.outcomes = graph.map(policies) { _, view, fetch in
-            AuthorizationConverter.convert(view, current(fetch))
-        }
-        let written: MeshCollection<AuthorizationPolicy> = graph.map(self.outcomes) { _, outcome, _ in outcome.policy }
-        self.policies = graph.join([strict, converted, written])
-
-        // A pod looks for the services and policies that select it under each of its own labels.
-        let servicesByLabel = services.index { _, view in
-            Self.firstLabel(view.selector).map { ["\(view.namespace)|\($0)"] } ?? []
-        }
-        let selectorPolicies = policies.index { _, view in
-            view.hasTargets ? [] : Self.firstLabel(view.selector ?? [:]).map { ["\(view.namespace)|\($0)"] } ?? []
-        }
-        let slicesByPod = slices.index { _, view in
-            view.isUsable
-                ? view.endpoints.filter { $0.targetKind == "Pod" }.map { "\($0.targetNamespace)/\($0.targetName)" }
-                : []
-        }
-        let podWorkloads: MeshCollection<Workload> = graph.flatMap(self.pods) { _, pod, fetch in
-            let settings = current(fetch)
-            var around = WorkloadBuilder.Surroundings(settings: settings)
-            around.network = fetch.get(network, "") ?? ""
-            if !pod.node.isEmpty { around.locality = fetch.get(nodes, pod.node)?.locality ?? Locality() }
-            var members: [String: ServiceView] = [:]
-            for (key, value) in pod.labels {
-                for (name, service) in fetch.get(servicesByLabel, "\(pod.namespace)|\(key)=\(value)")
-                where service.selects(pod.labels) { members[name] = service }
-            }
-            for (_, slice) in fetch.get(slicesByPod, pod.key)
-            where slice.namespace == pod.namespace && slice.names(pod) {
-                let key = "\(slice.namespace)/\(slice.serviceName)"
-                if let service = fetch.get(services, key), service.selector.isEmpty { members[key] = service }
-            }
-            around.services = members.values.filter { $0.type != "ExternalName" }.sorted { $0.key < $1.key }.map {
-                WorkloadBuilder.Membership(
-                    key: NamespacedName(
-                        namespace: $0.namespace,
-                        name: ServiceBuilder.hostname($0, suffix: settings.domainSuffix)), ports: $0.ports)
-            }
-            var attached: Set<String> = []
-            for namespace in Set([pod.namespace, settings.rootNamespace]) {
-                for (key, value) in pod.labels {
-                    for (name, view) in fetch.get(selectorPolicies, "\(namespace)|\(key)=\(value)")
-                    where view.selects(pod.labels)
-                        && AuthorizationConverter.convert(view, settings).policy != nil
-                    { attached.insert(name) }
-                }
-            }
-            around.policies = attached.sorted().compactMap { NamespacedName($0) }
-            around.policies += PeerAuthenticationConverter.keys(
-                labels: pod.labels, isInRoot: pod.namespace == settings.rootNamespace,
-                namespace: peersIn(pod.namespace, fetch), root: peersIn(settings.rootNamespace, fetch), settings)
-            return WorkloadBuilder.workload(pod, around).map { [($0.uid, $0)] } ?? []
-        }
-        let sliceWorkloads: MeshCollection<Workload> = graph.flatMap(slices) { _, slice, fetch in
-            guard slice.isUsable,
-                let service = fetch.get(services, "\(slice.namespace)/\(slice.serviceName)")
-            else { return [] }
-            return WorkloadBuilder.workloads(
-                slice, service: service, settings: current(fetch), network: fetch.get(network, "") ?? ""
-            ).map { ($0.uid, $0) }
-        }
-        self.workloads = graph.join([podWorkloads, sliceWorkloads])
     }
 
-    /// The least `key=value` of a selector: an object is filed under one label, and tested for the others.
-    private static func firstLabel(_ selector: [String: String]) -> String? {
-        selector.min { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
+    func settings(_ fetch: Fetch) -> MeshSettings { fetch.get(self.settings, "") ?? self.initial }
+    func network(_ fetch: Fetch) -> String { fetch.get(self.network, "") ?? "" }
+
+    /// How objects with a selector are found by a workload's labels: each is filed under the least `key=value` of its
+    /// selector, and tested for the others by who finds it.
+    static func filing(_ namespace: String, _ selector: [String: String]?) -> [String] {
+        guard let first = selector?.min(by: { $0.key < $1.key }) else { return [] }
+        return [Self.file(namespace, first.key, first.value)]
     }
 
-    package func settle() { self.graph.settle() }
+    static func file(_ namespace: String, _ key: String, _ value: String) -> String { "\(namespace)|\(key)=\(value)" }
 }

@@ -26,6 +26,11 @@ package final class TokenReviewAuthenticator: CallerAuthenticator {
         self.audiences = audiences
     }
 
+    package var wanted: String {
+        "\"authorization: Bearer <token>\" with a valid service account token of this cluster for audience "
+            + self.audiences.joined(separator: " or ")
+    }
+
     package func authenticate(bearer token: String, clusterID: String) async throws -> AuthenticatedCaller {
         guard !token.isEmpty, token.utf8.count <= Self.tokenBytesMax else {
             throw AuthenticationFailure("the token has \(token.utf8.count) bytes")

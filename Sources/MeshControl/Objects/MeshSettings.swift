@@ -1,6 +1,6 @@
 package import KubeAPI
+import KubeClient
 package import MeshModel
-import Yams
 
 /// What the whole mesh agrees on: from the ConfigMap `istio`, key `mesh`, and from our own environment.
 package struct MeshSettings: Hashable, Sendable {
@@ -10,6 +10,10 @@ package struct MeshSettings: Hashable, Sendable {
     package var domainSuffix = "cluster.local"
     package var revision = "default"
     package var allowsDryRun = false
+    /// Workloads behind a waypoint accept only what comes through it (`PILOT_AUTO_ALLOW_WAYPOINT_POLICY`).
+    package var requiresWaypoints = false
+    /// MeshConfig `serviceEntryVisibility`; nil when it says nothing.
+    package var entryVisibility: VisibilityRules?
 
     package init() {}
 
@@ -17,18 +21,19 @@ package struct MeshSettings: Hashable, Sendable {
     /// - Throws: a text for the log; the settings in force then stay.
     package func merging(meshConfig yaml: String) throws(InvalidMeshConfig) -> MeshSettings {
         var settings = self
-        let root: Any?
+        let root: JSONValue
         do {
-            root = try Yams.load(yaml: yaml)
+            root = try JSONValue(yaml: yaml)
         } catch {
             throw InvalidMeshConfig(description: "MeshConfig is no readable YAML: \(error)")
         }
-        guard let root else { return settings }
-        guard let map = root as? [String: Any] else {
-            throw InvalidMeshConfig(description: "MeshConfig is no mapping")
+        if root.isNull { return settings }
+        guard root.object != nil else { throw InvalidMeshConfig(description: "MeshConfig is no mapping") }
+        if let domain = root["trustDomain"]?.string, !domain.isEmpty { settings.trustDomain = domain }
+        if let namespace = root["rootNamespace"]?.string, !namespace.isEmpty { settings.rootNamespace = namespace }
+        if let rules = root["serviceEntryVisibility"], !rules.isNull {
+            settings.entryVisibility = try VisibilityRules(rules)
         }
-        if let domain = map["trustDomain"] as? String, !domain.isEmpty { settings.trustDomain = domain }
-        if let namespace = map["rootNamespace"] as? String, !namespace.isEmpty { settings.rootNamespace = namespace }
         return settings
     }
 
@@ -42,15 +47,67 @@ package struct InvalidMeshConfig: Error, Hashable, CustomStringConvertible {
     package let description: String
 }
 
+/// Who may see a host that is no Kubernetes Service.
+package enum EntryVisibility: String, Hashable, Sendable {
+    /// Nobody: as if the object did not exist.
+    case none = "NONE"
+    case namespace = "NAMESPACE"
+    case everywhere = "PUBLIC"
+}
+
+/// MeshConfig `serviceEntryVisibility`: the first policy whose every rule matches the namespace decides.
+package struct VisibilityRules: Hashable, Sendable {
+    package struct Policy: Hashable, Sendable {
+        package var visibility: EntryVisibility
+        package var namespaceSelectors: [LabelSelector]
+    }
+    package var policies: [Policy] = []
+    package var fallback = EntryVisibility.everywhere
+
+    package init() {}
+
+    init(_ json: JSONValue) throws(InvalidMeshConfig) {
+        self.fallback = try Self.visibility(json["defaultVisibility"])
+        for policy in json["policies"]?.array ?? [] {
+            var selectors: [LabelSelector] = []
+            for rule in policy["matchingRules"]?.array ?? [] {
+                do throws(LabelSelector.Invalid) {
+                    selectors.append(try LabelSelector(rule["namespaceSelector"] ?? [:]))
+                } catch {
+                    throw InvalidMeshConfig(description: "serviceEntryVisibility: \(error)")
+                }
+            }
+            self.policies.append(
+                Policy(visibility: try Self.visibility(policy["visibility"]), namespaceSelectors: selectors))
+        }
+    }
+
+    private static func visibility(_ json: JSONValue?) throws(InvalidMeshConfig) -> EntryVisibility {
+        guard let text = json?.string, text != "VISIBILITY_UNSPECIFIED" else { return .everywhere }
+        guard let visibility = EntryVisibility(rawValue: text) else {
+            throw InvalidMeshConfig(
+                description: "serviceEntryVisibility: \"\(text)\" is none of NONE, NAMESPACE and PUBLIC")
+        }
+        return visibility
+    }
+
+    func visibility(namespaceLabels: [String: String]) -> EntryVisibility {
+        self.policies.first { $0.namespaceSelectors.allSatisfy { $0.matches(namespaceLabels) } }?.visibility
+            ?? self.fallback
+    }
+}
+
 /// What the mesh reads of a Namespace.
 package struct NamespaceView: Hashable, Sendable {
     package var name: String
     package var labels: [String: String]
     package var distributionAnnotation: String?
+    package var canaryWeight: String?
     package init(_ object: KubeObject) {
         self.name = object.name
         self.labels = object.labels
-        self.distributionAnnotation = object.annotations["networking.istio.io/traffic-distribution"]
+        self.distributionAnnotation = object.annotations[Names.trafficDistribution]
+        self.canaryWeight = object.annotations[Names.canaryWeight]
     }
 }
 
@@ -62,5 +119,41 @@ package struct NodeView: Hashable, Sendable {
         self.locality = Locality(
             region: labels["topology.kubernetes.io/region"] ?? "", zone: labels["topology.kubernetes.io/zone"] ?? "",
             subzone: labels["topology.istio.io/subzone"] ?? "")
+    }
+}
+
+/// Labels and annotations that more than one place reads.
+enum Names {
+    static let network = "topology.istio.io/network"
+    static let trafficDistribution = "networking.istio.io/traffic-distribution"
+    static let useWaypoint = "istio.io/use-waypoint"
+    static let useWaypointNamespace = "istio.io/use-waypoint-namespace"
+    static let useCanary = "istio.io/use-waypoint-canary"
+    static let useCanaryNamespace = "istio.io/use-waypoint-canary-namespace"
+    static let canaryWeight = "istio.io/use-waypoint-canary-weight"
+    static let ingressUseWaypoint = "istio.io/ingress-use-waypoint"
+    static let waypointFor = "istio.io/waypoint-for"
+    static let inboundBinding = "ambient.istio.io/waypoint-inbound-binding"
+    static let gatewayName = "gateway.networking.k8s.io/gateway-name"
+    static let managed = "gateway.istio.io/managed"
+    static let redirection = "ambient.istio.io/redirection"
+
+    /// Go's boolean words; nil for anything else.
+    static func boolean(_ text: String) -> Bool? {
+        switch text {
+        case "1", "t", "T", "true", "TRUE", "True": true
+        case "0", "f", "F", "false", "FALSE", "False": false
+        default: nil
+        }
+    }
+}
+
+extension Locality {
+    /// `region/zone/subzone`; a label's value cannot hold a slash and uses dots instead.
+    package init(path: String) {
+        let separator: Character = path.contains("/") ? "/" : "."
+        let parts = path.split(separator: separator, maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
+        self.init(
+            region: parts.first ?? "", zone: parts.count > 1 ? parts[1] : "", subzone: parts.count > 2 ? parts[2] : "")
     }
 }

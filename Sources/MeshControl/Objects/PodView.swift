@@ -25,7 +25,7 @@ package struct PodView: Hashable, Sendable {
         self.name = object.name
         self.uid = object.uid
         self.labels = object.labels
-        self.isCaptured = object.annotations["ambient.istio.io/redirection"] == "enabled"
+        self.isCaptured = object.annotations[Names.redirection] == "enabled"
         self.isBeingDeleted = object.isBeingDeleted
         let (spec, status) = (object.spec, object.status)
         self.phase = status["phase"]?.string ?? ""
@@ -51,6 +51,10 @@ package struct PodView: Hashable, Sendable {
     }
 
     package var key: String { "\(self.namespace)/\(self.name)" }
+    /// Where the pod says it is, against what its node says: a label's value, so with dots for slashes.
+    package var ownLocality: Locality? {
+        (self.labels["topology.istio.io/locality"] ?? self.labels["istio-locality"]).map { Locality(path: $0) }
+    }
     package var hasEnded: Bool { self.phase == "Failed" || self.phase == "Succeeded" }
 }
 
@@ -82,6 +86,10 @@ package enum Naming {
 
     static func workloadName(_ pod: PodView) -> String {
         Self.first(pod.labels, "service.istio.io/workload-name") ?? pod.ownerName ?? pod.name
+    }
+
+    static func workloadName(_ entry: WorkloadEntryView) -> String {
+        entry.autoRegistrationGroup ?? Self.first(entry.labels, "service.istio.io/workload-name") ?? entry.name
     }
 
     static func canonicalName(_ labels: [String: String], workloadName: String) -> String {

@@ -27,7 +27,7 @@ package struct ServiceView: Hashable, Sendable {
     package var trafficDistribution: String
     /// Annotation `networking.istio.io/traffic-distribution`.
     package var distributionAnnotation: String?
-    package var createdAt: String
+    package var canaryWeight: String?
 
     package init(_ object: KubeObject) {
         let spec = object.spec
@@ -42,8 +42,8 @@ package struct ServiceView: Hashable, Sendable {
         self.publishesNotReady = spec["publishNotReadyAddresses"]?.bool ?? false
         self.internalTrafficPolicy = spec["internalTrafficPolicy"]?.string ?? ""
         self.trafficDistribution = spec["trafficDistribution"]?.string ?? ""
-        self.distributionAnnotation = object.annotations["networking.istio.io/traffic-distribution"]
-        self.createdAt = object.metadata["creationTimestamp"]?.string ?? ""
+        self.distributionAnnotation = object.annotations[Names.trafficDistribution]
+        self.canaryWeight = object.annotations[Names.canaryWeight]
         self.ports = (spec["ports"]?.array ?? []).compactMap { port in
             guard let number = port["port"]?.int.flatMap({ UInt16(exactly: $0) }) else { return nil }
             let target: Target
@@ -61,6 +61,12 @@ package struct ServiceView: Hashable, Sendable {
 
     package var key: String { "\(self.namespace)/\(self.name)" }
     package var isHeadless: Bool { self.clusterIPs.contains("None") }
+    /// An ExternalName is an alias in DNS: nothing to route to.
+    package var isRoutable: Bool { self.type != "ExternalName" }
+    /// The Service in front of a waypoint or an east-west gateway never stands behind one.
+    var isOfGateway: Bool {
+        ["istio.io-mesh-controller", "istio.io-eastwest-controller"].contains(self.labels[Names.managed])
+    }
 
     func selects(_ labels: [String: String]) -> Bool {
         !self.selector.isEmpty && self.selector.allSatisfy { labels[$0.key] == $0.value }

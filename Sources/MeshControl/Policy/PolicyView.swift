@@ -7,11 +7,22 @@ package struct PolicyView: Hashable, Sendable {
     /// Nil when the policy is for everything in its namespace (or, in the root namespace, in the mesh). An empty
     /// selector selects everything too.
     package var selector: [String: String]?
-    package var hasTargets: Bool
+    package struct Target: Hashable, Sendable {
+        package var group, kind, name, namespace: String
+        /// `Kind.group:namespace/name`, as Istio's messages write it.
+        func text(_ ownNamespace: String) -> String {
+            "\(self.kind).\(self.group.isEmpty ? "core" : self.group):\(ownNamespace)/\(self.name)"
+        }
+    }
+    /// What it is attached to, when that is no set of pods. Such a policy is for waypoints and gateways only.
+    package var targets: [Target]
+    package var hasTargets: Bool { !self.targets.isEmpty }
     package var action: String
     /// Nil when there is no list; then the policy never matches, as with an empty one.
     package var rules: [JSONValue]
     package var isDryRun: Bool
+    /// The annotation's text when it is no boolean; the policy is then enforced.
+    package var unreadableDryRun: String?
 
     package init(_ object: KubeObject) {
         self.namespace = object.namespace
@@ -19,13 +30,21 @@ package struct PolicyView: Hashable, Sendable {
         self.generation = object.generation
         let labels = object.spec.at("selector", "matchLabels")?.stringMap ?? [:]
         self.selector = labels.isEmpty ? nil : labels
-        self.hasTargets =
-            object.spec["targetRef"]?.object != nil || object.spec["targetRefs"]?.array?.isEmpty == false
+        let references =
+            (object.spec["targetRefs"]?.array ?? [])
+            + (object.spec["targetRef"].flatMap { $0.object == nil ? nil : [$0] } ?? [])
+        self.targets = references.map { reference in
+            func text(_ name: String) -> String { reference[name]?.string ?? "" }
+            let group = text("group")
+            return Target(
+                group: group == "core" ? "" : group, kind: text("kind"), name: text("name"),
+                namespace: text("namespace"))
+        }
         self.action = object.spec["action"]?.string ?? "ALLOW"
         self.rules = object.spec["rules"]?.array ?? []
-        // Go's boolean words: what is none of them counts as false.
-        self.isDryRun = ["1", "t", "T", "true", "TRUE", "True"].contains(
-            object.annotations["istio.io/dry-run"] ?? "")
+        let dryRun = object.annotations["istio.io/dry-run"]
+        self.isDryRun = dryRun.flatMap(Names.boolean) ?? false
+        self.unreadableDryRun = dryRun.flatMap { Names.boolean($0) == nil ? $0 : nil }
     }
 
     package var key: String { "\(self.namespace)/\(self.name)" }
@@ -41,28 +60,39 @@ package struct PeerAuthenticationView: Hashable, Sendable {
         case unset = "UNSET", disable = "DISABLE", permissive = "PERMISSIVE", strict = "STRICT"
     }
     package var namespace, name: String
+    package var generation: Int64
     package var createdAt: String
     package var selector: [String: String]?
     package var mode: Mode
     package var portModes: [UInt16: Mode]
+    /// Modes and ports that we do not know, as written.
+    package var unreadable: [String] = []
 
     package init(_ object: KubeObject) {
         self.namespace = object.namespace
         self.name = object.name
+        self.generation = object.generation
         self.createdAt = object.metadata["creationTimestamp"]?.string ?? ""
         let labels = object.spec.at("selector", "matchLabels")?.stringMap ?? [:]
         self.selector = labels.isEmpty ? nil : labels
-        self.mode = Self.mode(object.spec["mtls"])
+        self.mode = .unset
         self.portModes = [:]
-        for (port, value) in object.spec["portLevelMtls"]?.object ?? [:] {
-            if let number = UInt16(port) { self.portModes[number] = Self.mode(value) }
+        self.mode = self.read(object.spec["mtls"])
+        for (port, value) in (object.spec["portLevelMtls"]?.object ?? [:]).sorted(by: { $0.key < $1.key }) {
+            if let number = UInt16(port), number > 0 {
+                self.portModes[number] = self.read(value)
+            } else {
+                self.unreadable.append("port \(port)")
+            }
         }
     }
 
     /// A mode newer than us asks for more than we know: the strictest of ours.
-    private static func mode(_ value: JSONValue?) -> Mode {
+    private mutating func read(_ value: JSONValue?) -> Mode {
         guard let text = value?["mode"]?.string else { return .unset }
-        return Mode(rawValue: text) ?? .strict
+        if let mode = Mode(rawValue: text) { return mode }
+        self.unreadable.append("mode \(text)")
+        return .strict
     }
 
     package var key: String { "\(self.namespace)/\(self.name)" }

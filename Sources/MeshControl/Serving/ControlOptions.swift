@@ -1,3 +1,5 @@
+internal import MeshLinux
+
 /// How this control plane runs: environment variables under Istio's names, ports also by argument (for tests and for
 /// more than one on a machine).
 package struct ControlOptions: Sendable {
@@ -6,7 +8,8 @@ package struct ControlOptions: Sendable {
     package var settings = MeshSettings()
     package var trustedNodeAccounts: Set<String> = []
     package var audiences = ["istio-ca"]
-    package var bind = "0.0.0.0"
+    /// The address of all ports; by default every address that there is.
+    package var bind = LocalAddresses.everywhere()
     package var secureGRPCPort = 15012
     /// Nil: no plaintext port. Callers authenticate there too.
     package var plaintextGRPCPort: Int?
@@ -16,6 +19,8 @@ package struct ControlOptions: Sendable {
     package var extraHostNames: [String] = []
     package var quiet = Duration.milliseconds(100)
     package var longest = Duration.seconds(10)
+    /// Whether hosts of ServiceEntries without addresses get virtual ones (`PILOT_ENABLE_IP_AUTOALLOCATE`).
+    package var allocatesAddresses = true
 
     package init() {}
 
@@ -35,6 +40,8 @@ package struct ControlOptions: Sendable {
         self.settings.revision = text("REVISION") ?? self.settings.revision
         self.settings.domainSuffix = text("DOMAIN_SUFFIX") ?? self.settings.domainSuffix
         self.settings.allowsDryRun = text("AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY") == "true"
+        self.settings.requiresWaypoints = text("PILOT_AUTO_ALLOW_WAYPOINT_POLICY") == "true"
+        self.allocatesAddresses = text("PILOT_ENABLE_IP_AUTOALLOCATE") != "false"
         self.trustedNodeAccounts = Set(list("CA_TRUSTED_NODE_ACCOUNTS") ?? [])
         self.audiences = list("TOKEN_AUDIENCES") ?? self.audiences
         self.extraHostNames = list("ISTIOD_CUSTOM_HOST") ?? []

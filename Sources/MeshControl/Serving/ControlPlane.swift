@@ -18,7 +18,8 @@ package final class SettingsHolder: Sendable {
 /// to the xDS server, the CA's pod list and the status writer.
 package actor ControlPlane {
     package enum Kind: String, CaseIterable, Sendable {
-        case namespaces, nodes, pods, services, endpointSlices, authorizationPolicies, peerAuthentications, meshConfig
+        case namespaces, nodes, pods, services, endpointSlices, serviceEntries, workloadEntries, gateways,
+            gatewayClasses, authorizationPolicies, peerAuthentications, meshConfig
 
         var type: ResourceType {
             switch self {
@@ -27,9 +28,25 @@ package actor ControlPlane {
             case .pods: .pods
             case .services: .services
             case .endpointSlices: .endpointSlices
+            case .serviceEntries: .serviceEntries
+            case .workloadEntries: .workloadEntries
+            case .gateways: .gateways
+            case .gatewayClasses: .gatewayClasses
             case .authorizationPolicies: .authorizationPolicies
             case .peerAuthentications: .peerAuthentications
             case .meshConfig: .configMaps
+            }
+        }
+
+        /// Kinds whose objects carry conditions of ours.
+        var status: StatusWriter.Kind? {
+            switch self {
+            case .services: .services
+            case .serviceEntries: .serviceEntries
+            case .workloadEntries: .workloadEntries
+            case .authorizationPolicies: .authorizationPolicies
+            case .peerAuthentications: .peerAuthentications
+            case .namespaces, .nodes, .pods, .endpointSlices, .gateways, .gatewayClasses, .meshConfig: nil
             }
         }
     }
@@ -39,14 +56,15 @@ package actor ControlPlane {
     private let index: MeshIndex
     private let server: XDSServer
     private let pods: PodRegistry
-    private let statuses: PolicyStatusWriter
+    private let statuses: StatusWriter
+    private let addresses: AddressAllocator
     private let logger: Logger
     private let changes: ChangeCollector
     private var missing = Set(Kind.allCases)
 
     package init(
         _ initial: MeshSettings, settings: SettingsHolder, server: XDSServer, pods: PodRegistry,
-        statuses: PolicyStatusWriter, logger: Logger
+        statuses: StatusWriter, addresses: AddressAllocator, logger: Logger
     ) {
         self.initial = initial
         self.settings = settings
@@ -55,6 +73,7 @@ package actor ControlPlane {
         self.server = server
         self.pods = pods
         self.statuses = statuses
+        self.addresses = addresses
         self.logger = logger
     }
 
@@ -81,29 +100,37 @@ package actor ControlPlane {
         }
     }
 
-    package func receive(_ kind: Kind, _ event: InformerEvent) async {
+    package func receive(_ kind: Kind, _ event: InformerEvent) {
+        let settings = self.settings.current
+        func owned<View>(_ view: @escaping (KubeObject) -> View) -> (KubeObject) -> View? {
+            { settings.owns($0) ? view($0) : nil }
+        }
         switch kind {
         case .namespaces: self.index.namespaces.take(event) { NamespaceView($0) }
         case .nodes: self.index.nodes.take(event) { NodeView($0) }
         case .pods: self.receivePods(event)
         case .services: self.index.services.take(event) { ServiceView($0) }
         case .endpointSlices: self.index.slices.take(event) { SliceView($0) }
-        case .authorizationPolicies:
-            let settings = self.settings.current
-            self.index.authorizationPolicies.take(event) { settings.owns($0) ? PolicyView($0) : nil }
-            await self.observe(event)
+        case .serviceEntries:
+            self.index.serviceEntries.take(event, owned { ServiceEntryView($0) })
+            self.tellAllocator(event)
+        case .workloadEntries: self.index.workloadEntries.take(event, owned { WorkloadEntryView($0) })
+        case .gateways: self.index.gateways.take(event) { GatewayView($0) }
+        case .gatewayClasses: self.index.gatewayClasses.take(event) { GatewayClassView($0) }
+        case .authorizationPolicies: self.index.authorizationPolicies.take(event, owned { PolicyView($0) })
         case .peerAuthentications:
-            let settings = self.settings.current
-            self.index.peerAuthentications.take(event) { settings.owns($0) ? PeerAuthenticationView($0) : nil }
+            self.index.peerAuthentications.take(event, owned { PeerAuthenticationView($0) })
         case .meshConfig: self.receiveMeshConfig(event)
         }
+        if let status = kind.status { self.observe(status, event, settings) }
         if case .snapshot = event { self.missing.remove(kind) }
         // Half a mesh is nobody's business: nothing is derived before everything was listed once.
         guard self.missing.isEmpty else { return }
         self.index.settle()
-        await self.flush()
+        self.flush()
         if !self.server.isReady {
             self.server.becomeReady()
+            self.statuses.becomeReady()
             self.logger.info(
                 "mesh state is complete",
                 metadata: [
@@ -140,15 +167,25 @@ package actor ControlPlane {
         }
     }
 
-    private func observe(_ event: InformerEvent) async {
+    /// Objects of another revision are that revision's to write.
+    private func observe(_ kind: StatusWriter.Kind, _ event: InformerEvent, _ settings: MeshSettings) {
         switch event {
-        case .snapshot(let all): for object in all { await self.statuses.observed(object.key, object) }
-        case .updated(let object): await self.statuses.observed(object.key, object)
-        case .deleted(let object): await self.statuses.observed(object.key, nil)
+        case .snapshot(let all): self.statuses.observed(kind, all: all.filter(settings.owns))
+        case .updated(let object):
+            self.statuses.observed(kind, object.key, settings.owns(object) ? object : nil)
+        case .deleted(let object): self.statuses.observed(kind, object.key, nil)
         }
     }
 
-    private func flush() async {
+    private func tellAllocator(_ event: InformerEvent) {
+        switch event {
+        case .snapshot: self.addresses.observed(all: self.index.serviceEntries.all)
+        case .updated(let object), .deleted(let object):
+            self.addresses.observed(object.key, self.index.serviceEntries[object.key])
+        }
+    }
+
+    private func flush() {
         let changes = self.changes.take()
         if !changes.policies.isEmpty || !changes.removedPolicies.isEmpty {
             self.server.apply(.policies(upserted: changes.policies, removed: changes.removedPolicies))
@@ -156,10 +193,7 @@ package actor ControlPlane {
         if !changes.addresses.isEmpty || !changes.removedAddresses.isEmpty {
             self.server.apply(.addresses(upserted: changes.addresses, removed: changes.removedAddresses))
         }
-        for (key, acceptance) in changes.outcomes {
-            let generation = self.index.authorizationPolicies[key]?.generation ?? 0
-            await self.statuses.want(key, generation, acceptance)
-        }
+        for (kind, key, status) in changes.statuses { self.statuses.want(kind, key, status) }
     }
 }
 
@@ -185,7 +219,7 @@ private final class ChangeCollector {
         var removedAddresses: [String] = []
         var policies: [AuthorizationPolicy] = []
         var removedPolicies: [NamespacedName] = []
-        var outcomes: [(key: String, acceptance: AuthorizationConverter.Acceptance?)] = []
+        var statuses: [(kind: StatusWriter.Kind, key: String, status: ObjectStatus?)] = []
     }
     private var changes = Changes()
 
@@ -197,17 +231,14 @@ private final class ChangeCollector {
             for change in $0 { self?.address(change.key, change.new.map { .service($0) }) }
         }
         index.policies.observe { [weak self] in for change in $0 { self?.policy(change.key, change.new) } }
-        index.outcomes.observe { [weak self] in
-            for change in $0 {
-                if let new = change.new { self?.changes.outcomes.append((change.key, new.acceptance)) }
-            }
-        }
-        // A new generation with the same outcome also has to be written down.
-        index.authorizationPolicies.observe { [weak self, weak index] in
-            for change in $0 {
-                if let outcome = index?.outcomes[change.key] {
-                    self?.changes.outcomes.append((change.key, outcome.acceptance))
-                }
+        let statuses: [(StatusWriter.Kind, MeshCollection<ObjectStatus>)] = [
+            (.services, index.serviceStatuses), (.serviceEntries, index.serviceEntryStatuses),
+            (.workloadEntries, index.workloadEntryStatuses), (.authorizationPolicies, index.policyStatuses),
+            (.peerAuthentications, index.peerAuthenticationStatuses),
+        ]
+        for (kind, collection) in statuses {
+            collection.observe { [weak self] in
+                for change in $0 { self?.changes.statuses.append((kind, change.key, change.new)) }
             }
         }
     }

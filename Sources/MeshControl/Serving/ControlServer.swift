@@ -18,11 +18,13 @@ package struct ControlServer: Sendable {
 
     private let options: ControlOptions
     private let cluster: any KubeCluster
+    private let version: String
     private let logger: Logger
 
-    package init(_ options: ControlOptions, cluster: any KubeCluster, logger: Logger) {
+    package init(_ options: ControlOptions, cluster: any KubeCluster, version: String, logger: Logger) {
         self.options = options
         self.cluster = cluster
+        self.version = version
         self.logger = logger
     }
 
@@ -38,18 +40,22 @@ package struct ControlServer: Sendable {
         let settings = SettingsHolder(try await self.firstSettings())
         let store = AuthorityStore(self.cluster, namespace: self.options.namespace)
         let authority = AuthorityHolder(try await store.load(trustDomain: settings.current.trustDomain))
-        let metrics = ControlMetrics()
+        let metrics = ControlMetrics(version: self.version)
         metrics.show(authority.current)
         let pods = PodRegistry()
         let authenticator = TokenReviewAuthenticator(self.cluster, audiences: self.options.audiences)
         let xds = XDSServer(
             .init(quiet: self.options.quiet, longest: self.options.longest), authenticator: authenticator,
-            admission: Self.admission, logger: self.logger, record: metrics.record)
-        let statuses = PolicyStatusWriter(self.cluster, logger: self.logger)
+            admission: self.admission, logger: self.logger, record: metrics.record)
+        let statuses = StatusWriter(self.cluster, logger: self.logger)
+        let addresses = AddressAllocator(self.cluster, logger: self.logger)
         let plane = ControlPlane(
             self.options.settings, settings: settings, server: xds, pods: pods, statuses: statuses,
-            logger: self.logger)
+            addresses: addresses, logger: self.logger)
         let trusted = self.options.trustedNodeAccounts
+        if trusted.isEmpty {
+            self.logger.warning("CA_TRUSTED_NODE_ACCOUNTS is empty: no node proxy will be served")
+        }
         let ca = CertificateService(
             authenticator: authenticator, authority: { authority.current },
             rule: { ImpersonationRule(trustedAccounts: trusted, trustDomain: settings.current.trustDomain) },
@@ -73,11 +79,12 @@ package struct ControlServer: Sendable {
         try await withThrowingTaskGroup(of: Void.self) { group in
             for server in servers { group.addTask { try await server.serve() } }
             group.addTask {
-                let port = try await secure.listeningAddress.ipv4?.port ?? self.options.secureGRPCPort
+                let bound = try await secure.listeningAddress
+                let port = bound.ipv6?.port ?? bound.ipv4?.port ?? self.options.secureGRPCPort
                 listening(Ports(secureGRPC: port, readiness: endpoints[0].ports[0], monitoring: endpoints[1].ports[0]))
                 try await self.background(
                     plane: plane, xds: xds, store: store, authority: authority, certificate: certificate,
-                    metrics: metrics, statuses: statuses, settings: settings)
+                    metrics: metrics, statuses: statuses, addresses: addresses, settings: settings)
             }
             group.addTask {
                 for await _ in stop { break }
@@ -94,15 +101,16 @@ package struct ControlServer: Sendable {
         for endpoint in endpoints { await endpoint.close() }
     }
 
-    /// A caller is served as the node it is: same namespace, and the same account where the node names one.
-    private static let admission: XDSServer.Admission = { caller, _, metadata in
-        if let namespace = metadata["NAMESPACE"], namespace != caller.namespace {
-            return "the node says namespace \(namespace)"
+    private var admission: XDSServer.Admission {
+        let rule = XDSAdmissionRule(nodeProxies: self.options.trustedNodeAccounts)
+        return { caller, _, metadata in
+            do throws(XDSAdmissionRule.Refusal) {
+                try rule.check(caller, metadata)
+                return nil
+            } catch {
+                return error.description
+            }
         }
-        if let account = metadata["SERVICE_ACCOUNT"], !account.isEmpty, account != caller.serviceAccount {
-            return "the node says service account \(account)"
-        }
-        return nil
     }
 
     private func firstSettings() async throws -> MeshSettings {
@@ -120,7 +128,9 @@ package struct ControlServer: Sendable {
         port: Int, _ security: HTTP2ServerTransport.Posix.TransportSecurity
     ) -> HTTP2ServerTransport.Posix {
         HTTP2ServerTransport.Posix(
-            address: .ipv4(host: self.options.bind, port: port), transportSecurity: security,
+            address: self.options.bind.contains(":")
+                ? .ipv6(host: self.options.bind, port: port) : .ipv4(host: self.options.bind, port: port),
+            transportSecurity: security,
             config: .defaults { config in
                 config.rpc.maxRequestPayloadSize = Self.requestBytesMax
                 // Streams move to other replicas now and then; a client comes back with what it has.
@@ -141,7 +151,7 @@ package struct ControlServer: Sendable {
             let pending = await plane.pending
             return .text("not ready, not listed yet: \(pending.joined(separator: ", "))\n", status: 503)
         }
-        let version = EndpointRoute("/version", methods: ["GET"]) { _ in .text("martlet control\n") }
+        let version = EndpointRoute("/version", methods: ["GET"]) { _ in .text("martlet control \(self.version)\n") }
         let clients = EndpointRoute("/debug/syncz", methods: ["GET"]) { _ in .json(Self.text(xds.clients)) }
         let group = MultiThreadedEventLoopGroup.singleton
         return [
@@ -176,8 +186,8 @@ package struct ControlServer: Sendable {
 
     private func background(
         plane: ControlPlane, xds: XDSServer, store: AuthorityStore, authority: AuthorityHolder,
-        certificate: ServerCertificate, metrics: ControlMetrics, statuses: PolicyStatusWriter,
-        settings: SettingsHolder
+        certificate: ServerCertificate, metrics: ControlMetrics, statuses: StatusWriter,
+        addresses: AddressAllocator, settings: SettingsHolder
     ) async throws {
         let publisher = RootCertificatePublisher(
             self.cluster, roots: { authority.current.rootsPEM }, logger: self.logger)
@@ -190,6 +200,9 @@ package struct ControlServer: Sendable {
             }
             group.addTask { await self.election("istio-namespace-controller-election").run { await publisher.run() } }
             group.addTask { await self.election("istio-status-leader").run { await statuses.run() } }
+            if self.options.allocatesAddresses {
+                group.addTask { await self.election("istio-ip-autoallocate").run { await addresses.run() } }
+            }
             try await group.waitForAll()
         }
     }

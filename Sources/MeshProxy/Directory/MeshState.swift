@@ -18,6 +18,10 @@ package struct MeshState: Sendable {
     private var services: TreeDictionary<NamespacedName, ServiceEntry> = [:]
     private var servicesByHostname: TreeDictionary<String, [NamespacedName]> = [:]
     private var servicesByAddress: TreeDictionary<NetworkAddress, [NamespacedName]> = [:]
+    /// How many services have a wildcard host name of so many labels.
+    private var wildcards: [Int: Int] = [:]
+    /// Ascending: which lengths of wildcard host names are worth trying.
+    package private(set) var wildcardLabelCounts: [Int] = []
     /// Scanned one by one: CIDR services are few (they come from ServiceEntry objects).
     private var blocks: [(block: NetworkBlock, service: NamespacedName)] = []
     /// Also of services that have not arrived yet, and of workloads that are not healthy.
@@ -110,6 +114,7 @@ extension MeshState {
     private mutating func insert(_ service: Service) {
         self.services[service.key] = ServiceEntry(service, endpoints: [])
         self.servicesByHostname[service.hostname, default: []].append(service.key)
+        self.countWildcard(service, by: 1)
         for address in service.addresses { self.servicesByAddress[address, default: []].append(service.key) }
         self.blocks += service.blocks.map { (block: $0, service: service.key) }
     }
@@ -118,8 +123,17 @@ extension MeshState {
         guard let service = self.services[key]?.service else { return }
         self.services[key] = nil
         Self.remove(key, from: &self.servicesByHostname, service.hostname)
+        self.countWildcard(service, by: -1)
         for address in service.addresses { Self.remove(key, from: &self.servicesByAddress, address) }
         if !service.blocks.isEmpty { self.blocks.removeAll { $0.service == key } }
+    }
+
+    private mutating func countWildcard(_ service: Service, by change: Int) {
+        guard service.hostname.hasPrefix("*.") else { return }
+        let labels = service.hostname.split(separator: ".").count
+        let count = self.wildcards[labels, default: 0] + change
+        self.wildcards[labels] = count == 0 ? nil : count
+        if count == 0 || count == change { self.wildcardLabelCounts = self.wildcards.keys.sorted() }
     }
 
     private mutating func lay(out service: Service) {
@@ -192,6 +206,11 @@ extension MeshState {
             winner = candidate
         }
         return winner?.entry
+    }
+
+    /// All services of one host name, in the order of their arrival.
+    func services(hostname: String) -> [ServiceEntry] {
+        (self.servicesByHostname[hostname] ?? []).compactMap { self.services[$0] }
     }
 
     /// The service that a client of `namespace` means by a host name.

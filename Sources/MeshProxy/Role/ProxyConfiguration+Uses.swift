@@ -67,6 +67,11 @@ extension ProxyConfiguration {
         json.member("inpodUds", self.agentSocket)
         json.member("packetMark", self.mark)
         json.member("ipv6Enabled", self.isIPv6Enabled)
+        json.member("dnsProxy", self.dns != nil)
+        if let dns = self.dns {
+            json.member("dnsProxyAddr", "\(dns.address.map { "\($0)" } ?? "localhost"):\(dns.port)")
+            json.member("clusterDomain", dns.clusterDomain)
+        }
         if let keepsSource = self.keepsSource {
             json.member("requireOriginalSource", keepsSource)
         } else {

@@ -1,5 +1,6 @@
 internal import Foundation
 package import MeshChannel
+internal import MeshModel
 package import MeshTelemetry
 package import MeshXDS
 
@@ -21,6 +22,11 @@ package struct ProxyConfiguration: Sendable {
     package var mark: UInt32 = 1337
     /// `IPV6_ENABLED`
     package var isIPv6Enabled = true
+    /// How pods' name queries are served: `ISTIO_META_DNS_CAPTURE` (on unless it is something else than `true`),
+    /// `ISTIO_META_DNS_PROXY_ADDR`, `CLUSTER_DOMAIN`, `PREFERED_SERVICE_NAMESPACE`. Nil: not at all.
+    package var dns: DNSSettings?
+    /// Lists the resolvers that are asked for what the mesh does not know.
+    package var resolverFile = "/etc/resolv.conf"
     /// `ENABLE_ORIG_SRC`: true must work, false is not tried, nil is tried.
     package var keepsSource: Bool?
     /// `KEEPALIVE_ENABLED`, `_TIME`, `_INTERVAL`, `_RETRIES`
@@ -88,6 +94,7 @@ package struct ProxyConfiguration: Sendable {
         self.agentSocket = reader.text("INPOD_UDS") ?? self.agentSocket
         self.mark = try reader.number("PACKET_MARK", in: 1...Int(UInt32.max)).map { UInt32($0) } ?? self.mark
         self.isIPv6Enabled = try reader.flag("IPV6_ENABLED") ?? true
+        self.dns = try Self.dns(reader, mark: self.mark, isIPv6Enabled: self.isIPv6Enabled, network: self.network)
         self.keepsSource = try reader.flag("ENABLE_ORIG_SRC")
         if try reader.flag("KEEPALIVE_ENABLED") ?? true {
             var keepalive = Keepalive()
@@ -202,6 +209,29 @@ package struct ProxyConfiguration: Sendable {
             throw InvalidSetting("AUTH_TOKEN", "...", wanted: "the path of a token file that exists")
         }
         return .file(value)
+    }
+
+    private static func dns(
+        _ reader: EnvironmentReader, mark: UInt32, isIPv6Enabled: Bool, network: String
+    ) throws(InvalidSetting) -> DNSSettings? {
+        var dns = DNSSettings()
+        dns.mark = mark
+        dns.isIPv6Enabled = isIPv6Enabled
+        dns.network = network
+        dns.clusterDomain = reader.text("CLUSTER_DOMAIN") ?? dns.clusterDomain
+        dns.preferredNamespace = reader.text("PREFERED_SERVICE_NAMESPACE")
+        if let text = reader.text("ISTIO_META_DNS_PROXY_ADDR") {
+            let wanted = text.hasPrefix("localhost:") ? "127.0.0.1" + text.dropFirst("localhost".count) : text
+            guard let listen = IPEndpoint(wanted), listen.port != 0 else {
+                throw InvalidSetting(
+                    "ISTIO_META_DNS_PROXY_ADDR", text, wanted: "localhost or an address, and a port: localhost:15053")
+            }
+            dns.port = listen.port
+            dns.address = wanted == text ? listen.address : nil
+        }
+        // Read also when it is off: a setting that is wrong is wrong.
+        guard reader.variables["ISTIO_META_DNS_CAPTURE"] ?? "true" == "true" else { return nil }
+        return dns
     }
 
     private static func metadata(_ reader: EnvironmentReader) throws(InvalidSetting) -> [String: MetadataValue] {

@@ -1,10 +1,12 @@
 internal import Logging
 internal import MeshIdentity
 internal import MeshLinux
+internal import MeshModel
 package import MeshTelemetry
 package import MeshTunnel
 package import MeshXDS
 internal import MeshZDS
+internal import NIOCore
 internal import NIOPosix
 
 /// The parts of a node proxy, put together and run in order.
@@ -20,7 +22,9 @@ package struct ProxyProcess: Sendable {
         package var signer: any CertificateSigner
         /// Obeys the node agent, until cancelled.
         package var obeyAgent: @Sendable (PodEnrolment) async -> Void
-        package var makeTunnel: @Sendable (MeshSnapshot, any CertificateSource, any ConnectionObserver) -> any Tunnel
+        /// When it throws, the process ends with that error.
+        package var makeTunnel:
+            @Sendable (MeshSnapshot, any CertificateSource, any ConnectionObserver) throws -> any Tunnel
 
         package init(
             followMesh: @escaping @Sendable (any MeshStateSink) async -> Void, signer: any CertificateSigner,
@@ -28,7 +32,7 @@ package struct ProxyProcess: Sendable {
             makeTunnel:
                 @escaping @Sendable (
                     MeshSnapshot, any CertificateSource, any ConnectionObserver
-                ) -> any Tunnel
+                ) throws -> any Tunnel
         ) {
             self.followMesh = followMesh
             self.signer = signer
@@ -64,7 +68,7 @@ package struct ProxyProcess: Sendable {
         self.bound = bound
     }
 
-    /// - Throws: when a port cannot be bound.
+    /// - Throws: when a port cannot be bound, or the tunnel cannot be made.
     package func run() async throws {
         let configuration = self.configuration
         let app = self.log.logger("app")
@@ -79,18 +83,26 @@ package struct ProxyProcess: Sendable {
         let metrics = TrafficMetrics(registry)
         let telemetry = ConnectionTelemetry(log: self.log, metrics: metrics)
         let slot = TunnelSlot()
+        let forwarder = self.forwarder(group)
+        let names = configuration.dns.map {
+            DNSService($0, forwarder: forwarder, metrics: DNSMetrics(registry), log: self.log, group: group)
+        }
         let certificates = CertificateManager(signer: self.surroundings.signer, log: self.log.logger("ca")) {
             slot.certificateRenewed($0)
         }
         let directory = MeshDirectory(
             nodeName: configuration.nodeName, settings: configuration.routing(self.log), flows: FlowTable(metrics),
-            published: { slot.publish($0) },
+            published: { snapshot in
+                names?.publish(snapshot)
+                slot.publish(snapshot)
+            },
             identitiesChanged: { added, removed in
                 certificates.prefetch(added)
                 certificates.forget(removed)
             })
         let enrolment = PodEnrolment(
-            server: SlotPodServer(slot: slot), readiness: readiness, registry: registry, log: self.log.logger("zds"),
+            server: SlotPodServer(slot: slot, names: names), readiness: readiness, registry: registry,
+            log: self.log.logger("zds"),
             trustDomain: { slot.snapshot?.identity(of: $0)?.trustDomain })
         let admin: HTTPEndpoints
         do {
@@ -118,13 +130,18 @@ package struct ProxyProcess: Sendable {
         app.info(
             "node proxy started", metadata: ["version": "\(self.version)", "node": "\(configuration.nodeName ?? "-")"])
 
-        await withTaskGroup(of: Void.self) { tasks in
+        let outcome = await withTaskGroup(of: Void.self) { tasks in
             tasks.addTask { await self.surroundings.followMesh(directory) }
             tasks.addTask { await certificates.run() }
-            let orders = Task { [surroundings] in
+            let orders = Task { [surroundings, shutdown] in
                 await directory.waitUntilSynced()
                 if Task.isCancelled { return }
-                _ = slot.fill { surroundings.makeTunnel($0, certificates, telemetry) }
+                do {
+                    _ = try slot.fill { try surroundings.makeTunnel($0, certificates, telemetry) }
+                } catch {
+                    shutdown.request("\(error)")
+                    throw error
+                }
                 readiness.done(Self.stateTask)
                 app.info("the mesh is known; serving pods")
                 await withTaskGroup(of: Void.self) { both in
@@ -138,13 +155,36 @@ package struct ProxyProcess: Sendable {
             // No more orders; whoever waits for the mesh stops waiting.
             orders.cancel()
             await directory.stopWaiting()
-            await orders.value
+            let outcome = await orders.result
+            async let namesDrained: Void? = names?.drain(deadline: configuration.drainDeadline)
             await slot.tunnel?.drain(deadline: configuration.drainDeadline)
+            await namesDrained
             tasks.cancelAll()
+            return outcome
         }
         for server in [admin, stats, ready] { await server.close() }
         app.info("node proxy ended")
         await self.log.flush()
+        try outcome.get()
+    }
+
+    private func forwarder(_ group: any EventLoopGroup) -> DNSForwarder {
+        var resolvers: [IPEndpoint] = []
+        let log = self.log.logger(DNSService.scope)
+        do throws(SystemError) {
+            resolvers = DNSResolvers.parse(try Files.readText(self.configuration.resolverFile))
+            if resolvers.isEmpty {
+                log.error(
+                    "no resolver is known: names outside the mesh are answered SERVFAIL",
+                    metadata: ["file": "\(self.configuration.resolverFile)"])
+            }
+        } catch {
+            log.error(
+                "the list of resolvers cannot be read: names outside the mesh are answered SERVFAIL",
+                metadata: ["error": "\(error)"])
+        }
+        return DNSForwarder(
+            resolvers: resolvers, limits: self.configuration.dns?.limits ?? DNSLimits(), group: group)
     }
 
     private func adminRoutes(
@@ -168,16 +208,28 @@ package struct ProxyProcess: Sendable {
     }
 }
 
-/// Serves pods with the tunnel that stands in the slot.
+/// Serves pods with the tunnel that stands in the slot, and with names: both or nothing.
 private struct SlotPodServer: PodServer {
     let slot: TunnelSlot
+    let names: DNSService?
 
     func start(_ pod: EnrolledPod, _ namespace: any PodNamespace) throws {
         guard let tunnel = self.slot.tunnel else { throw NotStarted() }
-        try namespace.withDescriptor { try tunnel.serve(pod, namespace: $0) }
+        try namespace.withDescriptor { descriptor in
+            try self.names?.start(pod, namespace: descriptor)
+            do {
+                try tunnel.serve(pod, namespace: descriptor)
+            } catch {
+                self.names?.stop(uid: pod.uid)
+                throw error
+            }
+        }
     }
 
-    func stop(uid: String) { self.slot.tunnel?.removePod(uid: uid) }
+    func stop(uid: String) {
+        self.slot.tunnel?.removePod(uid: uid)
+        self.names?.stop(uid: uid)
+    }
 
     struct NotStarted: Error, CustomStringConvertible {
         let description = "the mesh is not known yet; is the control plane connected?"
@@ -196,19 +248,4 @@ private enum AdminPage {
             </ul></body></html>
 
             """.utf8))
-}
-
-/// Which wildcard and loopback addresses this machine has.
-enum LocalAddresses {
-    static func everywhere(isIPv6Enabled: Bool) -> String { isIPv6Enabled && Self.hasIPv6 ? "::" : "0.0.0.0" }
-
-    static func loopback(isIPv6Enabled: Bool) -> [String] {
-        isIPv6Enabled && Self.hasIPv6 ? ["127.0.0.1", "::1"] : ["127.0.0.1"]
-    }
-
-    /// A kernel without IPv6 has no such file; one where it is switched off says 1.
-    private static var hasIPv6: Bool {
-        guard let text = try? Files.readText("/proc/sys/net/ipv6/conf/lo/disable_ipv6") else { return false }
-        return text.first == "0"
-    }
 }

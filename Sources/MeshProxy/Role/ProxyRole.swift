@@ -9,14 +9,15 @@ internal import MeshZDS
 
 /// The node proxy: `martlet proxy`.
 public enum ProxyRole {
-    public static let version = "0.1.0"
-
     /// Runs until SIGTERM, SIGINT or `POST /quitquitquit`, then drains.
     /// - Parameters:
     ///   - environment: see `ProxyConfiguration`.
+    ///   - version: of this program, for the log and the metrics.
     ///   - arguments: after the role's name; `proxy` and `ztunnel`, as the charts write them, or none.
     /// - Throws: for a setting that cannot be used, and for a port that cannot be bound.
-    public static func run(environment: [String: String], arguments: [String]) async throws {
+    public static func run(
+        environment: [String: String], arguments: [String], version: String
+    ) async throws {
         if let unknown = arguments.first(where: { $0 != "ztunnel" && $0 != "proxy" }) {
             throw InvalidSetting("argument", unknown, wanted: "no arguments: the node proxy is set up by environment")
         }
@@ -31,7 +32,7 @@ public enum ProxyRole {
         defer { withExtendedLifetime(trap) {} }
         let process = ProxyProcess(
             configuration: configuration, log: log, surroundings: .real(configuration, log), shutdown: shutdown,
-            version: Self.version)
+            version: version)
         try await process.run()
     }
 
@@ -58,7 +59,7 @@ extension ProxyProcess.Surroundings {
                 await ZDSClient(path: configuration.agentSocket, log: log.logger("zds")).run(handler: enrolment)
             },
             makeTunnel: { view, certificates, observer in
-                TunnelEngine(
+                try TunnelEngine(
                     configuration: configuration.tunnel, view: view, certificates: certificates, observer: observer)
             })
     }

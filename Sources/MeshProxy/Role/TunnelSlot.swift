@@ -38,11 +38,11 @@ package final class TunnelSlot: Sendable {
         self.tunnel?.certificateRenewed(identity)
     }
 
-    /// - Parameter make: gets the newest snapshot.
-    package func fill(_ make: (MeshSnapshot) -> any Tunnel) -> (any Tunnel)? {
-        self.content.withLock { content in
+    /// - Parameter make: gets the newest snapshot. When it throws, the place stays empty.
+    package func fill(_ make: (MeshSnapshot) throws -> any Tunnel) rethrows -> (any Tunnel)? {
+        try self.content.withLock { content in
             guard content.tunnel == nil, let snapshot = content.snapshot else { return content.tunnel }
-            let tunnel = make(snapshot)
+            let tunnel = try make(snapshot)
             content.tunnel = tunnel
             return tunnel
         }

@@ -3,8 +3,8 @@ package import MeshModel
 package import MeshProto
 import SwiftProtobuf
 
-/// A resource as it goes over the wire: encoded once when it changes, shared by every client that gets it.
-package struct EncodedResource: Sendable {
+/// A resource as it goes over the wire: encoded once when it changes, shared by every client and every snapshot.
+package final class EncodedResource: Sendable {
     package let message: Envoy_Service_Discovery_V3_Resource
     /// What an on-demand client may call it, besides its name: `<network>/<ip>`, and for a workload the keys of
     /// its services.
@@ -12,6 +12,7 @@ package struct EncodedResource: Sendable {
     let serviceKeys: [String]
     /// A workload's node; empty otherwise.
     let node: String
+    let isService: Bool
 
     package var name: String { self.message.name }
     package var version: String { self.message.version }
@@ -26,13 +27,15 @@ package struct EncodedResource: Sendable {
             self.aliases =
                 workload.networkMode == .hostNetwork
                 ? [] : workload.addresses.map { NetworkAddress(network: workload.network, address: $0).description }
-            self.serviceKeys = workload.services.keys.map(\.description)
+            self.serviceKeys = workload.services.keys.map(\.description).sorted()
             self.node = workload.node
+            self.isService = false
         case .service(let service):
             self.aliases =
                 service.addresses.map(\.description) + service.blocks.map { "\($0.network)/\($0.cidr)" }
             self.serviceKeys = []
             self.node = ""
+            self.isService = true
         }
     }
 
@@ -41,6 +44,7 @@ package struct EncodedResource: Sendable {
         self.aliases = []
         self.serviceKeys = []
         self.node = ""
+        self.isService = false
     }
 
     private static func encode(
@@ -60,9 +64,5 @@ package struct EncodedResource: Sendable {
                 $0.value = .init(bytes)
             }
         }
-    }
-
-    func answers(to key: String) -> Bool {
-        self.name == key || self.aliases.contains(key)
     }
 }

@@ -21,6 +21,8 @@ public struct XDSClientStatus: Hashable, Sendable {
 /// What happened in the server; for metrics.
 public enum XDSEvent: Hashable, Sendable {
     case connected, disconnected, unauthenticated
+    /// A caller that may not be served.
+    case notAdmitted
     case pushed(type: String, resources: Int)
     case refused(type: String)
     case staleNonce(type: String)

@@ -19,7 +19,9 @@ public final class XDSServer: Sendable {
         }
     }
 
-    /// Decides whether an authenticated caller may be served as this node. Answers the reason of a refusal.
+    /// Decides whether an authenticated caller may be served as this node. Asked twice: when the stream opens, with
+    /// nothing of the node, and when the node has said who it is. Answers the reason of a refusal, which the caller is
+    /// told.
     public typealias Admission =
         @Sendable (AuthenticatedCaller, _ nodeID: String, _ metadata: [String: String])
         -> String?
@@ -72,10 +74,9 @@ public final class XDSServer: Sendable {
             removals = removed.map(\.description)
         }
         let changed = self.state.withLock { state in
-            let held = state.snapshot.all(type)
             var isTouched = false
             func set(_ name: String, _ resource: EncodedResource?) {
-                if held[name]?.version == resource?.version {
+                if state.snapshot.resource(type, name)?.version == resource?.version {
                     // As published already: nothing to say, and an earlier pending change is void.
                     state.pending[type]?.removeValue(forKey: name)
                 } else {

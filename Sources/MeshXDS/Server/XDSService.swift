@@ -20,9 +20,12 @@ package struct XDSService: Envoy_Service_Discovery_V3_AggregatedDiscoveryService
         } catch {
             self.server.record(.unauthenticated)
             self.server.logger.warning(
-                "xDS: caller not authenticated", metadata: ["peer": "\(context.remotePeer)", "why": "\(error)"])
-            throw RPCError(code: .unauthenticated, message: "authentication failure")
+                "xDS: caller not authenticated", metadata: ["peer": "\(context.readablePeer)", "why": "\(error)"])
+            throw RPCError(
+                code: .unauthenticated, message: "authentication failure; wanted \(self.server.authenticator.wanted)")
         }
+        // Before the stream takes a place that a node proxy may need.
+        try self.admit(caller, node: "", [:])
         let connection = XDSConnection()
         let id: UInt64
         switch self.server.add(connection) {
@@ -36,7 +39,7 @@ package struct XDSService: Envoy_Service_Discovery_V3_AggregatedDiscoveryService
                 self.server.remove(id)
                 self.server.record(.disconnected)
             }
-            try await self.serve(connection, id, caller, request.messages, writer, peer: context.remotePeer)
+            try await self.serve(connection, id, caller, request.messages, writer, peer: context.readablePeer)
             return [:]
         }
     }
@@ -97,12 +100,7 @@ package struct XDSService: Envoy_Service_Discovery_V3_AggregatedDiscoveryService
             let metadata = node.metadata.fields.compactMapValues { value -> String? in
                 if case .stringValue(let text)? = value.kind { text } else { nil }
             }
-            if let reason = self.server.admission(caller, node.id, metadata) {
-                self.server.logger.warning(
-                    "xDS: client refused",
-                    metadata: ["caller": "\(caller.account)", "node": "\(node.id)", "why": "\(reason)"])
-                throw RPCError(code: .permissionDenied, message: "not allowed to be served as this node")
-            }
+            try self.admit(caller, node: node.id, metadata)
         }
         switch result.note {
         case .refused(let type, let reason):
@@ -116,6 +114,14 @@ package struct XDSService: Envoy_Service_Discovery_V3_AggregatedDiscoveryService
         case .acknowledged, nil: break
         }
         try await self.write(result.responses, writer)
+    }
+
+    private func admit(_ caller: AuthenticatedCaller, node: String, _ metadata: [String: String]) throws {
+        guard let reason = self.server.admission(caller, node, metadata) else { return }
+        self.server.record(.notAdmitted)
+        self.server.logger.warning(
+            "xDS: client refused", metadata: ["caller": "\(caller.account)", "node": "\(node)", "why": "\(reason)"])
+        throw RPCError(code: .permissionDenied, message: reason)
     }
 
     private func write(_ responses: [Response], _ writer: RPCWriter<Response>) async throws {

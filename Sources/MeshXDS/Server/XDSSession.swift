@@ -110,6 +110,7 @@ package struct XDSSession {
     ) throws(Ending) -> Response? {
         if subscribe.isEmpty && unsubscribe.isEmpty { return nil }
         let names = subscribe.filter { $0 != "*" }
+        if let response = self.turn(type, subscribe, unsubscribe, snapshot) { return response }
         if self.types[type]?.isWildcard == false {
             for name in unsubscribe {
                 self.types[type]?.wanted.remove(name)
@@ -126,6 +127,26 @@ package struct XDSSession {
         return response
     }
 
+    /// From some resources to all, which brings those too; or from all to some, which the client then has to name.
+    private mutating func turn(
+        _ type: String, _ subscribe: [String], _ unsubscribe: [String], _ snapshot: XDSSnapshot
+    ) -> Response? {
+        guard let isWildcard = self.types[type]?.isWildcard else { return nil }
+        let (starts, ends) = (subscribe.contains("*"), unsubscribe.contains("*"))
+        if isWildcard, ends {
+            self.types[type]?.isWildcard = false
+        } else if !isWildcard, starts, !ends {
+            // What it holds and is gone since the last push would never be mentioned again.
+            let gone = (self.types[type]?.delivered ?? []).filter { snapshot.resource(type, $0) == nil }
+            self.types[type]?.isWildcard = true
+            self.types[type]?.wanted = []
+            self.types[type]?.delivered = []
+            let all = snapshot.difference(type, from: [:])
+            return self.response(type, all.upserted.map(\.message), gone.sorted(), snapshot)
+        }
+        return nil
+    }
+
     private mutating func want(_ type: String, _ names: [String]) throws(Ending) {
         self.types[type]?.wanted.formUnion(names)
         if let state = self.types[type], state.wanted.count + state.delivered.count > Self.subscriptionsMax {
@@ -133,31 +154,22 @@ package struct XDSSession {
         }
     }
 
-    /// By name or alias; a service brings its workloads, and the client's node its own. What is not there counts as
-    /// removed. Looks at every resource: on-demand clients are few, and ask for many names at a time.
+    /// By name or alias; a service brings its workloads, and the client's node its own that it has not got yet. What
+    /// is not there counts as removed.
     private mutating func lookUp(
         _ type: String, _ keys: [String], _ snapshot: XDSSnapshot
     ) -> XDSSnapshot.Difference {
-        let all = snapshot.all(type)
-        let wanted = Set(keys)
-        var found: [String: EncodedResource] = [:]
-        var answered: Set<String> = []
-        for resource in all.values {
-            let hits = ([resource.name] + resource.aliases).filter(wanted.contains)
-            if !hits.isEmpty {
-                found[resource.name] = resource
-                answered.formUnion(hits)
+        let result = snapshot.find(type, Set(keys))
+        var difference = XDSSnapshot.Difference(upserted: result.found, removed: result.unknown.sorted())
+        guard let state = self.types[type], !state.isWildcard else { return difference }
+        if type == XDSType.address, !self.nodeName.isEmpty {
+            let known = Set(difference.upserted.map(\.name))
+            difference.upserted += snapshot.onNode(self.nodeName).filter {
+                !known.contains($0.name) && !state.delivered.contains($0.name)
             }
         }
-        let services = Set(found.values.filter { $0.serviceKeys.isEmpty && $0.node.isEmpty }.map(\.name))
-        let node = self.types[type]?.isWildcard == false ? self.nodeName : ""
-        for resource in all.values
-        where resource.serviceKeys.contains(where: services.contains) || !node.isEmpty && resource.node == node {
-            found[resource.name] = resource
-        }
-        if self.types[type]?.isWildcard == false { self.types[type]?.delivered.formUnion(found.keys) }
-        return XDSSnapshot.Difference(
-            upserted: found.values.sorted { $0.name < $1.name }, removed: wanted.subtracting(answered).sorted())
+        self.types[type]?.delivered.formUnion(difference.upserted.map(\.name))
+        return difference
     }
 
     /// What this client has to hear about a new snapshot, in this order: new policies before the workloads that

@@ -10,24 +10,29 @@ final class Envoy: Sendable {
         var description: String
     }
 
-    let port: UInt16
+    /// Stays ours when Envoy is stopped, so that another can be started there.
+    let reserved: ReservedPort
+    var port: UInt16 { self.reserved.port }
     private let folder: PeerFolder
     private let process: Process
 
-    /// Listens on `port` (nil: a free one) for HBONE, and dials the authority of each CONNECT.
-    static func server(_ issued: TestCA.Issued, port: UInt16? = nil) async throws -> Envoy {
-        try await Envoy(issued, port: port) { Self.serverConfiguration(port: $0) }
+    /// Listens on `reserved` (nil: another free port) for HBONE, and dials the authority of each CONNECT.
+    static func server(_ issued: TestCA.Issued, at reserved: ReservedPort? = nil) async throws -> Envoy {
+        try await Envoy(issued, at: reserved) { Self.serverConfiguration(port: $0) }
     }
 
     /// Listens for plain TCP; each connection is a CONNECT for `authority` at the HBONE port `peer` of 127.0.0.1.
     static func client(_ issued: TestCA.Issued, authority: String, peer: UInt16) async throws -> Envoy {
-        try await Envoy(issued, port: nil) { Self.clientConfiguration(port: $0, authority: authority, peer: peer) }
+        try await Envoy(issued, at: nil) { Self.clientConfiguration(port: $0, authority: authority, peer: peer) }
     }
 
     /// Returns once Envoy listens.
-    private init(_ issued: TestCA.Issued, port: UInt16?, _ configuration: (UInt16) -> String) async throws {
+    private init(
+        _ issued: TestCA.Issued, at reserved: ReservedPort?, _ configuration: (UInt16) -> String
+    ) async throws {
         guard let path = Self.path else { throw DidNotStart(description: "there is no Envoy") }
-        let port = try port ?? BlockingServer.echo().port  // free again
+        let reserved = try reserved ?? ReservedPort()
+        let port = reserved.port
         let folder = try PeerFolder(issued)
         try folder.write("envoy.yaml", configuration(port))
         let process = Process()
@@ -36,7 +41,7 @@ final class Envoy: Sendable {
         process.arguments = ["-c", "envoy.yaml", "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
         process.standardInput = FileHandle.nullDevice
         try process.run()
-        self.port = port
+        self.reserved = reserved
         self.folder = folder
         self.process = process
         try await eventually { !process.isRunning || (try? BlockingSocket.connect(port: port)) != nil }
@@ -62,6 +67,7 @@ extension Envoy {
           listeners:
           - name: out
             address: {socket_address: {address: 127.0.0.1, port_value: \(port)}}
+            enable_reuse_port: true
             filter_chains:
             - filters:
               - name: envoy.filters.network.tcp_proxy
@@ -99,6 +105,7 @@ extension Envoy {
           listeners:
           - name: in
             address: {socket_address: {address: 127.0.0.1, port_value: \(port)}}
+            enable_reuse_port: true
             filter_chains:
             - transport_socket:
                 name: envoy.transport_sockets.tls

@@ -100,6 +100,7 @@ final class RecordingObserver: ConnectionObserver {
     }
 
     private struct Waiter {
+        let number: Int
         var condition: @Sendable (Log) -> Bool
         var continuation: CheckedContinuation<Log, Never>
     }
@@ -107,26 +108,54 @@ final class RecordingObserver: ConnectionObserver {
     private struct State {
         var log = Log()
         var waiters: [Waiter] = []
+        var lastNumber = 0
     }
 
     private let state = Mutex(State())
 
     var log: Log { self.state.withLock { $0.log } }
 
-    /// Returns as soon as the log satisfies `condition`; the test's own time limit bounds it.
+    /// Returns as soon as the log satisfies `condition`; the test's own time limit bounds it, and then it returns the
+    /// log as it is.
     func wait(_ condition: @escaping @Sendable (Log) -> Bool) async -> Log {
-        await withCheckedContinuation { continuation in
-            let log: Log? = self.state.withLock { state in
-                if condition(state.log) { return state.log }
-                state.waiters.append(Waiter(condition: condition, continuation: continuation))
-                return nil
+        let number = self.state.withLock { state in
+            state.lastNumber += 1
+            return state.lastNumber
+        }
+        return await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let log: Log? = self.state.withLock { state in
+                    if condition(state.log) || Task.isCancelled { return state.log }
+                    state.waiters.append(Waiter(number: number, condition: condition, continuation: continuation))
+                    return nil
+                }
+                if let log { continuation.resume(returning: log) }
             }
-            if let log { continuation.resume(returning: log) }
+        } onCancel: {
+            let (log, waiter) = self.state.withLock { state in
+                let index = state.waiters.firstIndex { $0.number == number }
+                return (state.log, index.map { state.waiters.remove(at: $0) })
+            }
+            waiter?.continuation.resume(returning: log)
         }
     }
 
-    func firstClosed() async -> Ended { await self.wait { !$0.closed.isEmpty }.closed[0] }
-    func firstRefused() async -> RefusalReason { await self.wait { !$0.refused.isEmpty }.refused[0] }
+    struct NotSeen: Error, CustomStringConvertible { let description: String }
+
+    /// - Throws: when the test's time is over before.
+    func firstClosed() async throws -> Ended {
+        guard let first = await self.wait({ !$0.closed.isEmpty }).closed.first else {
+            throw NotSeen(description: "no connection was closed")
+        }
+        return first
+    }
+    /// - Throws: when the test's time is over before.
+    func firstRefused() async throws -> RefusalReason {
+        guard let first = await self.wait({ !$0.refused.isEmpty }).refused.first else {
+            throw NotSeen(description: "nothing was refused")
+        }
+        return first
+    }
 
     private func change(_ body: (inout Log) -> Void) {
         let (log, done) = self.state.withLock { state in

@@ -26,9 +26,11 @@ enum PeerProgram {
         process.standardError = pipe
         try process.run()
         let reading = pipe.fileHandleForReading
-        let output = try await offThread { try reading.readToEnd() ?? Data() }
-        process.waitUntilExit()
-        return String(decoding: output, as: UTF8.self)
+        return try await offThread {
+            let output = try reading.readToEnd() ?? Data()
+            process.waitUntilExit()
+            return String(decoding: output, as: UTF8.self)
+        }
     }
 }
 

@@ -36,7 +36,7 @@ struct TwoPods {
         let destination = IPEndpoint(address: Self.loopback, port: target)
         var serverConfiguration = Self.configuration(destination)
         configureServer(&serverConfiguration)
-        self.server = TunnelEngine(
+        self.server = try TunnelEngine(
             configuration: serverConfiguration, view: FakeView(identity: Self.serverIdentity, admit: admit),
             certificates: serverCertificates ?? FakeCertificates(ca), observer: self.serverObserver)
         self.serverPorts = try self.server.addPod(Self.serverPod, namespace: namespace)
@@ -47,7 +47,7 @@ struct TwoPods {
             peer: IPEndpoint(address: Self.loopback, port: self.serverPorts.inboundTunnel),
             authority: destination.description, source: clientIdentity, expected: expected,
             headers: [("forwarded", "for=\"10.0.0.1:1234\"")], labels: Labels())
-        self.client = TunnelEngine(
+        self.client = try TunnelEngine(
             configuration: clientConfiguration,
             view: FakeView(identity: clientIdentity, route: { route?($0, tunnel) ?? .tunnel(tunnel) }),
             certificates: clientCertificates ?? FakeCertificates(ca), observer: self.clientObserver)
