@@ -83,7 +83,7 @@ struct GoAwayTests {
             gate.waitUntilOpen()
         }
         #expect(victim.pods.server.statistics.inboundTunnels == 0)
-        let end = await victim.pods.serverObserver.firstClosed()
+        let end = try await victim.pods.serverObserver.firstClosed()
         #expect(end.end.error?.contains("left the mesh") == true)
         _ = await victim.pods.stop()
     }

@@ -191,7 +191,7 @@ struct PoolLoopbackTests {
         let received = try await offThread { try socket.receiveToEnd() }
         let isIntact = received == sent
         #expect(isIntact)
-        let end = await pods.clientObserver.firstClosed()
+        let end = try await pods.clientObserver.firstClosed()
         #expect(end.end.error == nil)
         await pods.client.drain(deadline: .zero)
     }
@@ -225,7 +225,7 @@ struct PoolLoopbackTests {
         await #expect(throws: BlockingSocket.Failure.self) {
             try await offThread { try pods.connect().receiveToEnd() }
         }
-        let end = await pods.clientObserver.firstClosed()
+        let end = try await pods.clientObserver.firstClosed()
         #expect(end.end.error?.contains("did not answer a PING") == true)
         _ = await pods.stop()
     }
