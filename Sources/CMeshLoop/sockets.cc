@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
@@ -22,6 +23,12 @@
 static constexpr int kOriginalDestination = 80;
 #ifndef IP_BIND_ADDRESS_NO_PORT
 #define IP_BIND_ADDRESS_NO_PORT 24
+#endif
+#ifndef SO_ATTACH_REUSEPORT_CBPF
+#define SO_ATTACH_REUSEPORT_CBPF 51
+#endif
+#ifndef SO_DETACH_REUSEPORT_BPF
+#define SO_DETACH_REUSEPORT_BPF 68
 #endif
 #ifndef IPV6_TRANSPARENT
 #define IPV6_TRANSPARENT 75
@@ -188,6 +195,8 @@ int cml_listen(const cml_listen_options *options, cml_listen_result *result) {
     socklen_t length = to_sockaddr(&options->local, is_v6, &address);
     if (bind(made, reinterpret_cast<sockaddr *>(&address), length) < 0) return fail("bind", -errno);
     if (listen(made, options->backlog) < 0) return fail("listen", -errno);
+    // A predecessor's steering; fails when there is none.
+    if (options->reuse_port) set_int(made, SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0);
     cml_endpoint local;
     error = cml_local_endpoint(made, &local);
     if (error < 0) return fail("getsockname", error);
@@ -266,6 +275,14 @@ int cml_dial(const cml_dial_options *options, bool *spoofed) {
         return error;
     }
     return made;
+}
+
+int cml_steer(int listener, uint32_t index) {
+    // socket(7): the program's value is the index of the member.
+    sock_filter program[] = {{BPF_RET | BPF_K, 0, 0, index}};
+    sock_fprog filter = {1, program};
+    int result = setsockopt(listener, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &filter, sizeof filter);
+    return result < 0 ? -errno : 0;
 }
 
 int cml_accept(int listener, cml_endpoint *peer) {

@@ -171,6 +171,14 @@ public enum Sockets {
         return recv(descriptor, &byte, 1, CInt(MSG_PEEK) | CInt(MSG_DONTWAIT)) == 0
     }
 
+    /// Two connected stream sockets, non-blocking and close-on-exec: what one sends the other receives.
+    public static func pair() throws(SystemError) -> (CInt, CInt) {
+        var ends: [CInt] = [-1, -1]
+        let type = CInt(SOCK_STREAM.rawValue) | CInt(SOCK_NONBLOCK.rawValue) | CInt(SOCK_CLOEXEC.rawValue)
+        guard socketpair(AF_UNIX, type, 0, &ends) == 0 else { throw SystemError(call: "socketpair", code: errno) }
+        return (ends[0], ends[1])
+    }
+
     /// An own copy of a borrowed descriptor, close-on-exec.
     public static func duplicate(_ descriptor: CInt) throws(SystemError) -> CInt {
         if Simulation.owns(descriptor) { return Simulation.owner().duplicate(descriptor) }

@@ -124,10 +124,11 @@ extension NodeAgent {
         }
     }
 
+    /// A proxy came, or one is gone: pods that nobody has acknowledged any more are asked for again.
     func proxiesChanged(_ count: Int) {
-        guard count > 0 else { return }
-        for uid in self.pods.keys {
-            self.pods[uid]?.enrolment.proxyConnected()
+        for (uid, pod) in self.pods {
+            if pod.enrolment.isServed, !self.zds.isServed(uid: uid) { self.pods[uid]?.enrolment.proxyLost() }
+            if count > 0 { self.pods[uid]?.enrolment.proxyConnected() }
             self.work(uid)
         }
     }

@@ -216,6 +216,9 @@ package struct PodEnrolment: Hashable, Sendable {
         if self.goal == .enrolled { self.failed = nil }
     }
 
+    /// The proxy that acknowledged the pod is gone, and no other one has.
+    package mutating func proxyLost() { self.isServed = false }
+
     /// Somebody took a probe exemption away on the node.
     package mutating func probesDrifted(to present: Set<IPAddress>) { self.probes = present }
 

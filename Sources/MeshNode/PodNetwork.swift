@@ -38,7 +38,8 @@ package struct PodNetwork: Sendable {
                 var trouble: String?
                 do throws(SystemError) {
                     // Connections that wait on a closing listener move to the listener of the next proxy (Linux 5.14).
-                    try Files.writeSetting("1", to: "\(self.settingsRoot)/net/ipv4/tcp_migrate_req")
+                    try Files.writeSetting("1", to: self.migrationSetting)
+                    if !self.migratesConnections { trouble = "\(self.migrationSetting) does not keep what is written" }
                 } catch {
                     trouble = "\(error)"
                 }
@@ -54,12 +55,22 @@ package struct PodNetwork: Sendable {
         }
     }
 
-    /// True when routes or rules are not what ``capture(_:_:)`` made. Missing routes are put back on the way.
+    private var migrationSetting: String { "\(self.settingsRoot)/net/ipv4/tcp_migrate_req" }
+
+    /// Whether the setting is on in the namespace of the calling thread. A kernel that does not know it has nothing to
+    /// put right.
+    private var migratesConnections: Bool {
+        guard let text = try? Files.readText(self.migrationSetting) else { return true }
+        return text.hasPrefix("1")
+    }
+
+    /// True when routes, rules or the hand-over setting are not what ``capture(_:_:)`` made. Missing routes are put
+    /// back on the way.
     package func hasDrifted(_ namespace: SharedNetworkNamespace, _ rules: PodRules) async throws -> Bool {
         try await self.limit.run {
             try await namespace.perform {
                 let missing = try self.routing.install()
-                guard let wanted = self.canonical[rules.capture] else { return true }
+                guard let wanted = self.canonical[rules.capture], self.migratesConnections else { return true }
                 return try missing > 0 || Nftables.list(table: Redirection.podTable) != wanted
             }
         }

@@ -28,11 +28,13 @@ public final class BlockingSocket: Sendable {
 
     deinit { close(self.descriptor) }
 
-    /// Connects to 127.0.0.1. Not `waiting`: only begins to.
-    public static func connect(port: UInt16, waiting: Bool = true) throws -> BlockingSocket {
+    /// Connects to 127.0.0.1, or another IPv4 address. Not `waiting`: only begins to.
+    public static func connect(
+        port: UInt16, address: UInt32 = loopbackAddress, waiting: Bool = true
+    ) throws -> BlockingSocket {
         let type = Self.streamType | (waiting ? 0 : CInt(SOCK_NONBLOCK.rawValue))
         let made = BlockingSocket(adopting: socket(AF_INET, type, 0))
-        var address = Self.loopback(port)
+        var address = Self.endpoint(address, port)
         let result = withUnsafePointer(to: &address) {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
                 Glibc.connect(made.descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
@@ -42,11 +44,14 @@ public final class BlockingSocket: Sendable {
         return made
     }
 
-    static func loopback(_ port: UInt16) -> sockaddr_in {
+    /// 127.0.0.1
+    public static let loopbackAddress: UInt32 = 0x7f00_0001
+
+    static func endpoint(_ host: UInt32, _ port: UInt16) -> sockaddr_in {
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_port = port.bigEndian
-        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+        address.sin_addr.s_addr = host.bigEndian
         return address
     }
 
@@ -103,17 +108,19 @@ public final class BlockingSocket: Sendable {
     }
 }
 
-/// A TCP server on 127.0.0.1 for tests: each connection is served by a thread of its own.
+/// A TCP server on 127.0.0.1, or another address of this machine, for tests: each connection is served by a thread of its own.
 public final class BlockingServer: Sendable {
     public let port: UInt16
     private let listener: BlockingSocket
 
     /// - Parameter backlog: 0 with a handler of nil makes a server that connections hang at.
-    public init(handler: (@Sendable (BlockingSocket) -> Void)?) throws {
+    public init(
+        address host: UInt32 = BlockingSocket.loopbackAddress, handler: (@Sendable (BlockingSocket) -> Void)?
+    ) throws {
         let listener = BlockingSocket(adopting: socket(AF_INET, BlockingSocket.streamType, 0))
         var forever = timeval(tv_sec: 0, tv_usec: 0)
         setsockopt(listener.descriptor, SOL_SOCKET, SO_RCVTIMEO, &forever, socklen_t(MemoryLayout<timeval>.size))
-        var address = BlockingSocket.loopback(0)
+        var address = BlockingSocket.endpoint(host, 0)
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
         let bound = withUnsafeMutablePointer(to: &address) {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
@@ -141,8 +148,8 @@ public final class BlockingServer: Sendable {
     deinit { shutdown(self.listener.descriptor, CInt(SHUT_RDWR)) }
 
     /// Sends everything back, and the end too.
-    public static func echo() throws -> BlockingServer {
-        try BlockingServer { socket in
+    public static func echo(address: UInt32 = BlockingSocket.loopbackAddress) throws -> BlockingServer {
+        try BlockingServer(address: address) { socket in
             do {
                 while true {
                     let bytes = try socket.receive(256 << 10)

@@ -1,24 +1,45 @@
 internal import Glibc
+internal import MeshHTTP
 internal import MeshLoop
 internal import MeshModel
 
 /// A captured connection of an application, from accept to the answer of its CONNECT; then its stream or relay has it.
 ///
 ///     routing ─tunnel─▶ waiting for a tunnel ─open─▶ waiting for the answer ─200─▶ handed over
-///        ▲                       │                          │
-///        └──another endpoint─────┴──────────────────────────┘
-///     routing ─passthrough─▶ handed over          any of them ─refused, failed─▶ closed
+///      ▲  ▲ │                    │                          │
+///      │  │ │     ┌──────────────┴──another endpoint────────┘
+///      │  └─┼─────┘
+///      │    ├─passthrough─▶ connecting ─connected─▶ handed over       any of them ─refused, failed─▶ closed
+///      │    └─not known yet, host name─▶ waiting
+///      └───mesh changed, name looked up────┘
+///
+/// Through a gateway the answer is awaited twice: from the gateway on the outer stream, see ``GatewayLeg``, and from
+/// the workload behind it on the inner one.
 final class OutboundConnection: AppSocketHandler, Carrier {
+    /// Host names that one connection has looked up; a balanced service may draw another with each question.
+    static let lookupsMax = 8
+
     let proxied: ProxiedConnection
-    private(set) var route: TunnelRoute?
-    private let worker: TunnelWorker
-    private let handle: PodHandle
-    private let view: any MeshView
-    private let destination: IPEndpoint
-    private var app: AppSocket?
-    private var attempts: DialAttempts
+    let worker: TunnelWorker
+    let handle: PodHandle
+    let destination: IPEndpoint
+    /// Replaced while we wait for it to change; then our answers come from one view.
+    var view: any MeshView
+    var route: TunnelRoute?
+    var app: AppSocket?
+    var attempts: DialAttempts
+    /// Why the last attempt failed: when the mesh has no other endpoint, it is what explains.
+    var lastFailure: TunnelError?
     /// The tunnel that will open a stream for this connection; it lets go of us when it closes, and we of it.
-    private var awaited: TunnelConnection?
+    var awaited: TunnelConnection?
+    /// On the way through a gateway, until that has answered.
+    var leg: GatewayLeg?
+
+    // While waiting.
+    var ticket: WaitingRoom.Ticket?
+    var waitReason: RefusalReason?
+    var lookingUp: String?
+    var hosts: [String: Result<[IPAddress], HostUnresolved>] = [:]
 
     init(
         app: AppSocket, worker: TunnelWorker, handle: PodHandle, source: IPEndpoint, destination: IPEndpoint
@@ -39,22 +60,28 @@ final class OutboundConnection: AppSocketHandler, Carrier {
         self.decide()
     }
 
-    private func decide() {
+    /// Asks the mesh, for the first time or again.
+    func decide() {
         let question = OutboundQuestion(
             pod: self.handle.pod, source: self.proxied.source, destination: self.destination,
-            excluding: self.attempts.excluded)
+            excluding: self.attempts.excluded, hosts: self.hosts, endpoints: self.worker.endpoints)
         switch self.view.routeOutbound(question) {
-        case .refuse(let reason, let labels):
-            if let labels, !self.proxied.isOpen {
-                self.opened(.tcp, to: self.destination, authority: nil, labels: labels)
-            }
-            self.closeApp()
-            self.proxied.refuse(reason)
+        case .wait(let reason): self.wait(because: reason)
+        case .resolve(let host): self.lookUp(host)
+        case .refuse(let reason, let labels): self.refuse(reason, labels)
         case .passthrough(let target, let labels):
+            self.leaveRoom()
+            guard !self.attempts.excluded.contains(target.address) else { return self.giveUp() }
             self.opened(.tcp, to: target, authority: nil, labels: labels)
+            self.proxied.endpoint = target.address
             self.passThrough(to: target)
         case .tunnel(let route):
-            self.opened(.hbone, to: route.peer, authority: route.authority, labels: route.labels)
+            self.leaveRoom()
+            guard !self.attempts.excluded.contains(route.peer.address) else { return self.giveUp() }
+            self.opened(
+                route.inner == nil ? .hbone : .doubleHBONE, to: route.peer, authority: route.authority,
+                labels: route.labels)
+            self.proxied.endpoint = route.peer.address
             self.route = route
             self.enterTunnel(route)
         }
@@ -72,96 +99,39 @@ final class OutboundConnection: AppSocketHandler, Carrier {
                 $0.labels = labels
             }
         } else {
+            // Who is behind a gateway is not known before its answer.
             self.proxied.open(
                 transport: transport, originalDestination: self.destination, destination: destination,
-                authority: authority, peerIdentity: nil, labels: labels)
+                authority: authority, peerIdentity: nil, labels: labels, isAnnounced: transport != .doubleHBONE)
         }
     }
 
-    private func passThrough(to target: IPEndpoint) {
-        guard let app else { return }
-        do {
-            let dialled = try self.worker.dial(self.handle, to: target, from: nil)
-            self.app = nil
-            PlainRelay(client: app, target: dialled, targetAddress: target, proxied: self.proxied).start(self.worker)
-        } catch {
-            self.closeApp()
-            self.proxied.end(.dialFailed(target, "\(error)"))
+    func refuse(_ reason: RefusalReason, _ labels: (any ConnectionLabels)?) {
+        self.leaveRoom()
+        if self.lastFailure != nil { return self.giveUp() }
+        if let labels, !self.proxied.isOpen {
+            self.opened(.tcp, to: self.destination, authority: nil, labels: labels)
         }
+        self.closeApp()
+        self.proxied.refuse(reason)
     }
 
-    // MARK: Tunnel
+    /// There is no other endpoint: the last failure is the end.
+    private func giveUp() {
+        self.closeApp()
+        self.proxied.end(self.lastFailure)
+    }
 
-    private func enterTunnel(_ route: TunnelRoute) {
-        precondition(!route.expected.isEmpty, "a route without an expected identity would trust anybody")
-        let key = TunnelKey(
-            podUID: self.handle.pod.uid, source: route.source, expected: route.expected, peer: route.peer)
-        switch self.worker.pool.place(key) {
-        case .full: self.tunnelFailed(.tooManyTunnels(route.peer), isStale: true)
-        case .use(let id):
-            guard let tunnel = self.worker.pooled[id] else {
-                preconditionFailure("the pool knows a tunnel that is gone")
-            }
-            self.join(tunnel)
-        case .open(let id):
-            do {
-                let descriptor = try self.worker.dialDescriptor(self.handle, to: route.peer, from: nil)
-                let tunnel = TunnelConnection(
-                    dialled: descriptor, worker: self.worker, handle: self.handle, key: key, poolID: id)
-                self.worker.pooled[id] = tunnel
-                self.join(tunnel)
-                tunnel.start()
-            } catch {
-                self.worker.pool.forget(id)
-                self.tunnelFailed(.dialFailed(route.peer, "\(error)"), isStale: false)
-            }
+    /// An attempt failed before a byte of the application has left.
+    func failed(at peer: IPAddress, _ error: TunnelError, isStale: Bool) {
+        guard self.app != nil else { return }
+        if !isStale, error.blamesEndpoint, let time = self.worker.book.failed(peer) {
+            self.worker.shared.observer.ejected(peer, for: time, because: "\(error)")
         }
-    }
-
-    private func join(_ tunnel: TunnelConnection) {
-        self.awaited = tunnel
-        tunnel.open(self)
-    }
-
-    func attached(to stream: TunnelStream) {
-        self.awaited = nil
-        guard let app else { preconditionFailure("a stream for a connection that is closed") }
-        self.app = nil
-        stream.carry(self, app)
-    }
-
-    /// The stream could not be had; the application is ours again.
-    func takeBack(_ app: AppSocket) {
-        self.app = app
-        app.handler = self
-        self.proxied.carrier = self
-    }
-
-    func tunnelFailed(_ error: TunnelError, isStale: Bool) {
-        self.awaited = nil
-        guard self.app != nil, let route else { return }
-        let mayTryAgain = self.attempts.failed(at: route.peer.address, error, isStale: isStale)
-        guard mayTryAgain, !self.handle.isRemoved else {
-            self.closeApp()
-            return self.proxied.end(error)
-        }
-        self.decideAgain(because: error)
-    }
-
-    /// When the mesh has no other endpoint, the first error is the one that explains.
-    private func decideAgain(because error: TunnelError) {
-        let question = OutboundQuestion(
-            pod: self.handle.pod, source: self.proxied.source, destination: self.destination,
-            excluding: self.attempts.excluded)
-        guard case .tunnel(let route) = self.view.routeOutbound(question),
-            !self.attempts.excluded.contains(route.peer.address)
-        else {
-            self.closeApp()
-            return self.proxied.end(error)
-        }
-        self.opened(.hbone, to: route.peer, authority: route.authority, labels: route.labels)
-        self.route = route
-        self.enterTunnel(route)
+        self.lastFailure = error
+        let mayTryAgain = self.attempts.failed(at: peer, error, isStale: isStale)
+        guard mayTryAgain, !self.handle.isRemoved else { return self.giveUp() }
+        self.decide()
     }
 
     // MARK: While waiting
@@ -175,15 +145,85 @@ final class OutboundConnection: AppSocketHandler, Carrier {
 
     func abort(_ error: TunnelError) {
         guard self.app != nil else { return }
+        self.leaveRoom()
         self.awaited?.abandon(self)
         self.awaited = nil
+        let leg = self.leg
+        self.leg = nil
         self.closeApp()
+        leg?.cancel(error)
         self.proxied.end(error)
     }
 
-    /// A client that is refused sees its connection closed; bytes it has sent make that a reset.
+    /// With a reset: an application must not take a refusal for an empty answer.
     private func closeApp() {
-        self.app?.end(reset: false)
+        self.app?.end(reset: true)
         self.app = nil
+    }
+}
+
+// MARK: - Waiting for the mesh, and for names
+
+extension OutboundConnection: MeshWaiter {
+    var pod: EnrolledPod { self.handle.pod }
+
+    private func wait(because reason: RefusalReason) {
+        if self.lastFailure != nil { return self.refuse(reason, nil) }
+        self.waitReason = reason
+        if self.ticket != nil { return }
+        self.ticket = self.worker.room.enter(self, for: self.worker.configuration.knowledgeTimeout)
+        if self.ticket == nil { self.refuse(TunnelWorker.roomFull(reason), nil) }
+    }
+
+    private func lookUp(_ host: String) {
+        self.leaveRoom()
+        if let known = self.worker.hosts.known(host), self.hosts.count < Self.lookupsMax, self.hosts[host] == nil {
+            self.hosts[host] = known
+            return self.decide()
+        }
+        let limit = self.worker.configuration.lookupTimeout
+        let reason = RefusalReason(
+            .connect,
+            "no resolved addresses: the host name \(host) was not looked up within \(limit); does the "
+                + "node's name server answer?", kind: .noAddress)
+        guard self.hosts.count < Self.lookupsMax, self.hosts[host] == nil else {
+            return self.refuse(
+                RefusalReason(
+                    .connect, "no resolved addresses: \(self.hosts.count) host names were looked up in vain",
+                    kind: .noAddress), nil)
+        }
+        guard let ticket = self.worker.room.enter(self, for: limit) else {
+            return self.refuse(TunnelWorker.roomFull(reason), nil)
+        }
+        self.ticket = ticket
+        self.waitReason = reason
+        self.lookingUp = host
+        self.worker.hosts.get(host) { [self] answer in
+            guard self.app != nil, self.lookingUp == host else { return }
+            self.leaveRoom()
+            self.hosts[host] = answer
+            self.decide()
+        }
+    }
+
+    func leaveRoom() {
+        if let ticket { self.worker.room.leave(ticket) }
+        self.ticket = nil
+        self.lookingUp = nil
+    }
+
+    func meshChanged() {
+        guard self.lookingUp == nil else { return }
+        self.view = self.worker.view
+        self.decide()
+    }
+
+    func gaveUp(_ end: WaitingRoom.End) {
+        self.ticket = nil
+        self.lookingUp = nil
+        switch end {
+        case .ending(let error): self.abort(error)
+        case .tooLong: if let waitReason { self.refuse(waitReason, nil) }
+        }
     }
 }

@@ -2,6 +2,13 @@ internal import Glibc
 internal import MeshLoop
 internal import MeshModel
 
+/// Who had a target dialled and hears once how that went. Called on the loop.
+protocol RelayDialer: AnyObject {
+    func connected(to target: IPEndpoint)
+    /// Nothing has been read from the client, which is the dialer's again.
+    func notConnected(to target: IPEndpoint, _ client: AppSocket, _ error: TunnelError)
+}
+
 /// Copies bytes between two TCP connections: passthrough, and captured plaintext.
 ///
 /// Reads a direction only while everything read before is written: at most one scratch buffer is ever kept.
@@ -24,8 +31,14 @@ final class PlainRelay: AppSocketHandler, Carrier {
     private var downstream = Direction()
     private var isClosed = false
     private var deadline: LoopTimer?
+    /// Until the target is connected or not; nil: a target that is not there ends the connection.
+    private var dialer: (any RelayDialer)?
 
-    init(client: AppSocket, target: AppSocket, targetAddress: IPEndpoint, proxied: ProxiedConnection) {
+    init(
+        client: AppSocket, target: AppSocket, targetAddress: IPEndpoint, proxied: ProxiedConnection,
+        dialer: (any RelayDialer)? = nil
+    ) {
+        self.dialer = dialer
         self.client = client
         self.target = target
         self.targetAddress = targetAddress
@@ -39,7 +52,7 @@ final class PlainRelay: AppSocketHandler, Carrier {
         self.proxied.carrier = self
         let limit = worker.configuration.dialTimeout
         let timer = LoopTimer(loop: worker.loop) { [unowned self] in
-            self.finish(.dialTimedOut(self.targetAddress, limit), reset: true)
+            self.notConnected(.dialTimedOut(self.targetAddress, limit))
         }
         self.deadline = timer
         timer.arm(after: limit)
@@ -48,6 +61,8 @@ final class PlainRelay: AppSocketHandler, Carrier {
     func appConnected(_ socket: AppSocket) {
         self.deadline?.cancel()
         self.deadline = nil
+        self.dialer?.connected(to: self.targetAddress)
+        self.dialer = nil
         // What the client sent meanwhile: its edge has come and gone.
         self.move()
     }
@@ -58,13 +73,26 @@ final class PlainRelay: AppSocketHandler, Carrier {
 
     func appFailed(_ socket: AppSocket, code: CInt) {
         let reason = SystemError.text(code)
-        if socket.isConnecting { return self.finish(.dialFailed(self.targetAddress, reason), reset: true) }
+        if socket.isConnecting { return self.notConnected(.dialFailed(self.targetAddress, reason)) }
         self.finish(
             socket === self.client ? .clientReset(reason) : .peerReset(code: "\(self.targetAddress): \(reason)"),
             reset: true)
     }
 
     func abort(_ error: TunnelError) { self.finish(error, reset: true) }
+
+    /// The dialer may know another target; the client has not noticed anything yet.
+    private func notConnected(_ error: TunnelError) {
+        guard let dialer else { return self.finish(error, reset: true) }
+        guard !self.isClosed else { return }
+        self.isClosed = true
+        self.dialer = nil
+        self.deadline?.cancel()
+        self.deadline = nil
+        self.client.handler = nil
+        self.target.end(reset: true)
+        dialer.notConnected(to: self.targetAddress, self.client, error)
+    }
 
     private func move() {
         guard !self.isClosed, !self.target.isConnecting else { return }
@@ -148,6 +176,7 @@ final class PlainRelay: AppSocketHandler, Carrier {
         self.isClosed = true
         self.deadline?.cancel()
         self.deadline = nil
+        self.dialer = nil
         self.client.end(reset: reset)
         self.target.end(reset: reset)
         self.proxied.end(error)

@@ -10,14 +10,20 @@ final class PodHandle: Sendable {
     private let namespaceDescriptor: CInt?
     /// Dialled sockets may take the client's address.
     let maySpoofSource: Bool
+    /// SO_MARK of sockets that are made for the pod; 0 sets none.
+    let mark: UInt32
     private let removed = Atomic(false)
 
     /// Takes ownership of `namespaceDescriptor`.
-    init(pod: EnrolledPod, ports: TunnelConfiguration.Ports, namespaceDescriptor: CInt?, maySpoofSource: Bool) {
+    init(
+        pod: EnrolledPod, ports: TunnelConfiguration.Ports, namespaceDescriptor: CInt?, maySpoofSource: Bool,
+        mark: UInt32
+    ) {
         self.pod = pod
         self.ports = ports
         self.namespaceDescriptor = namespaceDescriptor
         self.maySpoofSource = maySpoofSource
+        self.mark = mark
     }
 
     deinit {

@@ -2,13 +2,16 @@ internal import MeshLoop
 internal import MeshModel
 internal import Synchronization
 
-/// The three listening sockets of a pod, bound inside its namespace; all or none.
+/// The listening sockets of a pod, bound inside its namespace; all or none.
 struct PodSockets {
     let all: [(kind: Arrival.Kind, socket: Sockets.ListenResult)]
     let ports: TunnelConfiguration.Ports
     /// Own copy of the namespace's descriptor; nil: the process's own namespace.
     let namespace: CInt?
     let maySpoofSource: Bool
+    let mark: UInt32
+
+    private typealias Wanted = (kind: Arrival.Kind, port: UInt16, purpose: String)
 
     init(pod: EnrolledPod, namespace: CInt, configuration: TunnelConfiguration) throws(PodStartError) {
         var own: CInt?
@@ -18,33 +21,61 @@ struct PodSockets {
             }
         }
         // The order of the reference: a peer that reaches 15008 finds the pod served.
-        let wanted: [(Arrival.Kind, UInt16, String)] = [
+        let wanted: [Wanted] = [
             (.tunnel, configuration.ports.inboundTunnel, "HBONE"),
             (.plaintext, configuration.ports.inboundPlaintext, "inbound plaintext"),
             (.outbound, configuration.ports.outbound, "outbound"),
         ]
-        var bound: [(kind: Arrival.Kind, socket: Sockets.ListenResult)] = []
-        for (kind, port, purpose) in wanted {
-            let wildcard = configuration.isIPv6Enabled ? IPAddress(v6High: 0, low: 0) : IPAddress(v4: 0)
-            var options = Sockets.ListenOptions(
-                namespace: own,
-                local: IPEndpoint(address: configuration.listenAddress ?? wildcard, port: port))
-            options.mark = configuration.mark
-            options.transparency = configuration.sourceSpoofing
-            do {
-                bound.append((kind, try Sockets.listen(options)))
-            } catch {
-                for (_, socket) in bound { Sockets.closeDescriptor(socket.descriptor) }
-                if let own { Sockets.closeDescriptor(own) }
-                throw .listen(uid: pod.uid, purpose: purpose, reason: "\(error)")
-            }
+        let bound: [(kind: Arrival.Kind, socket: Sockets.ListenResult)]
+        do throws(PodStartError) {
+            bound = try Self.bind(
+                wanted, pod, own, mark: configuration.mark, configuration.sourceSpoofing, configuration)
+        } catch {
+            if let own { Sockets.closeDescriptor(own) }
+            throw error
         }
         self.all = bound
         self.namespace = own
+        self.mark = configuration.mark
         self.ports = TunnelConfiguration.Ports(
             outbound: bound[2].socket.port, inboundPlaintext: bound[1].socket.port,
             inboundTunnel: bound[0].socket.port)
         self.maySpoofSource = bound.allSatisfy(\.socket.isTransparent)
+    }
+
+    /// Of the proxy's own pod: HBONE only, plain sockets.
+    init(own pod: EnrolledPod, configuration: TunnelConfiguration) throws(PodStartError) {
+        let bound = try Self.bind(
+            [(.tunnel, configuration.ports.inboundTunnel, "HBONE")], pod, nil, mark: 0, .off, configuration)
+        self.all = bound
+        self.namespace = nil
+        self.mark = 0
+        self.ports = TunnelConfiguration.Ports(
+            outbound: configuration.ports.outbound, inboundPlaintext: configuration.ports.inboundPlaintext,
+            inboundTunnel: bound[0].socket.port)
+        self.maySpoofSource = false
+    }
+
+    private static func bind(
+        _ wanted: [Wanted], _ pod: EnrolledPod, _ namespace: CInt?, mark: UInt32, _ spoofing: Sockets.Transparency,
+        _ configuration: TunnelConfiguration
+    ) throws(PodStartError) -> [(kind: Arrival.Kind, socket: Sockets.ListenResult)] {
+        var bound: [(kind: Arrival.Kind, socket: Sockets.ListenResult)] = []
+        for (kind, port, purpose) in wanted {
+            let wildcard = configuration.isIPv6Enabled ? IPAddress(v6High: 0, low: 0) : IPAddress(v4: 0)
+            var options = Sockets.ListenOptions(
+                namespace: namespace,
+                local: IPEndpoint(address: configuration.listenAddress ?? wildcard, port: port))
+            options.mark = mark
+            options.transparency = spoofing
+            do {
+                bound.append((kind, try Sockets.listen(options)))
+            } catch {
+                for (_, socket) in bound { Sockets.closeDescriptor(socket.descriptor) }
+                throw .listen(uid: pod.uid, purpose: purpose, reason: "\(error)")
+            }
+        }
+        return bound
     }
 
     /// Closes the listening sockets; the namespace belongs to the pod's handle.

@@ -39,6 +39,17 @@ final class ProxiedConnection {
     }
 
     private var kept: Kept?
+    /// What outbound connections are counted for in the loop's book, until another is tried or the end.
+    var endpoint: IPAddress? {
+        didSet {
+            if let oldValue { self.worker.book.ended(oldValue) }
+            if let endpoint { self.worker.book.began(endpoint) }
+        }
+    }
+    /// Policy cannot judge this live connection at the moment: who counts the time.
+    var doubt: (any MeshWaiter)?
+    /// The number of the view that was asked last.
+    var viewAsked: UInt64 = 0
     /// Until the end, which breaks the cycle. Not weak: a weak reference makes every later retain and release of the
     /// carrier, once per frame, take the slow path of its side table.
     var carrier: (any Carrier)?
@@ -50,6 +61,7 @@ final class ProxiedConnection {
     private var reportedReceived: UInt64 = 0
 
     private var state = State.pending
+    private var isAnnounced = false
     private unowned let worker: TunnelWorker
 
     init(
@@ -71,10 +83,11 @@ final class ProxiedConnection {
     @inline(__always) func countSent(_ bytes: Int) { self.sent &+= UInt64(bytes) }
     @inline(__always) func countReceived(_ bytes: Int) { self.received &+= UInt64(bytes) }
 
-    /// Decided: enough is known for a full record.
+    /// Decided: enough is known for a full record. Not `isAnnounced`: the labels are about to get better, and the
+    /// observer hears of the connection with ``announce()``.
     func open(
         transport: ConnectionRecord.Transport, originalDestination: IPEndpoint, destination: IPEndpoint,
-        authority: String?, peerIdentity: WorkloadIdentity?, labels: (any ConnectionLabels)?
+        authority: String?, peerIdentity: WorkloadIdentity?, labels: (any ConnectionLabels)?, isAnnounced: Bool = true
     ) {
         precondition(self.state == .pending, "opened twice")
         self.state = .opened
@@ -85,6 +98,12 @@ final class ProxiedConnection {
             openedAtNanoseconds: self.worker.loop.now)
         self.record = record
         self.worker.entered(self, id: record.id)
+        if isAnnounced { self.announce() }
+    }
+
+    func announce() {
+        guard !self.isAnnounced, let record = self.record else { return }
+        self.isAnnounced = true
         self.worker.shared.observer.opened(record)
     }
 
@@ -119,8 +138,11 @@ final class ProxiedConnection {
     /// The first end counts; later ones are consequences of it.
     private func end(flag: ResponseFlag, error: String?) {
         guard self.state == .opened, let record = self.record else { return }
+        self.announce()
         self.state = .over
         self.carrier = nil
+        self.doubt = nil
+        self.endpoint = nil
         self.worker.left(record.id)
         let duration = self.worker.loop.now &- record.openedAtNanoseconds
         self.worker.shared.observer.closed(
@@ -131,7 +153,7 @@ final class ProxiedConnection {
 
     /// Tells the observer what moved since the last time.
     func reportProgress() {
-        guard self.state == .opened, let record = self.record else { return }
+        guard self.state == .opened, self.isAnnounced, let record = self.record else { return }
         let sent = self.sent &- self.reportedSent
         let received = self.received &- self.reportedReceived
         guard sent > 0 || received > 0 else { return }

@@ -1,6 +1,4 @@
 public import MeshIdentity
-public import MeshModel
-public import MeshPolicy
 
 // What the tunnel may ask about the mesh, and what it tells. Declared here, beside the caller; the node proxy's
 // directory, certificate manager and telemetry conform. Every method is called on an event-loop thread and must
@@ -31,103 +29,46 @@ public protocol MeshView: AnyObject, Sendable {
     func identity(of pod: EnrolledPod) -> WorkloadIdentity?
 }
 
-public struct OutboundQuestion: Sendable {
-    public var pod: EnrolledPod
-    /// The application's own address.
-    public var source: IPEndpoint
-    /// The address it dialled, before redirection.
-    public var destination: IPEndpoint
-    /// Addresses already tried for this connection, so that another endpoint is chosen.
-    public var excluding: [IPAddress]
-
-    public init(pod: EnrolledPod, source: IPEndpoint, destination: IPEndpoint, excluding: [IPAddress] = []) {
-        self.pod = pod
-        self.source = source
-        self.destination = destination
-        self.excluding = excluding
-    }
-}
-
-public enum OutboundAnswer: Sendable {
-    /// Through an HBONE tunnel.
-    case tunnel(TunnelRoute)
-    /// Plain TCP, for destinations outside the mesh.
-    case passthrough(to: IPEndpoint, labels: any ConnectionLabels)
-    /// The client's connection is closed, and the reason logged.
-    case refuse(RefusalReason, labels: (any ConnectionLabels)?)
-}
-
-public struct TunnelRoute: Sendable {
-    /// The peer's HBONE port to dial (a pod, a waypoint, or a gateway).
-    public var peer: IPEndpoint
-    /// The `:authority` of the CONNECT request, `ip:port` or `host:port`.
-    public var authority: String
-    /// The identity to prove.
-    public var source: WorkloadIdentity
-    /// At least one of these must be proven by the peer. Never empty.
-    public var expected: [WorkloadIdentity]
-    /// Request headers besides the pseudo headers (`baggage`, `forwarded`, `traceparent`), lower-case names.
-    public var headers: [(name: String, value: String)]
-    public var labels: any ConnectionLabels
-
-    public init(
-        peer: IPEndpoint, authority: String, source: WorkloadIdentity, expected: [WorkloadIdentity],
-        headers: [(name: String, value: String)], labels: any ConnectionLabels
-    ) {
-        self.peer = peer
-        self.authority = authority
-        self.source = source
-        self.expected = expected
-        self.headers = headers
-        self.labels = labels
-    }
-}
-
-public struct InboundQuestion: Sendable {
-    public enum Via: Sendable {
-        /// A CONNECT request's authority and the headers that the view may read (lower-case names).
-        case hbone(authority: String, headers: [(name: String, value: String)])
-        /// Captured plaintext with the address that the client dialled.
-        case plaintext(originalDestination: IPEndpoint)
-    }
-    public var pod: EnrolledPod
-    /// The TCP peer.
-    public var source: IPEndpoint
-    /// The address where the connection arrived: the pod's own.
-    public var local: IPEndpoint
-    /// Proven by the TLS handshake; nil for plaintext.
-    public var identity: WorkloadIdentity?
-    public var via: Via
-
-    public init(
-        pod: EnrolledPod, source: IPEndpoint, local: IPEndpoint, identity: WorkloadIdentity?, via: Via
-    ) {
-        self.pod = pod
-        self.source = source
-        self.local = local
-        self.identity = identity
-        self.via = via
-    }
-}
-
-public enum InboundAnswer: Sendable {
-    /// Dial `target` in the pod's namespace, from the source's address when the platform allows it.
-    /// `responseHeaders` go out with the 200 (the destination's `baggage`).
-    case admit(
-        Permit, target: IPEndpoint, responseHeaders: [(name: String, value: String)], labels: any ConnectionLabels)
-    /// `status` is the HTTP status of the CONNECT answer (400, 401, 503); plaintext is just closed.
-    case refuse(status: Int, RefusalReason, labels: (any ConnectionLabels)?)
-}
-
 /// Why a connection was refused before any byte moved. `text` is for the access log: what happened and the first
-/// thing to check.
+/// thing to check; `kind` is what refusals are counted by.
 public struct RefusalReason: Hashable, Sendable {
+    /// Few and fixed: a metric label.
+    public enum Kind: String, Hashable, Sendable, CaseIterable {
+        /// The destination is a port of the mesh itself.
+        case selfCall = "self_call"
+        /// The mesh does not know our own pod.
+        case unknownPod = "unknown_pod"
+        case unknownWaypoint = "unknown_waypoint"
+        case unknownGateway = "unknown_gateway"
+        case noHealthyUpstream = "no_healthy_upstream"
+        /// The endpoint has no address that may be used, or none of its names leads to one.
+        case noAddress = "no_address"
+        /// The other side of a gateway could be anybody: the service names no identity.
+        case noExpectedIdentity = "no_expected_identity"
+        case policy = "policy"
+        /// No CONNECT, or one with a malformed authority.
+        case badRequest = "bad_request"
+        /// The request is for another pod's address.
+        case addressMismatch = "address_mismatch"
+        /// The request names a service or port that we do not serve.
+        case unknownService = "unknown_service"
+        /// Certificate, TLS or HTTP/2 handshake.
+        case handshake = "handshake"
+        /// A bound was reached, or the machine is out of something.
+        case shortage = "shortage"
+        /// The process ends or the pod leaves.
+        case ending = "ending"
+        case other = "other"
+    }
+
     public var flag: ResponseFlag
     public var text: String
+    public var kind: Kind
 
-    public init(_ flag: ResponseFlag, _ text: String) {
+    public init(_ flag: ResponseFlag, _ text: String, kind: Kind = .other) {
         self.flag = flag
         self.text = text
+        self.kind = kind
     }
 }
 
@@ -181,77 +122,4 @@ public protocol CertificateSource: AnyObject, Sendable {
 public struct CertificateUnavailable: Error, Hashable, CustomStringConvertible {
     public var description: String
     public init(_ description: String) { self.description = description }
-}
-
-/// Wants to know what happened to connections: access log, metrics, the live tables of `config_dump`.
-/// Called on event-loop threads, several at a time.
-public protocol ConnectionObserver: AnyObject, Sendable {
-    func opened(_ connection: ConnectionRecord)
-    /// Bytes moved since the last call for this connection; at most a few times a second per connection.
-    func moved(_ connection: ConnectionRecord, sent: UInt64, received: UInt64)
-    /// The last call for this connection.
-    func closed(_ connection: ConnectionRecord, end: ConnectionEnd)
-    /// Refused before enough was known for a full record (`connection failed` in the access log).
-    func refusedEarly(
-        direction: ConnectionRecord.Direction, source: IPEndpoint?, destination: IPEndpoint?, _ reason: RefusalReason)
-}
-
-/// One proxied connection: an outbound connection, an inbound tunnel stream, or an inbound plaintext connection.
-public struct ConnectionRecord: Sendable {
-    public enum Direction: String, Sendable { case inbound, outbound }
-    public enum Transport: String, Sendable { case tcp = "TCP", hbone = "HBONE" }
-
-    /// Unique in the process.
-    public let id: UInt64
-    public var direction: Direction
-    public var transport: Transport
-    public var pod: EnrolledPod
-    /// The client: the application (outbound) or the TCP peer (inbound).
-    public var source: IPEndpoint
-    /// Before redirection: what the application dialled; for inbound where the connection arrived.
-    public var originalDestination: IPEndpoint
-    /// What was really dialled.
-    public var destination: IPEndpoint
-    /// The CONNECT authority, when there is a tunnel.
-    public var authority: String?
-    /// Proven by certificate: the other side of the tunnel.
-    public var peerIdentity: WorkloadIdentity?
-    public var labels: (any ConnectionLabels)?
-    public var openedAtNanoseconds: UInt64
-
-    public init(
-        id: UInt64, direction: Direction, transport: Transport, pod: EnrolledPod, source: IPEndpoint,
-        originalDestination: IPEndpoint, destination: IPEndpoint, authority: String?,
-        peerIdentity: WorkloadIdentity?, labels: (any ConnectionLabels)?, openedAtNanoseconds: UInt64
-    ) {
-        self.id = id
-        self.direction = direction
-        self.transport = transport
-        self.pod = pod
-        self.source = source
-        self.originalDestination = originalDestination
-        self.destination = destination
-        self.authority = authority
-        self.peerIdentity = peerIdentity
-        self.labels = labels
-        self.openedAtNanoseconds = openedAtNanoseconds
-    }
-}
-
-/// How a connection ended. Byte counts are totals: `sent` towards the client, `received` from the client.
-public struct ConnectionEnd: Sendable {
-    public var flag: ResponseFlag
-    /// Nil for a clean end.
-    public var error: String?
-    public var sent: UInt64
-    public var received: UInt64
-    public var durationNanoseconds: UInt64
-
-    public init(flag: ResponseFlag, error: String?, sent: UInt64, received: UInt64, durationNanoseconds: UInt64) {
-        self.flag = flag
-        self.error = error
-        self.sent = sent
-        self.received = received
-        self.durationNanoseconds = durationNanoseconds
-    }
 }

@@ -64,6 +64,10 @@ public struct TunnelConfiguration: Sendable {
     /// How often a connection is tried before its client is closed: each time with another endpoint.
     public var dialAttemptsMax = 3
 
+    /// How long a connection waits for the mesh to know its pod, or the policies that judge it.
+    public var knowledgeTimeout = Duration.seconds(5)
+    /// How long it waits for the addresses of a host name.
+    public var lookupTimeout = Duration.seconds(5)
     /// TCP connect.
     public var dialTimeout = Duration.seconds(10)
     /// Certificate, TLS handshake and the peer's first SETTINGS.

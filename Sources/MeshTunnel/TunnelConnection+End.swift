@@ -70,8 +70,10 @@ extension TunnelConnection {
         guard self.draining == .final, self.streams.isEmpty, self.waiting.isEmpty else { return }
         guard self.phase == .open else { return self.close(self.drainReason) }
         guard self.control.isEmpty, self.unsent.isEmpty else { return }
-        if self.isServer {
+        if self.isServer || self.isPrivate {
             self.draining = .lingering
+            // Inside another stream nobody else could tell the peer that we are done.
+            if self.isPrivate { Sockets.finishWriting(self.descriptor) }
             self.timer?.arm(after: Self.lingerTimeout)
         } else {
             self.close(self.drainReason)

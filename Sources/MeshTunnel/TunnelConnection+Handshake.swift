@@ -123,5 +123,7 @@ extension TunnelConnection {
         self.isProven = true
         self.worker.proven(self)
         self.armKeepalive()
+        // Accepted in time, but the engine ends: its first streams are served, and others go elsewhere.
+        if self.worker.isDraining { self.goAway() }
     }
 }

@@ -5,10 +5,10 @@ internal import MeshModel
 // Opening, answering and ending streams.
 
 extension TunnelConnection {
-    /// Sends CONNECT for an outbound connection, or keeps it until the tunnel is open. The pool has counted it.
-    func open(_ connection: OutboundConnection) {
+    /// Sends CONNECT for whoever wants a stream, or keeps it until the tunnel is open. The pool has counted it.
+    func open(_ connection: any StreamRequester) {
         guard self.phase == .open else { return self.waiting.append(connection) }
-        guard let route = connection.route, let id = self.streamIDs.next() else {
+        guard let id = self.streamIDs.next() else {
             // Identifiers are used up after 2^30 streams: the next connection finds a new tunnel.
             self.goAway()
             return connection.tunnelFailed(.streamRefused(self.peer, code: "no stream identifiers left"), isStale: true)
@@ -19,14 +19,14 @@ extension TunnelConnection {
         self.worker.shared.counters.streams.add(1, ordering: .relaxed)
         var block: [UInt8] = []
         self.encoder.begin(&block)
-        HTTP2ConnectRequest.append(authority: route.authority, &self.encoder, to: &block)
-        self.append(route.headers, to: &block)
+        HTTP2ConnectRequest.append(authority: connection.authority, &self.encoder, to: &block)
+        self.append(connection.headers, to: &block)
         self.sendHeaders(id, block, endStream: false)
         connection.attached(to: stream)
     }
 
     /// A connection gave up before the tunnel was open.
-    func abandon(_ connection: OutboundConnection) {
+    func abandon(_ connection: any StreamRequester) {
         self.waiting.removeAll { $0 === connection }
         self.streamEnded()
     }
@@ -83,6 +83,8 @@ extension TunnelConnection {
     private func streamEnded() {
         self.idleSince = self.loop.now
         if let poolID { self.worker.pool.release(poolID) }
+        // One that is no pool's was made for this stream.
+        if self.isPrivate { self.goAway() }
         if self.isDraining, self.streams.isEmpty { self.wantsTurn() }
     }
 }

@@ -54,8 +54,10 @@ final class TunnelConnection: EventSource {
     // Client only.
     let key: TunnelKey?
     var poolID: UInt64?
-    /// Connections that will get a stream once the tunnel is open. Bounded by the pool's stream limit.
-    var waiting: [OutboundConnection] = []
+    /// Dialled for one stream only, inside another tunnel's: see ``GatewayLeg``.
+    let isPrivate: Bool
+    /// Those that will get a stream once the tunnel is open. Bounded by the pool's stream limit.
+    var waiting: [any StreamRequester] = []
     var streamIDs = HTTP2StreamIDAllocator()
     var highestOwnStream = HTTP2StreamID.connection
 
@@ -121,12 +123,13 @@ final class TunnelConnection: EventSource {
     var unprovenNumber: UInt64?
     let release: (@Sendable () -> Void)?
 
-    /// A dialled tunnel, its TCP connection not yet made.
-    init(dialled descriptor: CInt, worker: TunnelWorker, handle: PodHandle, key: TunnelKey, poolID: UInt64) {
+    /// A dialled tunnel, its TCP connection not yet made. `poolID` nil: for one stream only.
+    init(dialled descriptor: CInt, worker: TunnelWorker, handle: PodHandle, key: TunnelKey, poolID: UInt64?) {
         self.worker = worker
         self.handle = handle
         self.key = key
         self.poolID = poolID
+        self.isPrivate = poolID == nil
         self.peer = key.peer
         self.ownIdentity = key.source
         self.isServer = false
@@ -151,6 +154,7 @@ final class TunnelConnection: EventSource {
         self.worker = worker
         self.handle = handle
         self.key = nil
+        self.isPrivate = false
         self.peer = peer
         self.ownIdentity = ownIdentity
         self.isServer = true

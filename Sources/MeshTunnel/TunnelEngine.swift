@@ -9,23 +9,24 @@ internal import Synchronization
 /// Owns its event-loop threads. Everything it needs to know it asks the view, the certificate source and the
 /// observer that it was made with. An engine ends with ``drain(deadline:)``.
 public final class TunnelEngine: Sendable {
-    private struct State {
+    struct State {
         var pods: [String: PodHandle] = [:]
         var nextAcceptor = 0
         var isDraining = false
     }
 
-    private let shared: TunnelShared
-    private let workers: [LoopBound<TunnelWorker>]
-    private let loads: TunnelLoads
-    private let state = Mutex(State())
+    let shared: TunnelShared
+    let workers: [LoopBound<TunnelWorker>]
+    let loads: TunnelLoads
+    let state = Mutex(State())
 
     /// Starts the loops.
     ///
+    /// - Parameter resolver: looks up workloads that are known by host name only; nil: they cannot be reached.
     /// - Throws: ``TunnelStartError`` when a loop cannot be made; then nothing runs.
     public convenience init(
         configuration: TunnelConfiguration, view: any MeshView, certificates: any CertificateSource,
-        observer: any ConnectionObserver
+        observer: any ConnectionObserver, resolver: (any HostResolver)? = nil
     ) throws(TunnelStartError) {
         var loops: [EventLoop] = []
         for index in 0..<max(1, configuration.loops) {
@@ -35,7 +36,8 @@ public final class TunnelEngine: Sendable {
                 throw TunnelStartError(reason: "\(error)")
             }
         }
-        let shared = TunnelShared(configuration: configuration, certificates: certificates, observer: observer)
+        let shared = TunnelShared(
+            configuration: configuration, certificates: certificates, observer: observer, resolver: resolver)
         self.init(shared: shared, view: view, loops: loops)
     }
 
@@ -45,7 +47,8 @@ public final class TunnelEngine: Sendable {
         observer: any ConnectionObserver, loops: [EventLoop], makeContexts: @escaping ContextMaker
     ) {
         let shared = TunnelShared(
-            configuration: configuration, certificates: certificates, observer: observer, makeContexts: makeContexts)
+            configuration: configuration, certificates: certificates, observer: observer, resolver: nil,
+            makeContexts: makeContexts)
         self.init(shared: shared, view: view, loops: loops)
     }
 
@@ -72,58 +75,6 @@ public final class TunnelEngine: Sendable {
         for worker in self.workers { worker.execute { $0.contexts.renewed(identity) } }
     }
 
-    /// Starts to serve a pod: binds its three ports inside its network namespace.
-    ///
-    /// - Parameter namespace: descriptor of the pod's network namespace, borrowed; -1: the process's own.
-    /// - Returns: the ports that were bound.
-    @discardableResult
-    public func addPod(
-        _ pod: EnrolledPod, namespace: CInt
-    ) throws(PodStartError) -> TunnelConfiguration.Ports {
-        let acceptor = try self.state.withLock { state throws(PodStartError) -> Int in
-            guard !state.isDraining else { throw .draining }
-            guard state.pods[pod.uid] == nil else { throw .alreadyServed(uid: pod.uid) }
-            state.nextAcceptor += 1
-            return state.nextAcceptor % self.workers.count
-        }
-        let sockets = try PodSockets(pod: pod, namespace: namespace, configuration: self.shared.configuration)
-        let handle = PodHandle(
-            pod: pod, ports: sockets.ports, namespaceDescriptor: sockets.namespace,
-            maySpoofSource: sockets.maySpoofSource)
-        let isRegistered = self.state.withLock { state in
-            guard !state.isDraining, state.pods[pod.uid] == nil else { return false }
-            state.pods[pod.uid] = handle
-            return true
-        }
-        guard isRegistered else {
-            sockets.close()
-            throw .alreadyServed(uid: pod.uid)
-        }
-        let (workers, loads) = (self.workers, self.loads)
-        workers[acceptor].execute { worker in
-            guard !handle.isRemoved else { return sockets.close() }
-            worker.listen(
-                uid: pod.uid,
-                sockets.all.map { kind, socket in
-                    (
-                        socket,
-                        { descriptor, peer in
-                            let arrival = Arrival(kind: kind, descriptor: descriptor, peer: peer, handle: handle)
-                            let chosen = loads.choose(preferring: acceptor)
-                            loads.add(chosen)
-                            let leave: @Sendable () -> Void = { loads.remove(chosen) }
-                            if chosen == acceptor {
-                                worker.arrived(arrival, whenDone: leave)
-                            } else {
-                                workers[chosen].execute { $0.arrived(arrival, whenDone: leave) }
-                            }
-                        }
-                    )
-                })
-        }
-        return sockets.ports
-    }
-
     public func removePod(uid: String) { self.removePod(uid: uid, whenDone: {}) }
 
     /// Stops serving a pod at once: its listeners close, its connections are reset, its tunnels end with GOAWAY.
@@ -136,7 +87,7 @@ public final class TunnelEngine: Sendable {
             return
         }
         handle.markRemoved()
-        let left = RemovalCount(loops: self.workers.count)
+        let left = LoopCount(self.workers.count)
         for worker in self.workers {
             worker.execute { worker in
                 worker.remove(uid: uid) { if left.isLast() { whenDone() } }
@@ -144,14 +95,18 @@ public final class TunnelEngine: Sendable {
         }
     }
 
-    /// The loops that still have tunnels of a removed pod.
-    private final class RemovalCount: Sendable {
+    /// The loops that have not come so far.
+    private final class LoopCount: Sendable {
         private let loops: Atomic<Int>
-        init(loops: Int) { self.loops = Atomic(loops) }
+        init(_ loops: Int) { self.loops = Atomic(loops) }
         func isLast() -> Bool { self.loops.subtract(1, ordering: .acquiringAndReleasing).newValue == 0 }
     }
 
-    /// Ends the engine in order: closes the listeners, tells peers with GOAWAY, lets connections finish until the
+    /// For handshakes under way when new connections are steered to a successor: many round trips inside a cluster.
+    static let steeringPause = Duration.milliseconds(50)
+
+    /// Ends the engine in order: steers new connections to a successor, if there is one, takes who waits to be accepted
+    /// and closes the listeners, on all loops; then tells peers with GOAWAY, lets connections finish until the
     /// deadline, cuts the rest and stops the loops. Later calls wait for nothing.
     public func drain(deadline: Duration) async {
         let isFirst = self.state.withLock { state in
@@ -159,6 +114,15 @@ public final class TunnelEngine: Sendable {
             return !state.isDraining
         }
         guard isFirst else { return }
+        if deadline > .zero {
+            for step in [TunnelWorker.steerAway, TunnelWorker.noteArrivals, TunnelWorker.steerElsewhere] {
+                await self.onEveryLoop(step)
+                try? await Task.sleep(for: Self.steeringPause)
+            }
+        }
+        // All listeners are closed before any loop drains: what one loop has accepted it may give to another, and there
+        // it has to arrive before the end is looked for.
+        await self.onEveryLoop(TunnelWorker.stopListening)
         await withTaskGroup(of: Void.self) { group in
             for worker in self.workers {
                 group.addTask {
@@ -171,9 +135,29 @@ public final class TunnelEngine: Sendable {
         }
     }
 
-    /// What ``drain(deadline:)`` does, without the end of the loops; `done` is called once for each of them.
+    /// What ``drain(deadline:)`` does, without successor and without the end of the loops; `done` is called once for each
+    /// of them.
     package func beginDrain(deadline: Duration, _ done: @escaping @Sendable () -> Void) {
         self.state.withLock { $0.isDraining = true }
-        for worker in self.workers { worker.execute { $0.drain(deadline: deadline, done) } }
+        let workers = self.workers
+        let left = LoopCount(workers.count)
+        for worker in workers {
+            worker.execute { worker in
+                worker.stopListening()
+                guard left.isLast() else { return }
+                for worker in workers { worker.execute { $0.drain(deadline: deadline, done) } }
+            }
+        }
+    }
+
+    private func onEveryLoop(_ step: @escaping @Sendable (TunnelWorker) -> () -> Void) async {
+        for worker in self.workers {
+            await withCheckedContinuation { continuation in
+                worker.execute {
+                    step($0)()
+                    continuation.resume()
+                }
+            }
+        }
     }
 }

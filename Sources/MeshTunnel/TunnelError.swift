@@ -84,12 +84,43 @@ enum TunnelError: Error, Hashable, CustomStringConvertible {
         case .dialFailed, .dialTimedOut, .handshakeTimedOut, .peerClosed, .peerSilent, .tooManyTunnels, .streamRefused:
             true
         case .tooManyInboundTunnels, .crowdedOut: false
+        // The peer could not reach the application; 4xx is a decision that another endpoint must not get around.
+        case .refused(_, let status): status >= 500
         case .selfCall, .certificateUnavailable, .tlsFailed, .wrongIdentity, .wrongTrustDomain,
-            .protocolBroken, .answerTimedOut, .refused, .clientReset, .peerReset, .policyChanged, .podRemoved,
+            .protocolBroken, .answerTimedOut, .clientReset, .peerReset, .policyChanged, .podRemoved,
             .drained:
             false
         }
     }
 
-    var refusal: RefusalReason { RefusalReason(self.flag, self.description) }
+    /// Whether the endpoint is at fault, so that others are chosen before it for a while. Not one that proved to be
+    /// somebody else, for the reason above.
+    var blamesEndpoint: Bool {
+        switch self {
+        case .dialFailed, .dialTimedOut, .handshakeTimedOut, .peerClosed, .peerSilent, .answerTimedOut, .protocolBroken:
+            true
+        case .refused(_, let status): status >= 500
+        case .selfCall, .certificateUnavailable, .tlsFailed, .wrongIdentity, .wrongTrustDomain, .streamRefused,
+            .tooManyTunnels, .tooManyInboundTunnels, .crowdedOut, .clientReset, .peerReset, .policyChanged, .podRemoved,
+            .drained:
+            false
+        }
+    }
+
+    var refusal: RefusalReason { RefusalReason(self.flag, self.description, kind: self.kind) }
+
+    private var kind: RefusalReason.Kind {
+        switch self {
+        case .selfCall: .selfCall
+        case .certificateUnavailable, .tlsFailed, .handshakeTimedOut, .wrongIdentity, .wrongTrustDomain,
+            .protocolBroken:
+            .handshake
+        case .policyChanged: .policy
+        case .podRemoved, .drained: .ending
+        case .tooManyTunnels, .tooManyInboundTunnels, .crowdedOut: .shortage
+        case .dialFailed, .dialTimedOut, .peerClosed, .peerSilent, .answerTimedOut, .refused, .streamRefused,
+            .clientReset, .peerReset:
+            .other
+        }
+    }
 }

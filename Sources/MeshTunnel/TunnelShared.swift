@@ -6,17 +6,20 @@ final class TunnelShared: Sendable {
     let certificates: any CertificateSource
     let observer: any ConnectionObserver
     let makeContexts: ContextMaker
+    let resolver: (any HostResolver)?
     let counters = TunnelCounters()
     private let lastConnectionID = Atomic<UInt64>(0)
 
     init(
         configuration: TunnelConfiguration, certificates: any CertificateSource, observer: any ConnectionObserver,
+        resolver: (any HostResolver)?,
         makeContexts: @escaping ContextMaker = { try TLSIdentityContexts($0) }
     ) {
         self.makeContexts = makeContexts
         self.configuration = configuration
         self.certificates = certificates
         self.observer = observer
+        self.resolver = resolver
     }
 
     func nextConnectionID() -> UInt64 { self.lastConnectionID.add(1, ordering: .relaxed).newValue }

@@ -9,14 +9,17 @@ internal import MeshModel
 ///     any of them ─reset, refused, deadline, tunnel lost, policy─▶ closed
 ///
 /// Inbound: made by the peer's CONNECT; `app` is the dialled target. Outbound: made for an accepted connection, which
-/// is `app`; until the answer comes `outbound` can take the application elsewhere.
+/// is `app`; until the answer comes its requester can take the application elsewhere.
 final class TunnelStream: AppSocketHandler, Carrier {
     let tunnel: TunnelConnection
     let id: HTTP2StreamID
     private(set) var app: AppSocket?
-    /// Who reports this stream. Nil until an inbound request is admitted or refused.
+    /// Who reports this stream. Nil until an inbound request is admitted or refused, and for the outer stream of a
+    /// double HBONE connection.
     var proxied: ProxiedConnection?
-    private var outbound: OutboundConnection?
+    /// Told when the stream fails, before its application sees the end.
+    var whenFailed: ((TunnelError) -> Void)?
+    private var requester: (any StreamRequester)?
     private var deadline: LoopTimer?
 
     var sendWindow: FlowWindow
@@ -45,11 +48,11 @@ final class TunnelStream: AppSocketHandler, Carrier {
 
     // MARK: Outbound
 
-    /// Takes over the application of `outbound`; CONNECT is on its way.
-    func carry(_ outbound: OutboundConnection, _ app: AppSocket) {
-        self.outbound = outbound
-        self.proxied = outbound.proxied
-        outbound.proxied.carrier = self
+    /// Takes over the application of `requester`; CONNECT is on its way.
+    func carry(_ requester: any StreamRequester, _ app: AppSocket) {
+        self.requester = requester
+        self.proxied = requester.reported
+        self.proxied?.carrier = self
         self.attach(app)
         let limit = self.tunnel.worker.configuration.answerTimeout
         self.arm(after: limit) { stream in
@@ -62,9 +65,11 @@ final class TunnelStream: AppSocketHandler, Carrier {
         guard head.status == 200 else {
             return self.fail(.refused(self.tunnel.peer, status: head.status), code: .cancel)
         }
-        self.outbound = nil
+        let requester = self.requester
+        self.requester = nil
         let identity = self.tunnel.peerIdentity
         self.proxied?.update { $0.peerIdentity = identity }
+        requester?.answered(by: self, head)
         self.beginRelay()
         if endStream { self.peerEnded() }
     }
@@ -88,8 +93,19 @@ final class TunnelStream: AppSocketHandler, Carrier {
 
     /// Headers of the 200, kept until the target is connected.
     var responseHeaders: [(name: String, value: String)] = []
+    /// What the target gets before the first byte of the peer.
+    var preamble: [UInt8] = []
 
     func appConnected(_ socket: AppSocket) {
+        if !self.preamble.isEmpty {
+            let result = self.preamble.withUnsafeBytes { Sockets.write(socket.descriptor, $0.baseAddress!, $0.count) }
+            // A new connection's buffer takes some hundred bytes, or the connection is broken.
+            guard result == .moved(self.preamble.count) else {
+                guard let target = self.proxied?.record?.destination else { return }
+                return self.dialFailed(.dialFailed(target, "the PROXY protocol header could not be sent"))
+            }
+            self.preamble = []
+        }
         self.tunnel.answer(self.id, status: 200, headers: self.responseHeaders, endStream: false)
         self.responseHeaders = []
         self.beginRelay()
@@ -247,7 +263,7 @@ final class TunnelStream: AppSocketHandler, Carrier {
 
     /// RST_STREAM from the peer.
     func peerReset(_ code: HTTP2ErrorCode) {
-        if code == .refusedStream, self.outbound != nil { return self.neverProcessed("\(code)") }
+        if code == .refusedStream, self.requester != nil { return self.neverProcessed("\(code)") }
         // After END_STREAM it only says that no more is read.
         if code == .noError, self.ends.peerHasEnded, self.isRelaying {
             if !self.ends.appHasEnded { self.perform(self.ends.appEnded()) }
@@ -267,32 +283,35 @@ final class TunnelStream: AppSocketHandler, Carrier {
 
     /// The tunnel broke or will not serve this stream. An unanswered outbound connection tries elsewhere.
     func tunnelLost(_ error: TunnelError) {
+        if !self.isClosed, self.deliverLeftovers(error) { return }
+        self.finish(error, isStale: self.tunnel.isProven)
+    }
+
+    private func finish(_ error: TunnelError, isStale: Bool = false) {
         guard !self.isClosed else { return }
-        if let outbound, let app {
-            self.outbound = nil
+        if let requester, let app {
+            // Unanswered: not a byte of the application has left, and whoever wanted the stream decides.
+            self.requester = nil
             self.app = nil
             app.handler = nil
             self.proxied = nil
             self.shut(resetApp: false)
-            outbound.takeBack(app)
-            outbound.tunnelFailed(error, isStale: self.tunnel.isProven)
-        } else if !self.deliverLeftovers(error) {
-            self.finish(error)
+            requester.takeBack(app)
+            requester.tunnelFailed(error, isStale: isStale)
+        } else {
+            let (proxied, whenFailed) = (self.proxied, self.whenFailed)
+            self.shut(resetApp: true)
+            whenFailed?(error)
+            proxied?.end(error)
         }
-    }
-
-    private func finish(_ error: TunnelError) {
-        guard !self.isClosed else { return }
-        let proxied = self.proxied
-        self.shut(resetApp: true)
-        proxied?.end(error)
     }
 
     private func shut(resetApp: Bool) {
         self.isClosed = true
         self.deadline?.cancel()
         self.deadline = nil
-        self.outbound = nil
+        self.requester = nil
+        self.whenFailed = nil
         self.proxied = nil
         self.app?.end(reset: resetApp)
         self.app = nil

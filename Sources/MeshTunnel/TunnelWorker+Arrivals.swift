@@ -1,5 +1,3 @@
-internal import MeshHTTP
-internal import MeshIdentity
 internal import MeshLoop
 internal import MeshModel
 internal import MeshPolicy
@@ -9,7 +7,7 @@ internal import MeshPolicy
 extension TunnelWorker {
     /// `whenDone` is called once, when the connection has left this loop.
     func arrived(_ arrival: Arrival, whenDone: @escaping @Sendable () -> Void) {
-        guard !arrival.handle.isRemoved, !self.isDraining else {
+        guard !arrival.handle.isRemoved else {
             Sockets.closeDescriptor(arrival.descriptor)
             return whenDone()
         }
@@ -27,10 +25,13 @@ extension TunnelWorker {
         _ handle: PodHandle, to target: IPEndpoint, from source: IPAddress?
     ) throws(SystemError) -> CInt {
         var options = Sockets.DialOptions(namespace: handle.namespace, target: target)
-        options.mark = self.configuration.mark
+        options.mark = handle.mark
         options.keepalive = self.configuration.keepalive
-        // A pod that calls itself has the address anyhow, and would meet itself in the kernel's tables.
-        if handle.maySpoofSource, let source, source != target.address { options.source = source }
+        // A pod that calls itself has the address anyhow, and would meet itself in the kernel's tables. Nobody else's
+        // address gets to loopback.
+        if handle.maySpoofSource, let source, source != target.address, !target.address.isLoopback {
+            options.source = source
+        }
         return try Sockets.dial(options)
     }
 
@@ -39,7 +40,7 @@ extension TunnelWorker {
         return try self.adopt(descriptor, isConnecting: true)
     }
 
-    private func adopt(_ descriptor: CInt, isConnecting: Bool) throws(SystemError) -> AppSocket {
+    func adopt(_ descriptor: CInt, isConnecting: Bool) throws(SystemError) -> AppSocket {
         let socket = AppSocket(descriptor: descriptor, loop: self.loop, isConnecting: isConnecting)
         do {
             try self.loop.register(socket)
@@ -63,34 +64,9 @@ extension TunnelWorker {
     private func plaintextArrived(_ arrival: Arrival, _ whenDone: @escaping @Sendable () -> Void) {
         let destination = self.destination(of: arrival, self.configuration.plaintextDestination)
         guard let app = self.captured(arrival, .inbound, destination, whenDone), let destination else { return }
-        let handle = arrival.handle
-        let proxied = ProxiedConnection(
-            worker: self, direction: .inbound, pod: handle.pod, source: arrival.peer, destination: destination)
-        let question = InboundQuestion(
-            pod: handle.pod, source: arrival.peer, local: destination, identity: nil,
-            via: .plaintext(originalDestination: destination))
-        switch self.view.admitInbound(question) {
-        case .refuse(_, let reason, let labels):
-            if let labels {
-                proxied.open(
-                    transport: .tcp, originalDestination: destination, destination: destination, authority: nil,
-                    peerIdentity: nil, labels: labels)
-            }
-            app.end(reset: false)
-            proxied.refuse(reason)
-        case .admit(let permit, let target, _, let labels):
-            proxied.admission = question
-            proxied.open(
-                transport: .tcp, originalDestination: destination, destination: target, authority: nil,
-                peerIdentity: nil, labels: labels)
-            do {
-                let dialled = try self.dial(permit, handle, to: target, from: arrival.peer.address)
-                PlainRelay(client: app, target: dialled, targetAddress: target, proxied: proxied).start(self)
-            } catch {
-                app.end(reset: false)
-                proxied.end(.dialFailed(target, "\(error)"))
-            }
-        }
+        InboundPlaintext(
+            app: app, worker: self, handle: arrival.handle, source: arrival.peer, destination: destination
+        ).start()
     }
 
     /// Where a captured connection was going. Nil when the kernel no longer knows the connection at all.
@@ -118,7 +94,8 @@ extension TunnelWorker {
                 || destination == Sockets.localEndpoint(of: arrival.descriptor)
             if isOurs, isHere { reason = TunnelError.selfCall(destination).refusal }
         } else {
-            reason = RefusalReason(.connect, "the connection was gone before its destination was known")
+            reason = RefusalReason(
+                .connect, "the connection was gone before its destination was known", kind: .other)
         }
         guard reason == nil else {
             Sockets.closeDescriptor(arrival.descriptor)
@@ -136,29 +113,15 @@ extension TunnelWorker {
             whenDone()
             self.shared.observer.refusedEarly(
                 direction: direction, source: arrival.peer, destination: destination,
-                RefusalReason(.connect, "\(error)"))
+                RefusalReason(.connect, "\(error)", kind: .shortage))
             return nil
         }
     }
 
-    // MARK: Inbound tunnels
+    // MARK: Inbound
 
     private func tunnelArrived(_ arrival: Arrival, _ whenDone: @escaping @Sendable () -> Void) {
-        let handle = arrival.handle
-        let local = Sockets.localEndpoint(of: arrival.descriptor)
-        guard let local, let identity = self.view.identity(of: handle.pod) else {
-            Sockets.closeDescriptor(arrival.descriptor)
-            whenDone()
-            let text =
-                "pod \(handle.pod.namespace)/\(handle.pod.name) is not known to the mesh yet; "
-                + "is the control plane connected?"
-            return self.shared.observer.refusedEarly(
-                direction: .inbound, source: arrival.peer, destination: local, RefusalReason(.connect, text))
-        }
-        TunnelConnection(
-            accepted: arrival.descriptor, worker: self, handle: handle, peer: arrival.peer, local: local,
-            ownIdentity: identity, release: whenDone
-        ).start()
+        TunnelArrival(arrival, worker: self, whenDone: whenDone).meshChanged()
     }
 
     /// Dialling on somebody's behalf takes the proof that policy was asked.
@@ -166,71 +129,5 @@ extension TunnelWorker {
         _ permit: Permit, _ handle: PodHandle, to target: IPEndpoint, from source: IPAddress
     ) throws(SystemError) -> AppSocket {
         try self.dial(handle, to: target, from: source)
-    }
-}
-
-extension TunnelConnection {
-    /// A new inbound stream: judged, and its target dialled.
-    func accept(
-        _ id: HTTP2StreamID, _ fields: HTTP2HeaderList, _ endStream: Bool
-    ) throws(HTTP2ConnectionError) {
-        guard let local else { preconditionFailure("a dialled tunnel accepts no streams") }
-        let stream = TunnelStream(tunnel: self, id: id)
-        let proxied = ProxiedConnection(
-            worker: self.worker, direction: .inbound, pod: self.handle.pod, source: self.peer, destination: local)
-        self.streams[id] = stream
-        stream.proxied = proxied
-        proxied.carrier = stream
-        self.worker.shared.counters.streams.add(1, ordering: .relaxed)
-
-        let request: HTTP2ConnectRequest
-        do { request = try HTTP2ConnectRequest(validating: fields) } catch {
-            switch error {
-            case .notConnect, .badAuthority:
-                stream.refuse(status: 400) { $0.refuse(RefusalReason(.none, "\(error)")) }
-            default:
-                proxied.refuse(RefusalReason(.none, "malformed request: \(error)"))
-                try self.broke(HTTP2StreamError(id, .malformed(error)))
-            }
-            return
-        }
-        self.judge(stream, proxied, request, local)
-        if endStream, !stream.isClosed { stream.peerEnded() }
-    }
-
-    private func judge(
-        _ stream: TunnelStream, _ proxied: ProxiedConnection, _ request: HTTP2ConnectRequest, _ local: IPEndpoint
-    ) {
-        let headers = (0..<request.fields.count).compactMap { index -> (name: String, value: String)? in
-            let name = request.fields.name(index)
-            return name.hasPrefix(":") ? nil : (name, request.fields.value(index))
-        }
-        let question = InboundQuestion(
-            pod: self.handle.pod, source: self.peer, local: local, identity: self.peerIdentity,
-            via: .hbone(authority: request.authority, headers: headers))
-        let identity = self.peerIdentity
-        switch self.worker.view.admitInbound(question) {
-        case .refuse(let status, let reason, let labels):
-            if let labels {
-                proxied.open(
-                    transport: .hbone, originalDestination: local, destination: local,
-                    authority: request.authority, peerIdentity: identity, labels: labels)
-            }
-            stream.refuse(status: status) { $0.refuse(reason) }
-        case .admit(let permit, let target, let responseHeaders, let labels):
-            guard !self.handle.ports.contains(target.port) else {
-                return stream.refuse(status: 503) { $0.refuse(TunnelError.selfCall(target).refusal) }
-            }
-            proxied.admission = question
-            proxied.open(
-                transport: .hbone, originalDestination: local, destination: target, authority: request.authority,
-                peerIdentity: identity, labels: labels)
-            do {
-                stream.responseHeaders = responseHeaders
-                stream.dial(try self.worker.dial(permit, self.handle, to: target, from: self.peer.address))
-            } catch {
-                stream.dialFailed(.dialFailed(target, "\(error)"))
-            }
-        }
     }
 }

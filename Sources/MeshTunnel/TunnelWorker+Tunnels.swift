@@ -19,6 +19,8 @@ extension TunnelWorker {
         tunnel.number = self.lastTunnel
         self.tunnels[tunnel.number] = tunnel
         self.shared.counters.tunnels(isInbound: tunnel.isServer, by: 1)
+        // Somebody accepted in time needs it (another try, after a peer closed): for him alone, and then it ends.
+        if self.isDraining, !tunnel.isServer { tunnel.goAway() }
         return nil
     }
 

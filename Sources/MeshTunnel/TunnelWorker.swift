@@ -25,9 +25,22 @@ final class TunnelWorker {
     /// Pods whose tunnels are ending: whom to tell when the last one has closed.
     var removals: [String: [() -> Void]] = [:]
 
-    private var live: [UInt64: ProxiedConnection] = [:]
+    /// Who waits for the mesh, or for a name.
+    let room: WaitingRoom
+    let hosts: HostCache
+    let book: EndpointBook
+    /// The book as questions carry it.
+    let endpoints: LoopBound<EndpointBook>
+
+    var live: [UInt64: ProxiedConnection] = [:]
+    /// Counts the views; what was asked of which, see ``publish(_:)``.
+    var viewNumber: UInt64 = 0
+    var recheck: Recheck?
     private var listeners: [String: [Listener]] = [:]
+    private var steered: [ObjectIdentifier: UInt64] = [:]
     private var drained: [() -> Void] = []
+    /// No listeners any more: the first step of the end.
+    private(set) var hasStoppedListening = false
     private(set) var isDraining = false
     private var progress: LoopTimer?
 
@@ -40,6 +53,11 @@ final class TunnelWorker {
         self.view = view
         self.contexts = TunnelContexts(source: shared.certificates, make: shared.makeContexts, loop: loop)
         self.pool = TunnelPool(streamsMax: shared.configuration.streamsPerTunnelMax)
+        self.room = WaitingRoom(loop: loop)
+        self.hosts = HostCache(resolver: shared.resolver, loop: loop)
+        let book = EndpointBook { [unowned loop] in loop.now }
+        self.book = book
+        self.endpoints = LoopBound(book, loop: loop)
     }
 
     // MARK: The live table
@@ -68,29 +86,19 @@ final class TunnelWorker {
         timer.arm(after: Self.progressInterval)
     }
 
-    // MARK: The mesh changed
-
-    /// Asks again for every live inbound connection; what the new view refuses is closed.
-    func publish(_ view: any MeshView) {
-        self.view = view
-        for connection in Array(self.live.values) {
-            guard let question = connection.admission else { continue }
-            if case .refuse = view.admitInbound(question) { connection.carrier?.abort(.policyChanged) }
-        }
-    }
-
     // MARK: Pods
 
     /// `accept` is called on this loop for each new connection.
     func listen(uid: String, _ sockets: [(Sockets.ListenResult, (CInt, IPEndpoint) -> Void)]) {
-        guard !self.isDraining else {
+        guard !self.hasStoppedListening else {
             for (socket, _) in sockets { Sockets.closeDescriptor(socket.descriptor) }
             return
         }
         for (socket, accept) in sockets {
             let listener = Listener(socket, loop: self.loop, accepted: accept) { [shared] error in
                 shared.observer.refusedEarly(
-                    direction: .inbound, source: nil, destination: nil, RefusalReason(.connect, "\(error)"))
+                    direction: .inbound, source: nil, destination: nil,
+                    RefusalReason(.connect, "\(error)", kind: .shortage))
             }
             do {
                 try listener.start()
@@ -98,7 +106,8 @@ final class TunnelWorker {
             } catch {
                 listener.stop()
                 self.shared.observer.refusedEarly(
-                    direction: .inbound, source: nil, destination: nil, RefusalReason(.connect, "\(error)"))
+                    direction: .inbound, source: nil, destination: nil,
+                    RefusalReason(.connect, "\(error)", kind: .shortage))
             }
         }
     }
@@ -107,6 +116,7 @@ final class TunnelWorker {
     /// has closed, which takes no longer than ``TunnelConnection/lingerTimeout`` and a peer that does not read.
     func remove(uid: String, _ done: @escaping () -> Void) {
         for listener in self.listeners.removeValue(forKey: uid) ?? [] { listener.stop() }
+        self.room.end(podUID: uid, .podRemoved)
         for connection in Array(self.live.values) where connection.pod.uid == uid {
             connection.carrier?.abort(.podRemoved)
         }
@@ -121,14 +131,49 @@ final class TunnelWorker {
 
     var isBusy: Bool { !self.live.isEmpty || !self.tunnels.isEmpty }
 
+    /// New connections go to the successor's listeners, if there is one. It came after us, so that its place is the
+    /// second; ``steerElsewhere()`` is for the case that it came before.
+    func steerAway() {
+        for listener in self.listeners.values.joined() {
+            listener.steerAway(to: 1)
+            self.steered[ObjectIdentifier(listener)] = listener.acceptedCount
+        }
+    }
+
+    /// Notes how many each has accepted by now: after the steering only who was in the backlog.
+    func noteArrivals() {
+        for listener in self.listeners.values.joined() {
+            self.steered[ObjectIdentifier(listener)] = listener.acceptedCount
+        }
+    }
+
+    /// Where connections still arrive, we have steered to ourselves, or are alone.
+    func steerElsewhere() {
+        for listener in self.listeners.values.joined()
+        where self.steered[ObjectIdentifier(listener)] != listener.acceptedCount {
+            listener.steerAway(to: 0)
+        }
+    }
+
+    /// Takes who is waiting to be accepted, and closes the listeners. Peers are told nothing yet: who hears GOAWAY
+    /// connects again at once, and must not meet a listener that is about to close.
+    func stopListening() {
+        self.hasStoppedListening = true
+        for listener in self.listeners.values.joined() { listener.finish() }
+        self.listeners = [:]
+    }
+
     /// Stops accepting, tells peers with GOAWAY, and calls `done` once every connection has ended and every tunnel has
     /// sent its last byte: tunnels close themselves when they are empty.
+    ///
+    /// Everybody who was accepted is served to the end, also those that come from another loop's listener, and tunnels
+    /// whose handshake is under way: these are told when they are proven (``TunnelConnection/proven()``).
     func drain(_ done: @escaping () -> Void) {
+        self.stopListening()
         self.isDraining = true
         self.drained.append(done)
-        for listener in self.listeners.values.joined() { listener.stop() }
-        self.listeners = [:]
-        for tunnel in Array(self.tunnels.values) { tunnel.goAway() }
+        self.room.end(.drained)
+        for tunnel in Array(self.tunnels.values) where tunnel.isProven || !tunnel.isServer { tunnel.goAway() }
         self.finishDrainIfDone()
     }
 
@@ -153,6 +198,7 @@ final class TunnelWorker {
         let waiting = self.drained
         self.drained = []
         self.progress?.cancel()
+        self.room.stop()
         for done in waiting { done() }
     }
 }

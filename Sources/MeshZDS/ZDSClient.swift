@@ -18,13 +18,22 @@ public protocol ZDSHandler: Sendable {
     func snapshotSent() async
     /// The agent is gone: not ready, but pods keep being served.
     func disconnected() async
+    /// Asked before each attempt to connect; after "no" the client ends.
+    func wantsConnection() async -> Bool
+}
+
+extension ZDSHandler {
+    public func wantsConnection() async -> Bool { true }
 }
 
 /// The node proxy's side of ZDS: connects to the node agent, says hello, follows its orders, for ever.
 public struct ZDSClient: Sendable {
-    /// Waits between attempts to connect: the first, doubled up to the last.
+    /// Waits between attempts to connect: the first, doubled up to the last. That one is short, because pods cannot be
+    /// added to the node before we are back, and an attempt on a socket that nobody listens on costs nothing.
     static let waitMin = Duration.milliseconds(10)
-    static let waitMax = Duration.seconds(15)
+    static let waitMax = Duration.seconds(1)
+    /// Between two complaints that the agent cannot be reached.
+    static let complaintInterval = Duration.seconds(15)
     /// For an answer to be taken by the agent.
     static let sendLimit = Duration.seconds(5)
 
@@ -37,14 +46,16 @@ public struct ZDSClient: Sendable {
         self.log = log
     }
 
-    /// Returns only when the task is cancelled.
+    /// Returns when the task is cancelled, or the handler wants no connection any more.
     public func run(handler: some ZDSHandler) async {
         var wait = Self.waitMin
-        while !Task.isCancelled {
+        var complained: ContinuousClock.Instant?
+        while !Task.isCancelled, await handler.wantsConnection() {
             do {
                 let socket = try UnixSocket.connect(to: self.path, .sequencedPackets)
                 try await KernelThread.perform { try socket.send(ZDS.hello, timeout: Self.sendLimit) }
                 let started = ContinuousClock.now
+                complained = nil
                 await handler.connected()
                 do {
                     try await self.follow(socket, handler)
@@ -56,8 +67,11 @@ public struct ZDSClient: Sendable {
                 // An agent that accepts and closes at once is not hammered.
                 if ContinuousClock.now - started > .seconds(1) { wait = Self.waitMin }
             } catch {
-                self.log.warning(
-                    "cannot reach the node agent at \(self.path): \(error); does istio-cni-node run on this node?")
+                if complained.map({ ContinuousClock.now - $0 >= Self.complaintInterval }) ?? true {
+                    complained = .now
+                    self.log.warning(
+                        "cannot reach the node agent at \(self.path): \(error); does istio-cni-node run on this node?")
+                }
             }
             try? await Task.sleep(for: wait)
             wait = min(wait * 2, Self.waitMax)

@@ -12,6 +12,8 @@ final class ZDSConnection: Sendable {
     private struct State {
         /// Nil once the connection has ended: nothing more is taken.
         var waiting: [Order]? = []
+        /// UIDs of the pods that the proxy said it serves.
+        var served: Set<String> = []
     }
 
     let number: Int
@@ -28,6 +30,8 @@ final class ZDSConnection: Sendable {
         self.answerLimit = answerLimit
         (self.signals, self.signal) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
+
+    func serves(_ uid: String) -> Bool { self.state.withLock { $0.served.contains(uid) } }
 
     func receiveHello() async throws {
         let (socket, limit) = (self.socket, self.answerLimit)
@@ -151,6 +155,15 @@ final class ZDSConnection: Sendable {
             }
         } catch {
             throw .connectionLost("\(error)")
+        }
+        let isRefused = answer.error != nil
+        self.state.withLock { state in
+            switch request {
+            case .add(let pod) where !isRefused: state.served.insert(pod.uid)
+            case .add(let pod): state.served.remove(pod.uid)
+            case .delete(let uid): state.served.remove(uid)
+            case .keep, .snapshotSent: break
+            }
         }
         if let reason = answer.error { throw .refused(reason) }
     }

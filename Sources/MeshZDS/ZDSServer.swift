@@ -4,7 +4,9 @@ internal import Synchronization
 
 /// The node agent's side of ZDS: accepts node proxies, gives each a snapshot, and then passes on what happens.
 ///
-/// The newest proxy gets the adds (during a hand-over it is the one that stays); every proxy gets the deletes. One order
+/// Every proxy gets every order. During a hand-over there are two, and either may be the one that stays: the new one, or
+/// the old one when the new one fails; after a restart of the agent their order of arrival does not tell which is which.
+/// (The reference sends adds to the newest only, and a pod added while a new proxy fails is served by nobody.) One order
 /// at a time is under way per proxy. A proxy that does not answer in time is cut off: it reconnects and gets a snapshot.
 public final class ZDSServer: Sendable {
     /// A hand-over has two; more means that something restarts proxies in a loop.
@@ -43,6 +45,11 @@ public final class ZDSServer: Sendable {
     }
 
     public var connectedCount: Int { self.state.withLock { $0.proxies.count } }
+
+    /// Whether a proxy that is connected has acknowledged the pod.
+    public func isServed(uid: String) -> Bool {
+        self.state.withLock { $0.proxies }.contains { $0.serves(uid) }
+    }
 
     /// Serves until the task is cancelled.
     /// - Parameter snapshot: asked for each new proxy, after the proxy counts as connected: an add that happens meanwhile
@@ -99,22 +106,31 @@ public final class ZDSServer: Sendable {
         self.changed(left)
     }
 
-    /// Asks the newest proxy to serve a pod and waits for its answer. When that proxy is lost meanwhile, the next
-    /// newest is asked.
+    /// Asks every proxy to serve a pod. Returns as soon as one does; the others go on being asked.
+    /// - Throws: when none does: what the newest said.
     public func add(_ pod: ZDSPod, _ namespace: SharedNetworkNamespace) async throws(ZDSError) {
-        var lost: Set<Int> = []
-        var reason = ZDSError.notConnected
-        while let proxy = self.state.withLock({ $0.proxies.last { !lost.contains($0.number) } }) {
-            do throws(ZDSError) {
-                try await proxy.ask(.add(pod), namespace)
-                return
-            } catch {
-                guard case .connectionLost = error else { throw error }
-                reason = error
-                lost.insert(proxy.number)
+        let proxies = self.state.withLock { $0.proxies }
+        guard let newest = proxies.last else { throw .notConnected }
+        let (answers, answered) = AsyncStream.makeStream(of: (number: Int, error: ZDSError?).self)
+        for proxy in proxies {
+            // Not children: a proxy that does not answer must not hold back the one that did. Each ends by itself,
+            // within the limit of an answer for every order that waits before it.
+            Task {
+                var failure: ZDSError?
+                do throws(ZDSError) { try await proxy.ask(.add(pod), namespace) } catch { failure = error }
+                if let failure, proxies.count > 1 {
+                    self.log.warning("node proxy \(proxy.number) does not serve pod \(pod.uid): \(failure)")
+                }
+                answered.yield((proxy.number, failure))
             }
         }
-        throw reason
+        var failures: [Int: ZDSError] = [:]
+        for await (number, failure) in answers {
+            guard let failure else { return }
+            failures[number] = failure
+            if failures.count == proxies.count { break }
+        }
+        throw failures[newest.number] ?? .connectionLost("the agent stops")
     }
 
     /// Tells all proxies to stop serving a pod and waits until each has answered or is lost.

@@ -56,6 +56,8 @@ final class TCP: Sendable {
     ) throws -> TCP {
         let made = TCP(try Self.socket(namespace, CInt(SOCK_STREAM.rawValue), mark: mark))
         try Self.option(made.descriptor, SOL_SOCKET, SO_REUSEADDR, 1)
+        // Two proxies share the ports of a pod during a hand-over.
+        try Self.option(made.descriptor, SOL_SOCKET, SO_REUSEPORT, 1)
         try made.bind(IPEndpoint(address: IPAddress(v6High: 0, low: 0), port: port))
         _ = try Self.check(Glibc.listen(made.descriptor, 16), "listen at \(port)")
         return made

@@ -60,11 +60,11 @@ struct EnrolmentTests {
     @Test("Z3: a pod that cannot be served is refused, kept pending, and served when it can be")
     func pending() async {
         await self.enrolment.connected()
-        await self.enrolment.snapshotSent()
-        #expect(self.readiness.isReady)
         self.server.setBusy(true)
         #expect(await self.add() == "failure to start proxy : port 15008 is taken")
+        await self.enrolment.snapshotSent()
         #expect(await self.states == ["a": false])
+        // A predecessor that serves it is not to go yet.
         #expect(!self.readiness.isReady)
         await self.enrolment.retryPending()
         #expect(await self.states == ["a": false])
@@ -74,6 +74,42 @@ struct EnrolmentTests {
         #expect(self.readiness.isReady)
         await self.enrolment.retryPending()
         #expect(self.server.events == ["start a in net1"])
+    }
+
+    @Test("a pod that cannot be served holds back the first readiness for a few tries, and later ones not at all")
+    func oneInTrouble() async {
+        await self.enrolment.connected()
+        self.server.setBusy(true)
+        _ = await self.add("a")
+        await self.enrolment.snapshotSent()
+        for _ in 0..<PodEnrolment.holdingTriesMax {
+            #expect(!self.readiness.isReady)
+            await self.enrolment.retryPending()
+        }
+        #expect(self.readiness.isReady)
+        #expect(await self.states == ["a": false])
+        _ = await self.add("b")
+        #expect(self.readiness.isReady)
+        // Another agent: ready again as soon as its snapshot is there.
+        await self.enrolment.disconnected()
+        #expect(!self.readiness.isReady)
+        await self.enrolment.connected()
+        _ = await self.add("b")
+        await self.enrolment.snapshotSent()
+        #expect(self.readiness.isReady)
+    }
+
+    @Test("a proxy that ends takes no pod, releases those it is told to, and does not connect again")
+    func ending() async {
+        await self.enrolment.connected()
+        _ = await self.add("a")
+        await self.enrolment.snapshotSent()
+        #expect(await self.enrolment.wantsConnection())
+        await self.enrolment.shutDown()
+        #expect(await self.add("b") == "failure to start proxy : this node proxy is shutting down")
+        await self.enrolment.delete(uid: pod("a").uid)
+        #expect(self.server.events == ["start a in net1", "stop uid-a"])
+        #expect(await !self.enrolment.wantsConnection())
     }
 
     @Test("Z4: a pod that failed and then came with another namespace runs there")

@@ -18,6 +18,8 @@ struct LoadBalancingTests {
             switch Route(answer) {
             case .hbone(let peer, _): counts[String(peer.split(separator: ":")[0]), default: 0] += 1
             case .tcp(let to): counts[to, default: 0] += 1
+            case .doubleHBONE(let peer, _): counts["through \(peer)", default: 0] += 1
+            case .resolve, .waits: counts["not decided", default: 0] += 1
             case .refused(let text):
                 counts[text.contains("network") ? "other network" : "none", default: 0] += 1
             }
@@ -143,12 +145,13 @@ struct LoadBalancingTests {
             $0.network = network
         }
         return [("", "r1", "z1"), ("", "r1", "z2"), ("", "r2", "z1"), ("other", "r1", "z1")].map { net, region, zone in
-            EndpointChoice.rank(
-                [.network, .region, .zone], me,
-                workload("e", "10.1.0.2") {
-                    $0.network = net
-                    $0.locality = Locality(region: region, zone: zone)
-                }, isStrict: false)
+            ClientPlace(me).rank(
+                [.network, .region, .zone],
+                ClientPlace(
+                    workload("e", "10.1.0.2") {
+                        $0.network = net
+                        $0.locality = Locality(region: region, zone: zone)
+                    }), isStrict: false)
         }
     }
 

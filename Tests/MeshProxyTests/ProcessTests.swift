@@ -13,13 +13,20 @@ import Testing
 /// Notes what it is told.
 private final class ScriptedTunnel: Tunnel {
     private let state = Mutex<(events: [String], views: Int)>(([], 0))
+    private let draining = Mutex<(@Sendable () async -> Void)?>(nil)
+    /// What happens while it drains.
+    func drains(_ body: @escaping @Sendable () async -> Void) { self.draining.withLock { $0 = body } }
     func publish(_ view: any MeshView) { self.state.withLock { $0.views += 1 } }
     func certificateRenewed(_ identity: WorkloadIdentity) {}
     func serve(_ pod: EnrolledPod, namespace descriptor: CInt) throws {
         self.state.withLock { $0.events.append("serve \(pod.name)") }
     }
-    func removePod(uid: String) {}
-    func drain(deadline: Duration) async { self.state.withLock { $0.events.append("drain \(deadline)") } }
+    func serveSelf(_ pod: EnrolledPod) throws { self.state.withLock { $0.events.append("serve self \(pod.name)") } }
+    func removePod(uid: String) { self.state.withLock { $0.events.append("remove \(uid)") } }
+    func drain(deadline: Duration) async {
+        self.state.withLock { $0.events.append("drain \(deadline)") }
+        await self.draining.withLock { $0 }?()
+    }
     var events: [String] { self.state.withLock { $0.events } }
     var views: Int { self.state.withLock { $0.views } }
 }
@@ -87,7 +94,7 @@ struct ProcessTests {
                     observers.give(observer)
                     return tunnel
                 }),
-            shutdown: ShutdownSignal(), version: "1.2.3", bound: { ports.give($0) })
+            shutdown: ShutdownSignal(), version: "1.2.3", certificatesLimit: .zero, bound: { ports.give($0) })
         let running = Task { try await process.run() }
         let bound = await ports.take()
 
@@ -154,11 +161,47 @@ struct ProcessTests {
             try await self.get(bound.admin, "/logging?level=debug", method: "POST").text
                 == "current log level is debug\n")
         #expect(try await self.get(bound.admin, "/quitquitquit").status == 405)
-        // W4
         #expect(try await self.get(bound.admin, "/quitquitquit", method: "POST").text == "shutdown now\n")
         try await running.value
         #expect(tunnel.events == ["serve client", "drain 7.0 seconds"])
         #expect(memory.lines.last?.hasSuffix("node proxy ended") == true)
+    }
+
+    @Test("W4: POST to /quitquitquit ends the process")
+    func quit() async throws {
+        let ports = Handed<ProxyProcess.BoundPorts>()
+        let process = ProxyProcess(
+            configuration: try self.configuration(), log: MeshLog(destination: Memory()),
+            surroundings: ProxyProcess.Surroundings(
+                followMesh: { _ in }, signer: NoSigner(), obeyAgent: { _ in },
+                makeTunnel: { _, _, _ in ScriptedTunnel() }),
+            shutdown: ShutdownSignal(), version: "0", bound: { ports.give($0) })
+        async let ended: Void = process.run()
+        let bound = await ports.take()
+        #expect(try await self.get(bound.admin, "/quitquitquit", method: "POST").text == "shutdown now\n")
+        try await ended
+    }
+
+    @Test("a pod that is deleted while the proxy drains is let go")
+    func deletedWhileDraining() async throws {
+        let tunnel = ScriptedTunnel()
+        let enrolments = Handed<PodEnrolment>()
+        let shutdown = ShutdownSignal()
+        let process = ProxyProcess(
+            configuration: try self.configuration(), log: MeshLog(destination: Memory()),
+            surroundings: ProxyProcess.Surroundings(
+                followMesh: { await $0.synced() }, signer: NoSigner(), obeyAgent: { enrolments.give($0) },
+                makeTunnel: { _, _, _ in tunnel }),
+            shutdown: shutdown, version: "0", certificatesLimit: .zero)
+        async let ended: Void = process.run()
+        let enrolment = await enrolments.take()
+        await enrolment.connected()
+        #expect(await enrolment.add(pod("client"), in: Namespace()) == nil)
+        await enrolment.snapshotSent()
+        tunnel.drains { await enrolment.delete(uid: pod("client").uid) }
+        shutdown.request("SIGTERM")
+        try await ended
+        #expect(tunnel.events == ["serve client", "drain 7.0 seconds", "remove uid-client"])
     }
 
     @Test("ends also before the mesh was ever known")

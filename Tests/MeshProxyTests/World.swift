@@ -37,13 +37,13 @@ struct World {
     /// How `ns1/client` gets to a destination.
     func route(
         _ destination: String, from source: String = "10.1.0.1:40000", pod: EnrolledPod = pod("client"),
-        excluding: [String] = []
+        excluding: [String] = [], hosts: [String: Result<[IPAddress], HostUnresolved>] = [:]
     ) -> Route {
         Route(
             self.snapshot.routeOutbound(
                 OutboundQuestion(
                     pod: pod, source: IPEndpoint(source)!, destination: IPEndpoint(destination)!,
-                    excluding: excluding.map { IPAddress($0)! })))
+                    excluding: excluding.map { IPAddress($0)! }, hosts: hosts)))
     }
 
     /// A CONNECT request that arrives at a pod.
@@ -75,12 +75,23 @@ struct World {
 /// An outbound answer in words.
 enum Route: Equatable, CustomStringConvertible {
     case hbone(peer: String, authority: String)
+    case doubleHBONE(peer: String, authority: String)
     case tcp(String)
+    case resolve(String)
+    case waits(String)
     case refused(String)
 
     init(_ answer: OutboundAnswer) {
         switch answer {
-        case .tunnel(let route): self = .hbone(peer: route.peer.description, authority: route.authority)
+        case .tunnel(let route):
+            if let inner = route.inner {
+                precondition(inner.authority == route.authority)
+                self = .doubleHBONE(peer: route.peer.description, authority: route.authority)
+            } else {
+                self = .hbone(peer: route.peer.description, authority: route.authority)
+            }
+        case .resolve(let host): self = .resolve(host)
+        case .wait(let reason): self = .waits(reason.text)
         case .passthrough(let to, _): self = .tcp(to.description)
         case .refuse(let reason, _): self = .refused(reason.text)
         }
@@ -89,7 +100,10 @@ enum Route: Equatable, CustomStringConvertible {
     var description: String {
         switch self {
         case .hbone(let peer, let authority): "HBONE to \(peer) for \(authority)"
+        case .doubleHBONE(let peer, let authority): "double HBONE to \(peer) for \(authority)"
         case .tcp(let to): "TCP to \(to)"
+        case .resolve(let host): "needs the addresses of \(host)"
+        case .waits(let text): "waits: \(text)"
         case .refused(let text): "refused: \(text)"
         }
     }
@@ -97,22 +111,28 @@ enum Route: Equatable, CustomStringConvertible {
     func isRefused(_ part: String) -> Bool {
         if case .refused(let text) = self { text.contains(part) } else { false }
     }
+    func waits(_ part: String) -> Bool { if case .waits(let text) = self { text.contains(part) } else { false } }
 }
 
 /// An inbound answer in words.
 enum Admission: Equatable {
     case admitted(String)
+    case waits(Int, String)
     case refused(Int, String)
 
     init(_ answer: InboundAnswer) {
         switch answer {
-        case .admit(_, let target, _, _): self = .admitted(target.description)
+        case .admit(_, let target, _, _, _): self = .admitted(target.description)
+        case .wait(let status, let reason): self = .waits(status, reason.text)
         case .refuse(let status, let reason, _): self = .refused(status, reason.text)
         }
     }
 
     func isRefused(_ status: Int, _ part: String = "") -> Bool {
         if case .refused(status, let text) = self { part.isEmpty || text.contains(part) } else { false }
+    }
+    func waits(_ status: Int, _ part: String) -> Bool {
+        if case .waits(status, let text) = self { text.contains(part) } else { false }
     }
 }
 
@@ -162,9 +182,9 @@ func serviceKey(_ name: String, _ namespace: String = "ns1") -> NamespacedName {
     NamespacedName(namespace: namespace, name: "\(name).\(namespace).svc.cluster.local")
 }
 
-func gateway(_ address: String, port: UInt16 = 15008) -> GatewayAddress {
+func gateway(_ address: String, port: UInt16 = 15008, network: String = "") -> GatewayAddress {
     GatewayAddress(
-        destination: .address(NetworkAddress(network: "", address: IPAddress(address)!)), hbonePort: port)
+        destination: .address(NetworkAddress(network: network, address: IPAddress(address)!)), hbonePort: port)
 }
 
 func gateway(service name: String, namespace: String = "ns1", port: UInt16 = 15008) -> GatewayAddress {

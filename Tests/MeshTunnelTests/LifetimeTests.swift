@@ -62,7 +62,7 @@ struct LifetimeTests {
         _ = await pods.stop()
     }
 
-    @Test("drain: GOAWAY at once, the open stream finishes, then the engine ends")
+    @Test("W2: drain: an open connection goes on, a new one is refused, and the engine ends with the open one")
     func drain() async throws {
         let echo = try BlockingServer.echo()
         let pods = try TwoPods(target: echo.port)
@@ -84,7 +84,7 @@ struct LifetimeTests {
         await pods.client.drain(deadline: .zero)
     }
 
-    @Test("drain: what is still open at the deadline is cut, and the log says why")
+    @Test("W3: drain: what is still open at the deadline is cut, and the log says why")
     func drainDeadline() async throws {
         let echo = try BlockingServer.echo()
         let pods = try TwoPods(target: echo.port)
@@ -95,7 +95,7 @@ struct LifetimeTests {
         await pods.client.drain(deadline: .zero)
     }
 
-    @Test("a removed pod's connections are reset, and its ports are free for the next")
+    @Test("W5: a removed pod's connections are reset, and its ports are free for the next")
     func removePod() async throws {
         let echo = try BlockingServer.echo()
         let pods = try TwoPods(target: echo.port)
@@ -117,7 +117,7 @@ struct LifetimeTests {
         _ = await pods.stop()
     }
 
-    @Test("a port that is taken fails the whole pod, with the purpose in the error")
+    @Test("W1: a port that is taken fails the whole pod, with the purpose in the error")
     func taken() async throws {
         let server = try BlockingServer.echo()
         var configuration = TwoPods.configuration(IPEndpoint(address: TwoPods.loopback, port: 9))

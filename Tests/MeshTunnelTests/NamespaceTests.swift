@@ -10,7 +10,7 @@ import Testing
     "Pods in their own network namespace", .timeLimit(.minutes(2)),
     .enabled(if: geteuid() == 0, "SKIPPED: needs root to make network namespaces"))
 struct PodNamespaceTests {
-    @Test("listeners and dials are inside the pod's namespace, with the mark; ours stays as it was")
+    @Test("Z14: listeners and dials are inside the pod's namespace, with the mark; ours stays as it was")
     func inside() async throws {
         let namespace = try await NetworkNamespace.create()
         let up = try await namespace.perform { try Program.run(["ip", "link", "set", "lo", "up"]) }

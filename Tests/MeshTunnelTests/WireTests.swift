@@ -30,7 +30,7 @@ struct WireTests {
         if case .headers(_, let list, _) = frame { list[":status"] } else { nil }
     }
 
-    @Test("every method but CONNECT is answered with 400", arguments: ["GET", "POST", "OPTIONS"])
+    @Test("I11: every method but CONNECT is answered with 400", arguments: ["GET", "POST", "OPTIONS"])
     func onlyConnect(method: String) async throws {
         let log = try await self.withClient { client, authority in
             try client.send(

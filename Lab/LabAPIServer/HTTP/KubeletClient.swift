@@ -28,8 +28,9 @@ enum KubeletClient {
                 var head = HTTPRequestHead(version: .http1_1, method: target.method, uri: target.uri)
                 head.headers = target.headers
                 head.headers.replaceOrAdd(name: "Connection", value: "close")
-                try await outbound.write(.head(head))
-                try await outbound.write(.end(nil))
+                // In one go: the head is the whole request, so its answer, and the end of the connection with it, may
+                // come before a second write.
+                try await outbound.write(contentsOf: [.head(head), .end(nil)])
                 var status = 0
                 var refused: [UInt8] = []
                 for try await part in inbound {

@@ -32,6 +32,10 @@ struct ResponseWriter: Sendable {
                     // Nothing is on the wire yet, so the refusal can still be the answer.
                     guard await !sink.hasBegun else { return false }
                     return await self.send(APIResponse(error))
+                } catch {
+                    // The client went away, or a part of us failed: then it hears of it, while it can.
+                    guard !Task.isCancelled, await !sink.hasBegun else { return false }
+                    return await self.send(APIResponse(.internalError("\(error)")))
                 }
                 try Task.checkCancellation()
                 try await sink.begin()

@@ -43,8 +43,14 @@ typedef struct cml_listen_result {
     const char *step;        ///< The call that failed: static text.
 } cml_listen_result;
 
-/// A listening, non-blocking, close-on-exec TCP socket.
+/// A listening, non-blocking, close-on-exec TCP socket. With `reuse_port` it takes an equal share of the port's new
+/// connections, even if somebody steered them before.
 int cml_listen(const cml_listen_options *options, cml_listen_result *result);
+
+/// Steers new connections of the listener's SO_REUSEPORT group to its member `index`, counted from 0 in order of their
+/// coming; the place of one that closes is taken by the last. An index that nobody has steers nothing: shares are
+/// equal. Members that join later, and the group without this listener, are steered too, until one joins by cml_listen.
+int cml_steer(int listener, uint32_t index);
 
 typedef struct cml_datagram_options {
     int network_namespace;

@@ -85,6 +85,28 @@ package final class CertificateManager: CertificateSource {
         self.wake.yield()
     }
 
+    /// Between two looks of ``waitForFirst(within:)``.
+    static let lookInterval = Duration.milliseconds(20)
+
+    /// Returns when every identity asked for so far had its first answer, be it a failure: one that the CA refuses is the
+    /// trouble of its own pods. While nobody has got a certificate it is the CA that is in trouble, and all wait for it
+    /// until the limit is over.
+    package func waitForFirst(within limit: Duration) async {
+        let end = ContinuousClock.now + limit
+        while !Task.isCancelled {
+            let states = self.states.map(\.state)
+            let isWaiting = states.contains(.initializing)
+            let hasAny = states.contains { if case .available = $0 { true } else { false } }
+            if states.isEmpty || (!isWaiting && hasAny) { return }
+            guard ContinuousClock.now < end else {
+                let missing = states.count { if case .available = $0 { false } else { true } }
+                return self.log.warning(
+                    "\(missing) of \(states.count) certificates are missing after \(limit); serving pods all the same")
+            }
+            try? await Task.sleep(for: Self.lookInterval)
+        }
+    }
+
     package var states: [(identity: WorkloadIdentity, state: CertificateLedger.State)] {
         self.held.withLock { $0.ledger.states }
     }

@@ -12,6 +12,8 @@ package struct RoutingSettings: Sendable {
     package var tunnelPort: UInt16 = 15008
     /// Whether answers carry the destination's `baggage`, and requests' is read.
     package var usesBaggage = true
+    /// Whether applications that take PROXY protocol headers are dialled at loopback; else at the pod's address.
+    package var localApplicationTunnel = true
     /// Told about every dry-run policy that matched a connection.
     package var reportDryRun: @Sendable (AuthorizationPolicy) -> Void = { _ in }
 
@@ -46,6 +48,7 @@ package final class MeshSnapshot: MeshView {
         RefusalReason(
             .connect,
             "failed to fetch information about local workload: \(pod.namespace)/\(pod.name) (service account "
-                + "\(pod.serviceAccount)) is not known on this node; is the control plane connected?")
+                + "\(pod.serviceAccount)) is not known on this node; is the control plane connected?", kind: .unknownPod
+        )
     }
 }

@@ -22,8 +22,7 @@ package struct MeshState: Sendable {
     private var wildcards: [Int: Int] = [:]
     /// Ascending: which lengths of wildcard host names are worth trying.
     package private(set) var wildcardLabelCounts: [Int] = []
-    /// Scanned one by one: CIDR services are few (they come from ServiceEntry objects).
-    private var blocks: [(block: NetworkBlock, service: NamespacedName)] = []
+    private var blocks = BlockIndex()
     /// Also of services that have not arrived yet, and of workloads that are not healthy.
     private var endpoints: TreeDictionary<NamespacedName, TreeDictionary<String, Endpoint>> = [:]
     package private(set) var policies = PolicySet.empty
@@ -116,7 +115,7 @@ extension MeshState {
         self.servicesByHostname[service.hostname, default: []].append(service.key)
         self.countWildcard(service, by: 1)
         for address in service.addresses { self.servicesByAddress[address, default: []].append(service.key) }
-        self.blocks += service.blocks.map { (block: $0, service: service.key) }
+        for block in Set(service.blocks) { self.blocks.insert(block, service.key) }
     }
 
     private mutating func removeService(_ key: NamespacedName) {
@@ -125,7 +124,7 @@ extension MeshState {
         Self.remove(key, from: &self.servicesByHostname, service.hostname)
         self.countWildcard(service, by: -1)
         for address in service.addresses { Self.remove(key, from: &self.servicesByAddress, address) }
-        if !service.blocks.isEmpty { self.blocks.removeAll { $0.service == key } }
+        for block in Set(service.blocks) { self.blocks.remove(block, key) }
     }
 
     private mutating func countWildcard(_ service: Service, by change: Int) {
@@ -186,26 +185,21 @@ extension MeshState {
     /// The service that a client of `namespace` means by an address: an exact one first, then a block. Nil as namespace
     /// sees everything.
     package func service(at address: NetworkAddress, from namespace: String?) -> ServiceEntry? {
-        let exact = (self.servicesByAddress[address] ?? []).compactMap { self.services[$0] }
-            .filter { $0.isVisible(from: namespace) }
-        if let best = Self.best(exact, from: namespace) { return best }
-        var winner: (entry: ServiceEntry, isOwn: Bool, length: Int, isCanonical: Bool)?
-        for (block, key) in self.blocks
-        where block.network == address.network && block.cidr.contains(address.address) {
-            guard let entry = self.services[key], entry.isVisible(from: namespace) else { continue }
-            let candidate = (
-                entry: entry, isOwn: entry.service.namespace == namespace, length: block.cidr.prefixLength,
-                isCanonical: entry.service.isCanonical
-            )
-            if let held = winner,
-                (held.isOwn ? 1 : 0, held.length, held.isCanonical ? 1 : 0)
-                    >= (candidate.isOwn ? 1 : 0, candidate.length, candidate.isCanonical ? 1 : 0)
-            {
-                continue
+        if let keys = self.servicesByAddress[address], let best = self.best(of: keys, from: namespace) { return best }
+        if self.blocks.isEmpty { return nil }
+        var longest: ServiceEntry?
+        var own: ServiceEntry?
+        self.blocks.visit(address) { owners in
+            // One prefix length after the other: the own namespace beats a longer prefix, else the first counts.
+            guard let best = self.best(of: owners, from: namespace) else { return false }
+            if let namespace, best.service.namespace == namespace {
+                own = best
+                return true
             }
-            winner = candidate
+            if longest == nil { longest = best }
+            return namespace == nil
         }
-        return winner?.entry
+        return own ?? longest
     }
 
     /// All services of one host name, in the order of their arrival.
@@ -215,16 +209,19 @@ extension MeshState {
 
     /// The service that a client of `namespace` means by a host name.
     package func service(hostname: String, from namespace: String?) -> ServiceEntry? {
-        Self.best(
-            (self.servicesByHostname[hostname] ?? []).compactMap { self.services[$0] }
-                .filter { $0.isVisible(from: namespace) }, from: namespace)
+        self.servicesByHostname[hostname].flatMap { self.best(of: $0, from: namespace) }
     }
 
-    /// The client's own namespace, then the canonical one, then whoever came first.
-    private static func best(_ candidates: [ServiceEntry], from namespace: String?) -> ServiceEntry? {
-        if candidates.count < 2 { return candidates.first }
-        return candidates.first { $0.service.namespace == namespace }
-            ?? candidates.first { $0.service.isCanonical } ?? candidates.first
+    /// Of those that may be seen: the client's own namespace, then the canonical one, then whoever came first.
+    private func best(of keys: [NamespacedName], from namespace: String?) -> ServiceEntry? {
+        var best: (entry: ServiceEntry, rank: Int)?
+        for key in keys {
+            guard let entry = self.services[key], entry.isVisible(from: namespace) else { continue }
+            let isOwn = namespace.map { $0 == entry.service.namespace } ?? false
+            let rank = (isOwn ? 2 : 0) + (entry.service.isCanonical ? 1 : 0)
+            if rank > best?.rank ?? -1 { best = (entry, rank) }
+        }
+        return best?.entry
     }
 
     func isLocal(_ workload: Workload) -> Bool { self.nodeName.map { $0 == workload.node } ?? true }

@@ -8,6 +8,7 @@ package final class WorkloadEntry: Sendable {
     /// What it says about itself in a `baggage` header.
     package let baggage: String
     package let peer: PeerAttributes
+    package let place: ClientPlace
     /// Which of several workloads with one address is meant: a pod before other kinds, a tunnel before none.
     let rank: Int
 
@@ -16,6 +17,7 @@ package final class WorkloadEntry: Sendable {
         self.identity = workload.identity
         self.baggage = Baggage(workload).text
         self.peer = PeerAttributes(workload)
+        self.place = ClientPlace(workload)
         self.rank = (workload.uid.contains("//Pod/") ? 2 : 0) + (workload.tunnelProtocol == .hbone ? 1 : 0)
     }
 

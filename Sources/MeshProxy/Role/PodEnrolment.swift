@@ -27,8 +27,10 @@ package protocol PodServer: Sendable {
 
 /// Which pods this node proxy serves, by order of the node agent.
 ///
-/// A pod whose ports cannot be bound is answered with the reason, kept pending and tried again; while one is pending
-/// the process is not ready.
+/// A pod whose ports cannot be bound is answered with the reason, kept pending and tried again. It holds back only the
+/// first readiness of the process, and that for a few tries: a predecessor that still serves the pod is not to go while
+/// another try may help, but one pod's trouble must never become the trouble of all the others. (The reference is not
+/// ready while any pod is pending.)
 package actor PodEnrolment: ZDSHandler {
     /// A line of the dump.
     package struct Listed: Hashable, Sendable {
@@ -43,6 +45,8 @@ package actor PodEnrolment: ZDSHandler {
     }
 
     package static let retryInterval = Duration.seconds(5)
+    /// Rounds of tries for which pending pods hold back the first readiness.
+    package static let holdingTriesMax = 2
     /// A node has about 250 pods; more than this is an agent gone mad.
     static let podsMax = 10_000
     /// The name in the readiness answer.
@@ -61,6 +65,10 @@ package actor PodEnrolment: ZDSHandler {
     private var named: Set<String> = []
     private var isConnected = false
     private var isSnapshotDone = false
+    /// Pending pods hold nothing back any more.
+    private var isLaunched = false
+    private var tries = 0
+    private var isShuttingDown = false
 
     /// - Parameter trustDomain: of a pod, for dumps.
     package init(
@@ -101,6 +109,16 @@ package actor PodEnrolment: ZDSHandler {
         self.update()
     }
 
+    package func wantsConnection() -> Bool { !self.isShuttingDown }
+
+    /// The process ends. Pods are still released when the agent says so, none is taken, and a connection that breaks is
+    /// not made again: the successor has its own.
+    package func shutDown() {
+        self.isShuttingDown = true
+        self.pending = [:]
+        self.update()
+    }
+
     package func add(_ pod: ZDSPod, namespace: consuming NetworkNamespace) -> String? {
         let shared: SharedNetworkNamespace
         do throws(SystemError) {
@@ -114,6 +132,7 @@ package actor PodEnrolment: ZDSHandler {
     }
 
     package func add(_ pod: EnrolledPod, in namespace: any PodNamespace) -> String? {
+        guard !self.isShuttingDown else { return "failure to start proxy : this node proxy is shutting down" }
         defer { self.update() }
         if !self.isSnapshotDone { self.named.insert(pod.uid) }
         if let served = self.serving[pod.uid] {
@@ -180,6 +199,7 @@ package actor PodEnrolment: ZDSHandler {
 
     /// Tries every pending pod again.
     package func retryPending() {
+        if self.isSnapshotDone, !self.pending.isEmpty { self.tries += 1 }
         for (uid, member) in self.pending {
             if self.serving[uid] != nil {
                 self.pending[uid] = nil
@@ -201,8 +221,8 @@ package actor PodEnrolment: ZDSHandler {
     private func update() {
         self.active.set(Int64(self.serving.count))
         self.pendingCount.set(Int64(self.pending.count))
-        self.readiness.set(
-            Self.readinessTask, isDone: self.isConnected && self.isSnapshotDone && self.pending.isEmpty)
+        if self.isSnapshotDone, self.pending.isEmpty || self.tries >= Self.holdingTriesMax { self.isLaunched = true }
+        self.readiness.set(Self.readinessTask, isDone: self.isConnected && self.isSnapshotDone && self.isLaunched)
     }
 
     package var pods: [Listed] {

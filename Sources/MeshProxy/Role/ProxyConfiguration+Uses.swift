@@ -1,6 +1,6 @@
 internal import MeshLoop
 internal import MeshTelemetry
-internal import MeshTunnel
+package import MeshTunnel
 internal import MeshXDS
 
 extension ProxyConfiguration {
@@ -40,7 +40,16 @@ extension ProxyConfiguration {
         }
         routing.network = self.network
         routing.usesBaggage = self.usesBaggage
+        routing.localApplicationTunnel = self.localApplicationTunnel
         return routing
+    }
+
+    /// Our own pod, when the environment says which it is: its metrics are then scraped through the mesh.
+    package var ownPod: EnrolledPod? {
+        if self.podName.isEmpty || self.podNamespace.isEmpty || self.serviceAccount.isEmpty { return nil }
+        return EnrolledPod(
+            uid: "self:\(self.podNamespace)/\(self.podName)", name: self.podName, namespace: self.podNamespace,
+            serviceAccount: self.serviceAccount)
     }
 
     var xdsClient: XDSClientConfiguration {

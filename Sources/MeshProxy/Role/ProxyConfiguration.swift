@@ -12,9 +12,10 @@ package struct ProxyConfiguration: Sendable {
     package var nodeName: String?
     /// `CLUSTER_ID`, or `ISTIO_META_CLUSTER_ID` before it.
     package var clusterID = "Kubernetes"
-    /// `POD_NAME`, `POD_NAMESPACE`, `INSTANCE_IP`: who we are, for the control plane's eyes.
+    /// `POD_NAME`, `POD_NAMESPACE`, `SERVICE_ACCOUNT`, `INSTANCE_IP`: who we are.
     package var podName = ""
     package var podNamespace = ""
+    package var serviceAccount = ""
     package var instanceIP = ""
     /// `INPOD_UDS`
     package var agentSocket = "/var/run/ztunnel/ztunnel.sock"
@@ -58,6 +59,8 @@ package struct ProxyConfiguration: Sendable {
     package var drainDeadline = Duration.seconds(5)
     /// `ENABLE_RESPONSE_BAGGAGE`
     package var usesBaggage = true
+    /// `LOCALHOST_APP_TUNNEL`: applications that take PROXY protocol headers are dialled at loopback.
+    package var localApplicationTunnel = true
     /// `AUTHZ_POLICY_INFO_LOGGING`: what dry-run policies would do is logged at level info, not debug.
     package var logsPolicyAtInfo = false
     /// `LOG_FORMAT`, `RUST_LOG`
@@ -90,6 +93,7 @@ package struct ProxyConfiguration: Sendable {
         self.nodeName = reader.text("NODE_NAME")
         self.podName = reader.text("POD_NAME") ?? ""
         self.podNamespace = reader.text("POD_NAMESPACE") ?? ""
+        self.serviceAccount = reader.text("SERVICE_ACCOUNT") ?? ""
         self.instanceIP = reader.text("INSTANCE_IP") ?? ""
         self.agentSocket = reader.text("INPOD_UDS") ?? self.agentSocket
         self.mark = try reader.number("PACKET_MARK", in: 1...Int(UInt32.max)).map { UInt32($0) } ?? self.mark
@@ -125,6 +129,7 @@ package struct ProxyConfiguration: Sendable {
             try reader.number("HTTP2_FRAME_SIZE", in: 16_384...16_777_215) ?? self.frameBytesMax
         self.drainDeadline = try Self.drainDeadline(reader)
         self.usesBaggage = try reader.flag("ENABLE_RESPONSE_BAGGAGE") ?? true
+        self.localApplicationTunnel = try reader.flag("LOCALHOST_APP_TUNNEL") ?? true
         self.logsPolicyAtInfo = try reader.flag("AUTHZ_POLICY_INFO_LOGGING") ?? false
         if let format = reader.text("LOG_FORMAT") {
             guard let known = LogLine.Format(rawValue: format) else {
@@ -252,26 +257,5 @@ package struct ProxyConfiguration: Sendable {
         }
         // What the kubelet waits, less the time to end in order.
         return .seconds(max(grace > 10 ? grace - 5 : grace - 1, 1))
-    }
-}
-
-private struct DecodedJSON: Decodable {
-    let value: MetadataValue
-
-    init(from decoder: any Decoder) throws {
-        let container = try decoder.singleValueContainer()
-        if container.decodeNil() {
-            self.value = .null
-        } else if let flag = try? container.decode(Bool.self) {
-            self.value = .bool(flag)
-        } else if let number = try? container.decode(Double.self) {
-            self.value = .number(number)
-        } else if let text = try? container.decode(String.self) {
-            self.value = .string(text)
-        } else if let list = try? container.decode([DecodedJSON].self) {
-            self.value = .list(list.map(\.value))
-        } else {
-            self.value = .object(try container.decode([String: DecodedJSON].self).mapValues(\.value))
-        }
     }
 }

@@ -12,8 +12,10 @@ internal import NIOPosix
 /// The parts of a node proxy, put together and run in order.
 ///
 /// 1. Readiness answers, with what is missing. 2. Admin and metrics. 3. The control plane is followed. 4. Once the
-/// mesh is known completely, the tunnel starts. 5. Only then the node agent sees us, and pods are served. At the end:
-/// no more orders, no more new connections, those that are open finish or are cut at the deadline.
+/// mesh is known completely, the tunnel starts. 5. The certificates of this node's workloads are fetched: as soon as we
+/// listen in a pod beside a predecessor, half of its connections are ours. 6. Only then the node agent sees us, and
+/// pods are served. At the end: no more pods, no more new connections, those that are open finish or are cut at the
+/// deadline.
 package struct ProxyProcess: Sendable {
     /// What stands outside; scripted in tests.
     package struct Surroundings: Sendable {
@@ -43,12 +45,15 @@ package struct ProxyProcess: Sendable {
 
     /// The name in the readiness answer, until the first complete picture of the mesh.
     package static let stateTask = "state manager"
+    /// For the first certificates. Afterwards pods are served without: what needs none works, and the rest waits.
+    package static let certificatesLimit = Duration.seconds(10)
 
     let configuration: ProxyConfiguration
     let log: MeshLog
     let surroundings: Surroundings
     let shutdown: ShutdownSignal
     let version: String
+    let certificatesLimit: Duration
     /// Told the ports once all servers are bound: readiness, admin, metrics.
     let bound: @Sendable (BoundPorts) -> Void
 
@@ -58,13 +63,15 @@ package struct ProxyProcess: Sendable {
 
     package init(
         configuration: ProxyConfiguration, log: MeshLog, surroundings: Surroundings, shutdown: ShutdownSignal,
-        version: String, bound: @escaping @Sendable (BoundPorts) -> Void = { _ in }
+        version: String, certificatesLimit: Duration = Self.certificatesLimit,
+        bound: @escaping @Sendable (BoundPorts) -> Void = { _ in }
     ) {
         self.configuration = configuration
         self.log = log
         self.surroundings = surroundings
         self.shutdown = shutdown
         self.version = version
+        self.certificatesLimit = certificatesLimit
         self.bound = bound
     }
 
@@ -133,7 +140,7 @@ package struct ProxyProcess: Sendable {
         let outcome = await withTaskGroup(of: Void.self) { tasks in
             tasks.addTask { await self.surroundings.followMesh(directory) }
             tasks.addTask { await certificates.run() }
-            let orders = Task { [surroundings, shutdown] in
+            let orders = Task { [surroundings, shutdown, certificatesLimit] in
                 await directory.waitUntilSynced()
                 if Task.isCancelled { return }
                 do {
@@ -142,7 +149,14 @@ package struct ProxyProcess: Sendable {
                     shutdown.request("\(error)")
                     throw error
                 }
+                if let own = configuration.ownPod {
+                    do { try slot.tunnel?.serveSelf(own) } catch {
+                        app.warning(
+                            "our metrics cannot be scraped through the mesh", metadata: ["error": "\(error)"])
+                    }
+                }
                 readiness.done(Self.stateTask)
+                await certificates.waitForFirst(within: certificatesLimit)
                 app.info("the mesh is known; serving pods")
                 await withTaskGroup(of: Void.self) { both in
                     both.addTask { await surroundings.obeyAgent(enrolment) }
@@ -152,13 +166,15 @@ package struct ProxyProcess: Sendable {
             let reason = await self.shutdown.wait()
             app.info("shutting down", metadata: ["why": "\(reason)", "deadline": "\(configuration.drainDeadline)"])
             readiness.block(on: "shutting down")
-            // No more orders; whoever waits for the mesh stops waiting.
-            orders.cancel()
+            // The agent is listened to until the end: a pod that is deleted meanwhile is let go.
+            await enrolment.shutDown()
+            if slot.tunnel == nil { orders.cancel() }
             await directory.stopWaiting()
-            let outcome = await orders.result
             async let namesDrained: Void? = names?.drain(deadline: configuration.drainDeadline)
             await slot.tunnel?.drain(deadline: configuration.drainDeadline)
             await namesDrained
+            orders.cancel()
+            let outcome = await orders.result
             tasks.cancelAll()
             return outcome
         }

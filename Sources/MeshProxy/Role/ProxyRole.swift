@@ -60,7 +60,8 @@ extension ProxyProcess.Surroundings {
             },
             makeTunnel: { view, certificates, observer in
                 try TunnelEngine(
-                    configuration: configuration.tunnel, view: view, certificates: certificates, observer: observer)
+                    configuration: configuration.tunnel, view: view, certificates: certificates, observer: observer,
+                    resolver: SystemHostResolver(isIPv6Enabled: configuration.isIPv6Enabled))
             })
     }
 }

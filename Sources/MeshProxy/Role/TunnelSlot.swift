@@ -8,6 +8,8 @@ package protocol Tunnel: Sendable {
     func certificateRenewed(_ identity: WorkloadIdentity)
     /// - Parameter descriptor: of the pod's network namespace, borrowed.
     func serve(_ pod: EnrolledPod, namespace descriptor: CInt) throws
+    /// Takes HBONE for the proxy's own pod, in the proxy's own namespace; nothing is captured there.
+    func serveSelf(_ pod: EnrolledPod) throws
     func removePod(uid: String)
     func drain(deadline: Duration) async
 }

@@ -1,7 +1,12 @@
-package import MeshModel
+internal import MeshModel
+internal import MeshTunnel
 
-/// Chooses one endpoint of a service for one connection.
-package struct EndpointChoice {
+/// Chooses one endpoint of a service for one connection: by capacity, the less busy of two, not one that keeps failing.
+///
+/// Costs the same for two endpoints and for ten thousand: draws from a table that the service keeps, see
+/// ``ServiceEntry/groups(for:)``. Only when ``drawsMax`` draws miss (nearly everybody is excluded, ejected or does not
+/// serve the port) all are looked at.
+struct EndpointChoice {
     /// Where a service's port leads: the endpoint and the port there.
     struct Result {
         var endpoint: Endpoint
@@ -12,88 +17,88 @@ package struct EndpointChoice {
         case standard
         /// A waypoint's port may be known to the application tunnel only.
         case waypoint
+        /// As standard, for the gateway to another network.
+        case gateway
     }
 
     let service: ServiceEntry
     let port: UInt16
-    let client: Workload
+    let client: WorkloadEntry
     let resolution: Resolution
-    /// Says that an endpoint has been tried already.
+    /// How this loop's endpoints are doing; nil: nobody knows.
+    let book: EndpointBook?
+    /// Says that an endpoint has been tried already, or leads nowhere.
     let isExcluded: (Endpoint) -> Bool
+    /// What would be dialled; nil when that is not known before the choice.
+    let address: (Endpoint) -> IPAddress?
 
     /// Draws that may miss before all endpoints are looked at.
     private static let drawsMax = 8
 
     func draw(using random: inout some RandomNumberGenerator) -> Result? {
-        let balancing = self.service.service.loadBalancing
-        let preferences = balancing.routingPreference
-        guard let total = self.service.capacityTotals.last, total > 0 else { return nil }
-        let isRanked: Bool
-        switch balancing.mode {
-        case .standard, .passthrough: isRanked = false
-        case .strict, .failover: isRanked = !preferences.isEmpty
-        }
-        if !isRanked {
-            // As a rule every endpoint fits, and the first draw decides without a look at the others.
-            for _ in 0..<Self.drawsMax {
-                if let result = self.candidate(self.drawn(UInt64.random(in: 0..<total, using: &random))) {
-                    return result
-                }
+        let groups = self.service.groups(for: self.client)
+        for sparesFailing in [true, false] {
+            if !sparesFailing, self.book == nil { break }
+            for group in groups {
+                if let result = self.draw(from: group, sparesFailing, using: &random) { return result }
             }
-        }
-        return self.scan(balancing, isRanked: isRanked, using: &random)
-    }
-
-    private func scan(
-        _ balancing: LoadBalancing, isRanked: Bool, using random: inout some RandomNumberGenerator
-    ) -> Result? {
-        var best: [Result] = []
-        var bestRank = Int.min
-        for endpoint in self.service.endpoints {
-            guard let result = self.candidate(endpoint) else { continue }
-            let rank =
-                isRanked
-                ? Self.rank(
-                    balancing.routingPreference, self.client, endpoint.workload.workload,
-                    isStrict: balancing.mode == .strict)
-                : 0
-            guard let rank, rank >= bestRank else { continue }
-            if rank > bestRank {
-                bestRank = rank
-                best = []
-            }
-            best.append(result)
-        }
-        let total = best.reduce(0) { $0 + UInt64($1.endpoint.workload.workload.capacity) }
-        guard total > 0 else { return nil }
-        var ticket = UInt64.random(in: 0..<total, using: &random)
-        for result in best {
-            let capacity = UInt64(result.endpoint.workload.workload.capacity)
-            if ticket < capacity { return result }
-            ticket -= capacity
         }
         return nil
     }
 
-    /// The endpoint that holds the ticket: the first whose running total is above it.
-    private func drawn(_ ticket: UInt64) -> Endpoint {
-        let totals = self.service.capacityTotals
-        var low = 0
-        var high = totals.count - 1
-        while low < high {
-            let middle = (low + high) / 2
-            if totals[middle] > ticket { high = middle } else { low = middle + 1 }
+    private func draw(
+        from group: EndpointGroup, _ sparesFailing: Bool, using random: inout some RandomNumberGenerator
+    ) -> Result? {
+        guard let total = group.totals.last else { return nil }
+        var first: (index: Int, result: Result)?
+        for _ in 0..<Self.drawsMax {
+            let index = group.member(holding: UInt64.random(in: 0..<total, using: &random))
+            if index == first?.index { continue }
+            guard let result = self.candidate(self.service.endpoints[index], sparesFailing) else { continue }
+            guard let first else {
+                if self.book == nil || group.members.count == 1 { return result }
+                first = (index, result)
+                continue
+            }
+            return self.lessBusy(first.result, result)
         }
-        return self.service.endpoints[low]
+        return first?.result ?? self.scan(group, sparesFailing, using: &random)
     }
 
-    /// Nil when the endpoint cannot be reached or does not serve the port.
-    private func candidate(_ endpoint: Endpoint) -> Result? {
+    /// Connections per capacity decide; the first drawn keeps a tie, so that capacities stay proportions at rest.
+    private func lessBusy(_ one: Result, _ other: Result) -> Result {
+        guard let book, let first = self.address(one.endpoint), let second = self.address(other.endpoint) else {
+            return one
+        }
+        let firstLoad = UInt64(book.active(first)) * UInt64(other.endpoint.workload.workload.capacity)
+        let secondLoad = UInt64(book.active(second)) * UInt64(one.endpoint.workload.workload.capacity)
+        return secondLoad < firstLoad ? other : one
+    }
+
+    /// One pass over a group, keeping each candidate with the chance that its capacity is of all so far.
+    private func scan(
+        _ group: EndpointGroup, _ sparesFailing: Bool, using random: inout some RandomNumberGenerator
+    ) -> Result? {
+        var chosen: Result?
+        var total: UInt64 = 0
+        for index in group.members {
+            let endpoint = self.service.endpoints[Int(index)]
+            guard let result = self.candidate(endpoint, sparesFailing) else { continue }
+            let capacity = UInt64(endpoint.workload.workload.capacity)
+            total += capacity
+            if UInt64.random(in: 0..<total, using: &random) < capacity { chosen = result }
+        }
+        return chosen
+    }
+
+    /// Nil when the endpoint cannot be reached, does not serve the port, or is passed over.
+    private func candidate(_ endpoint: Endpoint, _ sparesFailing: Bool) -> Result? {
         let workload = endpoint.workload.workload
         let isReachable =
             !workload.addresses.isEmpty || !workload.hostname.isEmpty
-            || (workload.network != self.client.network && workload.networkGateway != nil)
+            || (workload.network != self.client.workload.network && workload.networkGateway != nil)
         guard isReachable, let port = self.targetPort(endpoint), !self.isExcluded(endpoint) else { return nil }
+        if sparesFailing, let book, let address = self.address(endpoint), book.isEjected(address) { return nil }
         return Result(endpoint: endpoint, port: port)
     }
 
@@ -106,39 +111,6 @@ package struct EndpointChoice {
         if let mapped = endpoint.targetPort(of: self.port) { return mapped }
         if let listed, listed.targetPort > 0 { return listed.targetPort }
         return self.resolution == .waypoint && tunnel?.port != nil ? self.port : nil
-    }
-
-    /// How well an endpoint suits a client: the number of leading preferences they agree on. Nil: not at all, when all
-    /// are demanded.
-    ///
-    /// The network counts apart when it comes first: a mismatch does not stop the count, and a match outweighs all the
-    /// others, so that another network is chosen only when there is nobody on the own one.
-    package static func rank(
-        _ preferences: [LoadBalancing.Scope], _ client: Workload, _ endpoint: Workload, isStrict: Bool
-    ) -> Int? {
-        var rank = 0
-        for (index, scope) in preferences.enumerated() {
-            let isNetworkFirst = index == 0 && scope == .network
-            if Self.agree(scope, client, endpoint) {
-                rank += isNetworkFirst ? preferences.count : 1
-            } else if isStrict {
-                return nil
-            } else if !isNetworkFirst {
-                break
-            }
-        }
-        return rank
-    }
-
-    private static func agree(_ scope: LoadBalancing.Scope, _ one: Workload, _ other: Workload) -> Bool {
-        switch scope {
-        case .region: one.locality.region == other.locality.region
-        case .zone: one.locality.zone == other.locality.zone
-        case .subzone: one.locality.subzone == other.locality.subzone
-        case .node: one.node == other.node
-        case .cluster: one.clusterID == other.clusterID
-        case .network: one.network == other.network
-        }
     }
 }
 

@@ -18,7 +18,7 @@ extension MeshSnapshot {
     private func admitPlaintext(_ question: InboundQuestion, _ destination: IPEndpoint) -> InboundAnswer {
         if self.settings.ownPorts.contains(destination.port) { return Self.selfCall(destination) }
         guard let local = self.local(question.pod) else {
-            return .refuse(status: 503, Self.unknownPod(question.pod), labels: nil)
+            return .wait(status: 503, Self.unknownPod(question.pod))
         }
         let source = self.state.workload(
             at: NetworkAddress(network: self.settings.network, address: question.source.address))
@@ -28,7 +28,7 @@ extension MeshSnapshot {
                 service: self.service(of: local, forwarded: nil, port: destination.port),
                 isMutualTLS: false, sourceIdentity: nil,
                 destinationIdentity: Self.identity(local, question.pod)))
-        return self.decide(question, local, target: destination, headers: [], labels)
+        return self.decide(question, local, target: destination, Delivery(target: destination), labels)
     }
 
     // MARK: HBONE
@@ -37,35 +37,49 @@ extension MeshSnapshot {
         _ question: InboundQuestion, _ text: String, _ headers: [(name: String, value: String)]
     ) -> InboundAnswer {
         guard let authority = Authority(text) else {
-            return Self.refuse(400, "the CONNECT authority \"\(text)\" is neither ip:port nor host:port")
+            return Self.refuse(
+                400, "the CONNECT authority \"\(text)\" is neither ip:port nor host:port", kind: .badRequest)
         }
         guard let local = self.local(question.pod) else {
-            return .refuse(status: 503, Self.unknownPod(question.pod), labels: nil)
+            return .wait(status: 503, Self.unknownPod(question.pod))
         }
         let arrival = question.local.address
         if case .address(let asked) = authority, !self.mayEnd(asked.address, at: local, arrival: arrival) {
-            return Self.refuse(400, "ip mismatch: \(arrival) != \(asked.address)")
+            return Self.refuse(400, "ip mismatch: \(arrival) != \(asked.address)", kind: .addressMismatch)
         }
-        let requested: UInt16
+        // Whom the request names, and the port of it that is meant here.
+        let named: ServiceEntry?
+        var port: UInt16
         switch authority {
-        case .address(let asked): requested = asked.port
-        case .host(let host, let port):
+        case .address(let asked):
+            named = nil
+            port = asked.port
+        case .host(let host, let asked):
             guard let service = self.state.service(hostname: host, from: local.workload.namespace) else {
-                return Self.refuse(503, "unknown hostname \(host): no service that \(question.pod.namespace) may see")
-            }
-            guard let found = self.targetPort(port, of: service, at: local) else {
-                return Self.refuse(503, "requested service \(host):\(port) found, but cannot resolve port")
-            }
-            requested = found
-        }
-        var target = IPEndpoint(address: arrival, port: requested)
-        if let tunnel = local.workload.applicationTunnel {
-            if let port = tunnel.port { target = IPEndpoint(address: arrival, port: port) }
-            if tunnel.handoff == .proxyProtocol {
                 return Self.refuse(
-                    503,
-                    "\(question.pod.namespace)/\(question.pod.name) wants connections with a PROXY protocol header, "
-                        + "which this node proxy does not write")
+                    503, "unknown hostname \(host): no service that \(question.pod.namespace) may see",
+                    kind: .unknownService)
+            }
+            guard let found = self.targetPort(asked, of: service, at: local) else {
+                return Self.refuse(
+                    503, "requested service \(host):\(asked) found, but cannot resolve port", kind: .unknownService)
+            }
+            named = service
+            port = found
+        }
+        if let own = local.workload.applicationTunnel?.port { port = own }
+        let target = IPEndpoint(address: arrival, port: port)
+        var delivery = Delivery(target: target)
+        if local.workload.applicationTunnel?.handoff == .proxyProtocol {
+            guard let header = self.proxyHeader(question, authority, named) else {
+                return Self.refuse(
+                    503, "requested service \(text) has no address to write into the PROXY protocol header",
+                    kind: .unknownService)
+            }
+            delivery.preamble = header.bytes
+            if self.settings.localApplicationTunnel {
+                delivery.target = IPEndpoint(
+                    address: arrival.isV6 ? IPAddress(v6High: 0, low: 1) : IPAddress(v4: 0x7F00_0001), port: port)
             }
         }
         if self.settings.ownPorts.contains(target.port) { return Self.selfCall(target) }
@@ -75,9 +89,41 @@ extension MeshSnapshot {
                 service: self.service(of: local, forwarded: Forwarded.host(in: headers), port: target.port),
                 isMutualTLS: true, sourceIdentity: question.identity,
                 destinationIdentity: Self.identity(local, question.pod)))
-        return self.decide(
-            question, local, target: target,
-            headers: self.settings.usesBaggage ? [("baggage", local.baggage)] : [], labels)
+        delivery.headers = self.settings.usesBaggage ? [("baggage", local.baggage)] : []
+        return self.decide(question, local, target: target, delivery, labels)
+    }
+
+    /// What is dialled for an admitted connection, which may differ from what policy is asked about.
+    private struct Delivery {
+        var target: IPEndpoint
+        var headers: [(name: String, value: String)] = []
+        var preamble: [UInt8] = []
+    }
+
+    /// Nil when the request names a service that has no address.
+    private func proxyHeader(
+        _ question: InboundQuestion, _ authority: Authority, _ named: ServiceEntry?
+    ) -> ProxyHeader? {
+        let destination: IPEndpoint
+        let host: String?
+        switch authority {
+        case .address(let asked):
+            destination = asked
+            let address = NetworkAddress(network: self.settings.network, address: asked.address)
+            host =
+                self.state.workload(at: address) == nil
+                ? self.state.service(at: address, from: nil)?.service.hostname : nil
+        case .host(let name, let port):
+            // Our own network's address before others, IPv4 before IPv6.
+            let vips = named?.service.addresses ?? []
+            let own = vips.filter { $0.network == self.settings.network }
+            let candidates = own.isEmpty ? vips : own
+            guard let vip = candidates.first(where: { !$0.address.isV6 }) ?? candidates.first else { return nil }
+            destination = IPEndpoint(address: vip.address, port: port)
+            host = name
+        }
+        return ProxyHeader(
+            source: question.source, destination: destination, identity: question.identity, serviceHost: host)
     }
 
     /// Who called, for telemetry only: by address on our own network, by `baggage` when a gateway stands between.
@@ -165,8 +211,8 @@ extension MeshSnapshot {
     // MARK: Policy
 
     private func decide(
-        _ question: InboundQuestion, _ local: WorkloadEntry, target: IPEndpoint,
-        headers: [(name: String, value: String)], _ labels: FlowLabels
+        _ question: InboundQuestion, _ local: WorkloadEntry, target: IPEndpoint, _ delivery: Delivery,
+        _ labels: FlowLabels
     ) -> InboundAnswer {
         let verdict = self.state.policies.decide(
             ConnectionFacts(
@@ -175,19 +221,24 @@ extension MeshSnapshot {
             dryRun: self.settings.reportDryRun)
         switch verdict {
         case .permit(let permit):
-            return .admit(permit, target: target, responseHeaders: headers, labels: labels)
+            return .admit(
+                permit, target: delivery.target, responseHeaders: delivery.headers, labels: labels,
+                preamble: delivery.preamble)
         case .deny(let denial):
-            return .refuse(
-                status: 401,
-                RefusalReason(.deny, "connection closed due to policy rejection: \(denial)"), labels: labels)
+            let reason = RefusalReason(
+                .deny, "connection closed due to policy rejection: \(denial)", kind: .policy)
+            // A policy that is still on its way may allow as well as deny.
+            if case .unknownPolicy = denial { return .wait(status: 401, reason) }
+            return .refuse(status: 401, reason, labels: labels)
         }
     }
 
-    private static func refuse(_ status: Int, _ text: String) -> InboundAnswer {
-        .refuse(status: status, RefusalReason(.connect, text), labels: nil)
+    private static func refuse(_ status: Int, _ text: String, kind: RefusalReason.Kind) -> InboundAnswer {
+        .refuse(status: status, RefusalReason(.connect, text, kind: kind), labels: nil)
     }
 
     private static func selfCall(_ target: IPEndpoint) -> InboundAnswer {
-        Self.refuse(503, "attempted recursive call to ourselves: \(target) is one of the proxy's own ports")
+        Self.refuse(
+            503, "attempted recursive call to ourselves: \(target) is one of the proxy's own ports", kind: .selfCall)
     }
 }

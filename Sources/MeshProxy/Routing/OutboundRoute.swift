@@ -10,18 +10,20 @@ internal import MeshTunnel
 /// 4. A workload: HBONE to its port 15008 when it takes part in the mesh, else plain TCP.
 /// 5. Nobody we know: plain TCP to what was dialled.
 ///
-/// The source's own waypoint plays no part, and a destination on this node is no exception.
+/// An endpoint or a service's waypoint on another network is reached through that network's gateway, with a second
+/// tunnel inside. The source's own waypoint plays no part, and a destination on this node is no exception.
 struct OutboundRoute {
     let snapshot: MeshSnapshot
     let question: OutboundQuestion
     let source: WorkloadEntry
+    let book: EndpointBook?
 
-    private var state: MeshState { self.snapshot.state }
-    private var destination: IPEndpoint { self.question.destination }
-    private var client: Workload { self.source.workload }
+    var state: MeshState { self.snapshot.state }
+    var destination: IPEndpoint { self.question.destination }
+    var client: Workload { self.source.workload }
 
     /// Where a lookup leads: a workload, a port on it, and the service that it was chosen for.
-    private struct Upstream {
+    struct Upstream {
         var workload: WorkloadEntry
         var port: UInt16
         var service: ServiceEntry?
@@ -33,7 +35,8 @@ struct OutboundRoute {
         let service =
             self.state.workload(at: dialled) == nil
             ? self.state.service(at: dialled, from: self.client.namespace) : nil
-        if let service, let gateway = self.waypoint(of: service, using: &random) {
+        if let service, let gateway = service.service.weightedWaypoints.draw(using: &random) ?? service.service.waypoint
+        {
             return try self.through(gateway, of: "service \(service.key)", service: service, using: &random)
         }
         let found = self.upstream(
@@ -41,24 +44,21 @@ struct OutboundRoute {
             port: self.destination.port, resolution: .standard, using: &random)
         guard let upstream = found else {
             if let service, service.service.loadBalancing.mode != .passthrough {
-                throw self.question.excluding.isEmpty
-                    ? .noHealthyUpstream(service: service.key.description, port: self.destination.port)
-                    : .noOtherUpstream(destination: service.key.description)
+                throw self.nobodyLeft(of: service.key.description)
+                    ?? .noHealthyUpstream(service: service.key.description, port: self.destination.port)
             }
             return .passthrough(to: self.destination, labels: self.labels(destination: nil, service: nil, nil))
         }
-        let address = try self.address(
-            of: upstream.workload, for: upstream.service, like: self.destination.address)
-        if self.question.excluding.contains(address) {
-            throw .noOtherUpstream(destination: "\(self.destination)")
-        }
         if upstream.workload.workload.network != self.client.network {
-            throw .otherNetwork(
-                destination: upstream.workload.workload.uid, network: upstream.workload.workload.network)
+            guard let service else {
+                throw .otherNetwork(
+                    destination: upstream.workload.workload.uid, network: upstream.workload.workload.network)
+            }
+            return try self.throughGateway(to: upstream, for: service, using: &random)
         }
-        if service == nil, let gateway = upstream.workload.workload.waypoint,
-            !self.isSelf(gateway)
-        {
+        let address = try self.address(
+            of: upstream.workload, for: upstream.service, like: self.destination.address, using: &random)
+        if service == nil, let gateway = upstream.workload.workload.waypoint, !self.isSelf(gateway) {
             return try self.through(
                 gateway, of: "workload \(upstream.workload.workload.namespace)/\(upstream.workload.workload.name)",
                 service: nil, using: &random)
@@ -66,39 +66,41 @@ struct OutboundRoute {
         return self.direct(upstream, address: address)
     }
 
-    // MARK: The three ways
+    /// Why nobody was found although some were tried or looked up; nil when none was.
+    func nobodyLeft(of name: String) -> NoRoute? {
+        if !self.question.excluding.isEmpty { return .noOtherUpstream(destination: name) }
+        for (host, result) in self.question.hosts {
+            if case .failure(let error) = result { return .unresolved(of: name, host: host, error.description) }
+        }
+        return nil
+    }
+
+    /// Whether the connection comes from the waypoint itself: it has to reach the workload behind it.
+    private func isSelf(_ gateway: GatewayAddress) -> Bool {
+        guard self.client.addresses.contains(self.question.source.address) else { return false }
+        return self.snapshot.leads(gateway, to: self.source)
+    }
+
+    // MARK: Ways
 
     private func through(
         _ gateway: GatewayAddress, of name: String, service: ServiceEntry?,
         using random: inout some RandomNumberGenerator
     ) throws(NoRoute) -> OutboundAnswer {
-        // The family follows the gateway's own address, or what was dialled.
-        var like = self.destination.address
-        let found: Upstream?
-        switch gateway.destination {
-        case .address(let address):
-            like = address.address
-            found = self.upstream(address, port: gateway.hbonePort, resolution: .waypoint, using: &random)
-        case .hostname(let key):
-            if let service = self.state.service(key) {
-                found = self.balance(service, gateway.hbonePort, .waypoint, like: like, using: &random)
-            } else {
-                found = self.state.workload(hostname: key).map {
-                    Upstream(workload: $0, port: gateway.hbonePort, service: nil)
-                }
+        guard let waypoint = self.upstream(gateway, resolution: .waypoint, using: &random) else {
+            throw self.nobodyLeft(of: "the waypoint \(gateway.text)") ?? .unknownWaypoint(of: name, gateway)
+        }
+        let network = waypoint.workload.workload.network
+        if network != self.client.network {
+            guard let service else {
+                throw .otherNetwork(destination: "the waypoint \(gateway.text) of \(name)", network: network)
             }
+            return try self.throughGateway(to: waypoint, for: service, using: &random)
         }
-        guard let waypoint = found else { throw .unknownWaypoint(of: name, gateway) }
-        let workload = waypoint.workload.workload
-        guard workload.network == self.client.network else {
-            throw .otherNetwork(destination: "the waypoint \(gateway.text) of \(name)", network: workload.network)
-        }
-        let address = try self.address(of: waypoint.workload, for: waypoint.service, like: like)
-        if self.question.excluding.contains(address) {
-            throw .noOtherUpstream(destination: "the waypoint \(gateway.text)")
-        }
+        let address = try self.address(
+            of: waypoint.workload, for: waypoint.service, like: self.family(of: gateway), using: &random)
         return self.tunnel(
-            to: IPEndpoint(address: address, port: waypoint.port), authority: self.destination, waypoint,
+            to: IPEndpoint(address: address, port: waypoint.port), authority: self.destination.description, waypoint,
             service: service)
     }
 
@@ -107,8 +109,8 @@ struct OutboundRoute {
         switch upstream.workload.workload.tunnelProtocol {
         case .hbone:
             return self.tunnel(
-                to: IPEndpoint(address: address, port: self.snapshot.settings.tunnelPort), authority: target,
-                upstream, service: upstream.service)
+                to: IPEndpoint(address: address, port: self.snapshot.settings.tunnelPort),
+                authority: target.description, upstream, service: upstream.service)
         case .none:
             return .passthrough(
                 to: target,
@@ -117,30 +119,73 @@ struct OutboundRoute {
         }
     }
 
-    private func tunnel(
-        to peer: IPEndpoint, authority: IPEndpoint, _ upstream: Upstream, service: ServiceEntry?
-    ) -> OutboundAnswer {
-        // Names in `subject_alt_names` that are no identities of a mesh are passed over: they can never be proven.
-        var expected = (upstream.service?.service.subjectAltNames ?? []).compactMap { uri in
-            try? WorkloadIdentity(spiffe: uri)
+    /// Double HBONE: the gateway sees the service's name only, and whom it chooses behind has to prove an identity
+    /// that the service lists.
+    private func throughGateway(
+        to upstream: Upstream, for service: ServiceEntry, using random: inout some RandomNumberGenerator
+    ) throws(NoRoute) -> OutboundAnswer {
+        let workload = upstream.workload.workload
+        guard let address = workload.networkGateway else {
+            throw .noGateway(destination: workload.uid, network: workload.network)
         }
+        guard let gateway = self.upstream(address, resolution: .gateway, using: &random) else {
+            throw self.nobodyLeft(of: "the gateway \(address.text)")
+                ?? .unknownGateway(address, network: workload.network)
+        }
+        let inner = Self.identities(upstream.service)
+        guard !inner.isEmpty else {
+            throw .noExpectedIdentity(service: (upstream.service ?? service).key.description, network: workload.network)
+        }
+        let peer = IPEndpoint(
+            address: try self.address(
+                of: gateway.workload, for: gateway.service, like: self.family(of: address), using: &random),
+            port: gateway.port)
+        let authority = "\(service.service.hostname):\(self.destination.port)"
+        guard
+            case .tunnel(var route) = self.tunnel(
+                to: peer, authority: authority, gateway, service: service, labels: upstream.workload)
+        else { preconditionFailure("a tunnel is a tunnel") }
+        let (snapshot, source, pod) = (self.snapshot, self.source, self.question.pod)
+        route.inner = InnerTunnel(
+            authority: authority, expected: inner,
+            headers: route.headers + [("x-forwarded-network", self.snapshot.settings.network)],
+            labels: { headers, identity in
+                guard snapshot.settings.usesBaggage, let baggage = Baggage(headers: headers) else { return nil }
+                return snapshot.flows.labels(
+                    Flow(
+                        reporter: .source, source: source.peer, destination: PeerAttributes(baggage),
+                        service: ServiceAttributes(service.service), isMutualTLS: true,
+                        sourceIdentity: MeshSnapshot.identity(source, pod), destinationIdentity: identity))
+            })
+        return .tunnel(route)
+    }
+
+    /// What a service's endpoints may prove. Names in `subject_alt_names` that are no identities of a mesh are passed
+    /// over: they can never be proven.
+    private static func identities(_ service: ServiceEntry?) -> [WorkloadIdentity] {
+        (service?.service.subjectAltNames ?? []).compactMap { uri in try? WorkloadIdentity(spiffe: uri) }
+    }
+
+    /// - Parameter labels: whom the connection is for, when that is not the peer.
+    private func tunnel(
+        to peer: IPEndpoint, authority: String, _ upstream: Upstream, service: ServiceEntry?,
+        labels: WorkloadEntry? = nil
+    ) -> OutboundAnswer {
+        var expected = Self.identities(upstream.service)
         if !expected.contains(upstream.workload.identity) { expected.append(upstream.workload.identity) }
         var random = SystemRandomNumberGenerator()
-        let identity = MeshSnapshot.identity(self.source, self.question.pod)
+        let destination = labels ?? upstream.workload
         return .tunnel(
             TunnelRoute(
-                peer: peer, authority: authority.description, source: identity, expected: expected,
+                peer: peer, authority: authority, source: MeshSnapshot.identity(self.source, self.question.pod),
+                expected: expected,
                 headers: [
                     ("baggage", self.source.baggage),
-                    (
-                        "forwarded",
-                        Forwarded.text(client: self.question.source, host: service?.service.hostname)
-                    ),
+                    ("forwarded", Forwarded.text(client: self.question.source, host: service?.service.hostname)),
                     ("traceparent", TraceParent.fresh(using: &random)),
                 ],
                 labels: self.labels(
-                    destination: upstream.workload, service: service, upstream.workload.identity,
-                    isMutualTLS: true)))
+                    destination: destination, service: service, destination.identity, isMutualTLS: true)))
     }
 
     private func labels(
@@ -153,71 +198,5 @@ struct OutboundRoute {
                 service: service.map { ServiceAttributes($0.service) }, isMutualTLS: isMutualTLS,
                 sourceIdentity: isMutualTLS ? MeshSnapshot.identity(self.source, self.question.pod) : nil,
                 destinationIdentity: expected))
-    }
-
-    // MARK: Lookups
-
-    /// A service by its address first, then a workload: the other way round than the question for a waypoint.
-    private func upstream(
-        _ address: NetworkAddress, port: UInt16, resolution: EndpointChoice.Resolution,
-        using random: inout some RandomNumberGenerator
-    ) -> Upstream? {
-        if let service = self.state.service(at: address, from: self.client.namespace) {
-            return self.balance(service, port, resolution, like: address.address, using: &random)
-        }
-        return self.state.workload(at: address).map { Upstream(workload: $0, port: port, service: nil) }
-    }
-
-    private func balance(
-        _ service: ServiceEntry, _ port: UInt16, _ resolution: EndpointChoice.Resolution, like: IPAddress,
-        using random: inout some RandomNumberGenerator
-    ) -> Upstream? {
-        if service.service.loadBalancing.mode == .passthrough { return nil }
-        let choice = EndpointChoice(
-            service: service, port: port, client: self.client, resolution: resolution,
-            isExcluded: { endpoint in
-                guard !self.question.excluding.isEmpty,
-                    let address = try? self.address(of: endpoint.workload, for: service, like: like)
-                else { return false }
-                return self.question.excluding.contains(address)
-            })
-        return choice.draw(using: &random).map {
-            Upstream(workload: $0.endpoint.workload, port: $0.port, service: service)
-        }
-    }
-
-    private func waypoint(
-        of service: ServiceEntry, using random: inout some RandomNumberGenerator
-    ) -> GatewayAddress? {
-        service.service.weightedWaypoints.draw(using: &random) ?? service.service.waypoint
-    }
-
-    /// Whether the connection comes from the waypoint itself: it has to reach the workload behind it.
-    private func isSelf(_ gateway: GatewayAddress) -> Bool {
-        guard self.client.addresses.contains(self.question.source.address) else { return false }
-        return self.snapshot.leads(gateway, to: self.source)
-    }
-
-    /// What was dialled when the workload owns it; else an address that the service allows, of the same family if there
-    /// is one.
-    private func address(
-        of entry: WorkloadEntry, for service: ServiceEntry?, like dialled: IPAddress
-    ) throws(NoRoute) -> IPAddress {
-        let workload = entry.workload
-        if workload.addresses.contains(dialled) { return dialled }
-        let allowed = workload.addresses.filter { address in
-            switch service?.service.ipFamilies ?? .automatic {
-            case .automatic, .dual: true
-            case .v4Only: !address.isV6
-            case .v6Only: address.isV6
-            }
-        }
-        if let address = allowed.first(where: { $0.isV6 == dialled.isV6 }) ?? allowed.first { return address }
-        if workload.network != self.client.network {
-            throw .otherNetwork(destination: workload.uid, network: workload.network)
-        }
-        throw .noAddress(
-            workload: "\(workload.namespace)/\(workload.name)",
-            hostname: workload.addresses.isEmpty ? workload.hostname : "")
     }
 }

@@ -71,7 +71,19 @@ package final class ConnectionTelemetry: ConnectionObserver {
     package func refusedEarly(
         direction: ConnectionRecord.Direction, source: IPEndpoint?, destination: IPEndpoint?, _ reason: RefusalReason
     ) {
+        self.metrics.refused.with([direction.rawValue, reason.kind.rawValue]).add()
         self.log.write(AccessLog.refusedEarly(direction, source: source, destination: destination, reason))
+    }
+
+    package func ejected(_ endpoint: IPAddress, for time: Duration, because reason: String) {
+        self.metrics.ejected.with().add()
+        self.log.write(
+            LogLine(
+                level: .warn, scope: "endpoints", message: "endpoint keeps failing; others are preferred for a while",
+                fields: [
+                    ("endpoint", .bare("\(endpoint)")), ("seconds", .integer(UInt64(time.components.seconds))),
+                    ("error", .text(reason)),
+                ]))
     }
 
     /// The live connections of all pods, oldest first.

@@ -84,4 +84,9 @@ package final class FlowTable: Sendable {
             return new
         }
     }
+
+    /// A workload was reached through its host name.
+    package func countNameLookup(source: PeerAttributes, host: String) {
+        self.metrics.onDemandDNS.with(TrafficMetrics.nameLookup(by: source, host)).add()
+    }
 }

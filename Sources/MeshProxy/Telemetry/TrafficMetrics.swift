@@ -5,6 +5,8 @@ internal import MeshTunnel
 package struct TrafficMetrics: Sendable {
     package let opened, closed, failed, received, sent: CounterFamily
     package let onDemandDNS: CounterFamily
+    /// Ours: what no other metric shows.
+    package let refused, ejected: CounterFamily
 
     static let labels = [
         "reporter", "source_workload", "source_canonical_service", "source_canonical_revision",
@@ -33,7 +35,24 @@ package struct TrafficMetrics: Sendable {
             "istio_tcp_connections_failed_total", "The total number of TCP connections that failed (unstable)")
         self.onDemandDNS = registry.counter(
             "istio_on_demand_dns_total", "The total number of requests that used on-demand DNS (unstable)",
-            labels: ["hostname"])
+            labels: Self.nameLookupLabels, seriesMax: Self.seriesMax)
+        self.refused = registry.counter(
+            "martlet_connections_refused_total",
+            "Connections refused before enough was known for an access log record, by reason",
+            labels: ["direction", "reason"])
+        self.ejected = registry.counter(
+            "martlet_endpoints_ejected_total",
+            "Times that an endpoint kept failing and was passed over for a while by an event loop")
+    }
+
+    private static let nameLookupLabels = Array(labels[1..<9]) + ["hostname"]
+
+    static func nameLookup(by source: PeerAttributes, _ host: String) -> [String] {
+        let values: [String?] = [
+            source.workloadName, source.canonicalName, source.canonicalRevision, source.namespace, nil, source.app,
+            source.version, source.cluster, host,
+        ]
+        return values.map { $0 ?? "unknown" }
     }
 
     /// In the order of ``labels``; regions and zones only when a workload is known.

@@ -37,14 +37,17 @@ final class FakeView: MeshView {
         }
     }
 
-    static func admission(_ question: InboundQuestion, to target: IPEndpoint) -> InboundAnswer {
+    static func admission(
+        _ question: InboundQuestion, to target: IPEndpoint, preamble: [UInt8] = []
+    ) -> InboundAnswer {
         let facts = ConnectionFacts(
             identity: question.identity, source: question.source.address, destination: target)
         guard case .permit(let permit) = PolicySet.empty.decide(facts, namespace: "default", named: []) else {
             return .refuse(status: 401, RefusalReason(.deny, "denied"), labels: nil)
         }
         return .admit(
-            permit, target: target, responseHeaders: [("baggage", "k8s.cluster.name=test")], labels: Labels())
+            permit, target: target, responseHeaders: [("baggage", "k8s.cluster.name=test")], labels: Labels(),
+            preamble: preamble)
     }
 }
 
@@ -74,6 +77,34 @@ final class FakeCertificates: CertificateSource {
     }
 }
 
+/// Answers from a table; a host that is not in it has to wait for ``answer(_:_:)``.
+final class FakeResolver: HostResolver {
+    private struct State {
+        var table: [String: Result<ResolvedHost, HostUnresolved>]
+        var waiting: [String: [@Sendable (Result<ResolvedHost, HostUnresolved>) -> Void]] = [:]
+        var asked: [String] = []
+    }
+    private let state: Mutex<State>
+
+    init(_ table: [String: Result<ResolvedHost, HostUnresolved>] = [:]) { self.state = Mutex(State(table: table)) }
+
+    var asked: [String] { self.state.withLock { $0.asked } }
+
+    func resolve(_ host: String, completion: @escaping @Sendable (Result<ResolvedHost, HostUnresolved>) -> Void) {
+        let known = self.state.withLock { state in
+            state.asked.append(host)
+            if state.table[host] == nil { state.waiting[host, default: []].append(completion) }
+            return state.table[host]
+        }
+        if let known { completion(known) }
+    }
+
+    func answer(_ host: String, _ result: Result<ResolvedHost, HostUnresolved>) {
+        let waiting = self.state.withLock { $0.waiting.removeValue(forKey: host) ?? [] }
+        for completion in waiting { completion(result) }
+    }
+}
+
 /// Never has a certificate.
 final class NoCertificates: CertificateSource {
     func certificate(
@@ -93,6 +124,7 @@ final class RecordingObserver: ConnectionObserver {
         var opened: [ConnectionRecord] = []
         var closed: [Ended] = []
         var refused: [RefusalReason] = []
+        var ejected: [IPAddress] = []
         /// Connections that are open now.
         var open: Set<UInt64> = []
         /// Told twice, or closed without having been opened.
@@ -182,6 +214,10 @@ final class RecordingObserver: ConnectionObserver {
             if $0.open.remove(connection.id) == nil { $0.mistakes.append("closed while not open: \(connection.id)") }
             $0.closed.append(Ended(record: connection, end: end))
         }
+    }
+
+    func ejected(_ endpoint: IPAddress, for time: Duration, because reason: String) {
+        self.change { $0.ejected.append(endpoint) }
     }
 
     func refusedEarly(

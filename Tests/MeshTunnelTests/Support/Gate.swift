@@ -3,14 +3,15 @@ import Synchronization
 
 /// Blocks threads until it is opened.
 final class Gate: Sendable {
-    private let isOpen = Atomic(false)
+    private let state = Atomic(false)
 
-    func open() { self.isOpen.store(true, ordering: .releasing) }
+    var isOpen: Bool { self.state.load(ordering: .acquiring) }
+    func open() { self.state.store(true, ordering: .releasing) }
 
     func waitUntilOpen() {
-        while !self.isOpen.load(ordering: .acquiring) { usleep(1000) }
+        while !self.isOpen { usleep(1000) }
     }
 
     /// Whether it was open already; it is now.
-    func isOpenElseOpen() -> Bool { self.isOpen.exchange(true, ordering: .acquiringAndReleasing) }
+    func isOpenElseOpen() -> Bool { self.state.exchange(true, ordering: .acquiringAndReleasing) }
 }

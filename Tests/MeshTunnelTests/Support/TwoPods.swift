@@ -18,6 +18,8 @@ struct TwoPods {
     let client, server: TunnelEngine
     let clientObserver = RecordingObserver()
     let serverObserver = RecordingObserver()
+    /// Where the client engine goes unless `route` says otherwise.
+    let tunnel: TunnelRoute
     let clientPorts, serverPorts: TunnelConfiguration.Ports
 
     /// - Parameters:
@@ -26,7 +28,7 @@ struct TwoPods {
     init(
         target: UInt16, expected: [WorkloadIdentity] = [serverIdentity],
         clientCertificates: (any CertificateSource)? = nil, serverCertificates: (any CertificateSource)? = nil,
-        clientIdentity: WorkloadIdentity = clientIdentity, ca: TestCA? = nil,
+        clientIdentity: WorkloadIdentity = clientIdentity, ca: TestCA? = nil, resolver: (any HostResolver)? = nil,
         admit: @escaping @Sendable (InboundQuestion) -> InboundAnswer = FakeView.admitAll,
         route: (@Sendable (OutboundQuestion, TunnelRoute) -> OutboundAnswer)? = nil,
         configure: (inout TunnelConfiguration) -> Void = { _ in },
@@ -50,7 +52,9 @@ struct TwoPods {
         self.client = try TunnelEngine(
             configuration: clientConfiguration,
             view: FakeView(identity: clientIdentity, route: { route?($0, tunnel) ?? .tunnel(tunnel) }),
-            certificates: clientCertificates ?? FakeCertificates(ca), observer: self.clientObserver)
+            certificates: clientCertificates ?? FakeCertificates(ca), observer: self.clientObserver,
+            resolver: resolver)
+        self.tunnel = tunnel
         self.clientPorts = try self.client.addPod(Self.clientPod, namespace: namespace)
     }
 
