@@ -13,7 +13,7 @@ public final class ReservedPort: Sendable {
         self.descriptor = socket(AF_INET, BlockingSocket.streamType, 0)
         var shared: CInt = 1
         setsockopt(self.descriptor, SOL_SOCKET, SO_REUSEPORT, &shared, socklen_t(MemoryLayout<CInt>.size))
-        var address = BlockingSocket.loopback(0)
+        var address = BlockingSocket.endpoint(BlockingSocket.loopbackAddress, 0)
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
         let descriptor = self.descriptor
         let isBound = withUnsafeMutablePointer(to: &address) {

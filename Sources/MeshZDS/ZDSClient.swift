@@ -22,10 +22,6 @@ public protocol ZDSHandler: Sendable {
     func wantsConnection() async -> Bool
 }
 
-extension ZDSHandler {
-    public func wantsConnection() async -> Bool { true }
-}
-
 /// The node proxy's side of ZDS: connects to the node agent, says hello, follows its orders, for ever.
 public struct ZDSClient: Sendable {
     /// Waits between attempts to connect: the first, doubled up to the last. That one is short, because pods cannot be

@@ -157,6 +157,7 @@ final class FakeProxy: ZDSHandler {
     func delete(uid: String) async { self.pods.withLock { $0[uid] = nil } }
     func snapshotSent() async { self.snapshots.withLock { $0 += 1 } }
     func disconnected() async {}
+    func wantsConnection() async -> Bool { true }
 }
 
 /// Waits for something that happens on its own; the limit is generous, because the machine may be busy.

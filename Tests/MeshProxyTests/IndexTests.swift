@@ -167,7 +167,8 @@ struct EndpointLoadTests {
         #expect((1400...1600).contains(self.drawn(world, book)["10.1.0.2"] ?? 0))
         for _ in 0..<2 { book.began(IPAddress("10.1.0.2")!) }
         book.began(IPAddress("10.1.0.3")!)
-        #expect(self.drawn(world, book).keys.sorted() == ["10.1.0.2"], "2 of 3 is less than 1 of 1")
+        // 2 of 3 is less than 1 of 1; the other is chosen only when all eight draws hit it: once in 65 536.
+        #expect(self.drawn(world, book)["10.1.0.3"] ?? 0 <= 1)
     }
 
     @Test("a failing endpoint is passed over; when all fail, one of them is tried all the same")

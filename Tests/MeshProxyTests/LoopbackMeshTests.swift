@@ -99,8 +99,9 @@ struct LoopbackMeshTests {
         let destination = IPEndpoint(address: mesh.address(2), port: echo.port)
         let port = try mesh.serve(pod("client"), at: 1, dials: destination, world.snapshot)
         try mesh.serve(pod("server"), at: 2, dials: destination, world.snapshot)
+        let network = mesh.network
         let error = await #expect(throws: BlockingSocket.Failure.self) {
-            try await offThread { try BlockingSocket.connect(port: port, address: mesh.network | 1).receiveToEnd() }
+            try await offThread { try BlockingSocket.connect(port: port, address: network | 1).receiveToEnd() }
         }
         #expect(error?.isReset == true)
         let lines = await mesh.stop()
@@ -115,10 +116,11 @@ struct LoopbackMeshTests {
         let echo = try BlockingServer.echo(address: mesh.network | 2)
         let server = IPEndpoint(address: mesh.address(2), port: echo.port)
         let waypointPort = Box<UInt16>()
+        let network = mesh.network
         // The waypoint's application: whatever comes in goes out again, captured as any pod's traffic.
         let application = try BlockingServer(address: mesh.network | 9) { downstream in
             guard let port = waypointPort.value,
-                let upstream = try? BlockingSocket.connect(port: port, address: mesh.network | 9),
+                let upstream = try? BlockingSocket.connect(port: port, address: network | 9),
                 let request = try? downstream.receiveToEnd()
             else { return }
             try? upstream.send(request)
@@ -164,8 +166,9 @@ struct LoopbackMeshTests {
         let destination = IPEndpoint(address: mesh.address(5), port: stats.port)
         let port = try mesh.serve(pod("client"), at: 1, dials: destination, world.snapshot)
         try mesh.serveSelf(pod("ztunnel", "istio-system"), at: 5, world.snapshot)
+        let network = mesh.network
         let answer = try await offThread {
-            let socket = try BlockingSocket.connect(port: port, address: mesh.network | 1)
+            let socket = try BlockingSocket.connect(port: port, address: network | 1)
             try socket.send("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".utf8)
             return String(decoding: try socket.receiveToEnd(), as: UTF8.self)
         }
@@ -185,7 +188,8 @@ struct LoopbackMeshTests {
         world.add(workload("server", mesh.text(2)))
         let port = try mesh.serve(pod("client"), at: 1, dials: destination, world.snapshot)
         try mesh.serve(pod("server"), at: 2, dials: destination, world.snapshot)
-        async let answer = self.exchange(mesh.network | 1, port)
+        let network = mesh.network
+        async let answer = self.exchange(network | 1, port)
         try await Task.sleep(for: .milliseconds(100))
         world.add(workload("client", mesh.text(1)))
         mesh.publish(world.snapshot)

@@ -41,7 +41,14 @@ struct NetworkTests {
 
     @Test("O2: without a gateway is refused, with the network's name")
     func noGateway() {
-        #expect(self.world(gateway: nil).route("10.2.0.1:80").isRefused("network \"remote\", for which no gateway"))
+        var world = self.world(gateway: nil)
+        #expect(world.route("10.2.0.1:80").isRefused("no healthy upstream"), "neither an address nor a gateway")
+        world.add(
+            workload("far", "10.5.0.1") {
+                $0.network = "remote"
+                $0.services[NamespacedName(namespace: "ns1", name: "example.com")] = []
+            })
+        #expect(world.route("10.2.0.1:80").isRefused("network \"remote\", for which no gateway"))
     }
 
     @Test("O3: goes to the gateway's address and port, for the service by name")

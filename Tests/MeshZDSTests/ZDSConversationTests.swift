@@ -27,6 +27,7 @@ struct ZDSConversationTests {
         func delete(uid: String) async { self.notes.yield("delete \(uid)") }
         func snapshotSent() async { self.notes.yield("snapshot") }
         func disconnected() async { self.notes.yield("disconnected") }
+        func wantsConnection() async -> Bool { true }
 
         /// The next `count` notes.
         func next(_ count: Int) async -> [String] {
