@@ -38,6 +38,8 @@ final class TunnelWorker {
     var recheck: Recheck?
     private var listeners: [String: [Listener]] = [:]
     private var steered: [ObjectIdentifier: UInt64] = [:]
+    private var waitersLook: LoopTimer?
+    static let waitersLookInterval = Duration.milliseconds(50)
     private var drained: [() -> Void] = []
     /// No listeners any more: the first step of the end.
     private(set) var hasStoppedListening = false
@@ -129,7 +131,7 @@ final class TunnelWorker {
 
     // MARK: Drain
 
-    var isBusy: Bool { !self.live.isEmpty || !self.tunnels.isEmpty }
+    var isBusy: Bool { !self.live.isEmpty || !self.tunnels.isEmpty || !self.room.isEmpty }
 
     /// New connections go to the successor's listeners, if there is one. It came after us, so that its place is the
     /// second; ``steerElsewhere()`` is for the case that it came before.
@@ -172,9 +174,21 @@ final class TunnelWorker {
         self.stopListening()
         self.isDraining = true
         self.drained.append(done)
-        self.room.end(.drained)
         for tunnel in Array(self.tunnels.values) where tunnel.isProven || !tunnel.isServer { tunnel.goAway() }
         self.finishDrainIfDone()
+        self.lookAfterWaiters()
+    }
+
+    /// Who waits for the mesh to know more was accepted in time and is waited for. Leaving the room is not the end of a
+    /// connection, so it is looked at from outside, for as long as its waits last.
+    private func lookAfterWaiters() {
+        guard !self.room.isEmpty else { return }
+        let timer = LoopTimer(loop: self.loop) { [unowned self] in
+            self.finishDrainIfDone()
+            self.lookAfterWaiters()
+        }
+        self.waitersLook = timer
+        timer.arm(after: Self.waitersLookInterval)
     }
 
     /// Drains, and cuts what is left at the deadline.
@@ -189,8 +203,10 @@ final class TunnelWorker {
 
     /// The deadline passed: cuts what is left.
     func cut() {
+        self.room.end(.drained)
         for connection in Array(self.live.values) { connection.carrier?.abort(.drained) }
         for tunnel in Array(self.tunnels.values) { tunnel.close(.drained) }
+        self.finishDrainIfDone()
     }
 
     func finishDrainIfDone() {
@@ -198,6 +214,7 @@ final class TunnelWorker {
         let waiting = self.drained
         self.drained = []
         self.progress?.cancel()
+        self.waitersLook?.cancel()
         self.room.stop()
         for done in waiting { done() }
     }

@@ -4,14 +4,17 @@ Runs inside pods (python3 and the standard library only):
 
     traffic.py serve                              HTTP on port 8000, echo on port 8001
     traffic.py load HOST --seconds 60 --rate 300  prints one JSON object when the time is over
+    traffic.py probe HOST --seconds 60            waits for an outage and its end; prints when it was
 
-The client sends `rate` HTTP requests a second by the clock, whether earlier ones were answered or not: half of them on
+The client sends `rate` HTTP requests a second by the clock, whether earlier ones were answered or not (but leaves out
+those for which UNANSWERED_MAX would wait: a machine that is too slow is not to look like a loss): half of them on
 connections of their own, half on kept ones. Beside them it holds `idle` connections that are silent for some seconds and
 must then still work, and `streaming` ones that exchange bytes all the time. Every request and answer contains CANARY.
 """
 
 import argparse
 import asyncio
+import collections
 import json
 import random
 import signal
@@ -24,6 +27,7 @@ BODY = CANARY + b"-answer-" + b"x" * 200
 ANSWER = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: " + str(len(BODY)).encode() + b"\r\n\r\n" + BODY)
 LIMIT = 15.0
+UNANSWERED_MAX = 200
 
 
 # The server
@@ -176,13 +180,16 @@ class Load:
         requests = set()
         due = time.monotonic()
         end = due + options.seconds
-        number = late = 0
+        number = late = skipped = 0
         while time.monotonic() < end and not self.stopping:
-            kind = "short" if number % 2 else "kept"
-            task = asyncio.create_task(self.request(kind))
-            requests.add(task)
-            task.add_done_callback(requests.discard)
-            number += 1
+            if len(requests) < UNANSWERED_MAX:
+                kind = "short" if number % 2 else "kept"
+                task = asyncio.create_task(self.request(kind))
+                requests.add(task)
+                task.add_done_callback(requests.discard)
+                number += 1
+            else:
+                skipped += 1
             due += 1 / options.rate
             wait = due - time.monotonic()
             if wait > 0:
@@ -203,14 +210,40 @@ class Load:
 
         print(json.dumps({
             "seconds": round(seconds, 1), "requests": number, "rate": round(number / (sent - self.started)),
-            "counts": self.counts, "failed": len(self.failures), "failures": self.failures[:20],
+            "skipped": skipped, "counts": self.counts, "failed": len(self.failures), "failures": self.failures[:20],
+            "errors": collections.Counter(failure["error"] for failure in self.failures),
             "p50_ms": at(0.5), "p99_ms": at(0.99), "p999_ms": at(0.999), "max_ms": at(1),
             "over_900ms": sum(latency > 0.9 for latency in ordered), "behind_s": round(late, 3)}))
 
 
+class Probe(Load):
+    """One request every 20 ms, each on a connection of its own, until they fail and work again."""
+
+    async def attempt(self):
+        reader, writer = await asyncio.wait_for(self.connect(8000), 1)
+        try:
+            await asyncio.wait_for(self.exchange(reader, writer, True), 1)
+        finally:
+            self.close(writer)
+
+    async def run(self):
+        print("probing", flush=True)
+        first = works = None
+        failures = 0
+        while works is None and time.monotonic() - self.started < self.options.seconds:
+            try:
+                await self.attempt()
+                works = time.time() if first else None
+            except (OSError, EOFError, asyncio.TimeoutError, Failed):
+                first = first or time.time()
+                failures += 1
+            await asyncio.sleep(0.02)
+        print(json.dumps({"fails_at": first, "works_at": works, "failures": failures}))
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("role", choices=["serve", "load"])
+    parser.add_argument("role", choices=["serve", "load", "probe"])
     parser.add_argument("host", nargs="?")
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--rate", type=float, default=300)
@@ -222,8 +255,8 @@ def main():
         asyncio.run(serve())
         return
     options.host = socket.gethostbyname(options.host)
-    load = Load(options)
-    asyncio.run(load.run())
+    client = Load(options) if options.role == "load" else Probe(options)
+    asyncio.run(client.run())
 
 
 if __name__ == "__main__":

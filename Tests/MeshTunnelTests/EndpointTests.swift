@@ -28,7 +28,7 @@ struct EndpointTests {
                 .passthrough(to: question.excluding.isEmpty ? Self.dead : good, labels: Labels())
             })
         try await offThread { try self.echo(pods) }
-        let end = await pods.clientObserver.firstClosed()
+        let end = try await pods.clientObserver.firstClosed()
         #expect(end.end.error == nil && end.record.destination == good)
         let logs = await pods.stop()
         #expect(logs.client.opened.count == 1)
@@ -40,7 +40,7 @@ struct EndpointTests {
         await #expect(throws: BlockingSocket.Failure.self) {
             try await offThread { try pods.connect().receiveToEnd() }
         }
-        let end = await pods.clientObserver.firstClosed()
+        let end = try await pods.clientObserver.firstClosed()
         #expect(end.end.flag == .connect && end.end.error?.contains("127.0.0.2:1") == true)
         _ = await pods.stop()
     }
@@ -50,7 +50,7 @@ struct EndpointTests {
         let ca = try TestCA()
         var configuration = TwoPods.configuration(IPEndpoint(address: TwoPods.loopback, port: target))
         configuration.listenAddress = IPAddress(v4: 0x7f00_0003)
-        let refusing = TunnelEngine(
+        let refusing = try TunnelEngine(
             configuration: configuration,
             view: FakeView(
                 identity: TwoPods.serverIdentity,
@@ -73,7 +73,7 @@ struct EndpointTests {
         let echo = try BlockingServer.echo()
         let (pods, refusing) = try await self.pods(refusing: 503, target: echo.port)
         try await offThread { try self.echo(pods) }
-        #expect(await pods.clientObserver.firstClosed().end.error == nil)
+        #expect(try await pods.clientObserver.firstClosed().end.error == nil)
         _ = await pods.stop()
         await refusing.drain(deadline: .zero)
     }
@@ -83,7 +83,7 @@ struct EndpointTests {
         let echo = try BlockingServer.echo()
         let (pods, refusing) = try await self.pods(refusing: 401, target: echo.port)
         await #expect(throws: BlockingSocket.Failure.self) { try await offThread { try self.echo(pods) } }
-        #expect(await pods.clientObserver.firstClosed().end.error?.contains("401") == true)
+        #expect(try await pods.clientObserver.firstClosed().end.error?.contains("401") == true)
         #expect(pods.server.statistics.inboundTunnels == 0)
         _ = await pods.stop()
         await refusing.drain(deadline: .zero)
@@ -157,7 +157,7 @@ struct EndpointTests {
         }
         #expect(answer == [9])
         #expect(received.value.withLock { $0 } == header + [1, 2, 3])
-        let end = await pods.serverObserver.firstClosed()
+        let end = try await pods.serverObserver.firstClosed()
         #expect(end.end.received == 3, "the header is not the client's")
         _ = await pods.stop()
     }
@@ -168,7 +168,7 @@ struct EndpointTests {
         let ca = try TestCA()
         let target = IPEndpoint(address: TwoPods.loopback, port: echo.port)
         let observer = RecordingObserver()
-        let own = TunnelEngine(
+        let own = try TunnelEngine(
             configuration: TwoPods.configuration(target), view: FakeView(identity: TwoPods.serverIdentity),
             certificates: FakeCertificates(ca), observer: observer)
         let ports = try own.addOwnPod(TwoPods.serverPod)
@@ -180,7 +180,7 @@ struct EndpointTests {
                 return .tunnel(route)
             })
         try await offThread { try self.echo(pods) }
-        #expect(await observer.firstClosed().end.error == nil)
+        #expect(try await observer.firstClosed().end.error == nil)
         #expect(own.statistics.inboundTunnels == 1 && pods.server.statistics.inboundTunnels == 0)
         _ = await pods.stop()
         await own.drain(deadline: .zero)

@@ -45,7 +45,7 @@ struct GatewayTests {
         let serverPort = Mutexed<UInt16>(0)
         let observer = RecordingObserver()
         let destination = IPEndpoint(address: TwoPods.loopback, port: target)
-        let gateway = TunnelEngine(
+        let gateway = try TunnelEngine(
             configuration: TwoPods.configuration(destination),
             view: FakeView(
                 identity: Self.gatewayIdentity,
@@ -94,7 +94,7 @@ struct GatewayTests {
         }
         let isIntact = try await received == sent
         #expect(isIntact)
-        let end = await mesh.pods.clientObserver.firstClosed()
+        let end = try await mesh.pods.clientObserver.firstClosed()
         #expect(end.end.error == nil && end.end.sent == 8 << 20 && end.end.received == 8 << 20)
         #expect(end.record.transport == .doubleHBONE && end.record.authority == Self.authority)
         #expect(end.record.destination.port != mesh.pods.serverPorts.inboundTunnel)
@@ -155,11 +155,11 @@ struct GatewayTests {
             return try socket.receiveToEnd()
         }
         #expect(answer == [3, 2, 1])
-        #expect(await mesh.pods.clientObserver.firstClosed().end.error == nil)
+        #expect(try await mesh.pods.clientObserver.firstClosed().end.error == nil)
         _ = await mesh.stop()
     }
 
-    private func expectReset(_ mesh: Mesh) async -> ConnectionEnd {
+    private func expectReset(_ mesh: Mesh) async throws -> ConnectionEnd {
         await #expect(throws: BlockingSocket.Failure.self) {
             try await offThread {
                 let socket = try mesh.pods.connect()
@@ -167,7 +167,7 @@ struct GatewayTests {
                 _ = try socket.receiveToEnd()
             }
         }
-        return await mesh.pods.clientObserver.firstClosed().end
+        return try await mesh.pods.clientObserver.firstClosed().end
     }
 
     @Test("somebody else behind the gateway than the service lists: nothing of the application reaches it")
@@ -175,7 +175,7 @@ struct GatewayTests {
         let echo = try BlockingServer.echo()
         let wanted = WorkloadIdentity(trustDomain: "cluster.local", namespace: "default", serviceAccount: "other")
         let mesh = try self.mesh(target: echo.port, inner: [wanted])
-        let end = await self.expectReset(mesh)
+        let end = try await self.expectReset(mesh)
         #expect(end.flag == .identityError && end.error?.contains("wanted one of \(wanted)") == true)
         let logs = await mesh.stop()
         #expect(logs.server.opened.isEmpty)
@@ -185,7 +185,7 @@ struct GatewayTests {
     func wrongOuter() async throws {
         let echo = try BlockingServer.echo()
         let mesh = try self.mesh(target: echo.port, outer: [TwoPods.serverIdentity])
-        let end = await self.expectReset(mesh)
+        let end = try await self.expectReset(mesh)
         #expect(end.flag == .identityError)
         #expect(mesh.pods.server.statistics.inboundTunnels == 0)
         _ = await mesh.stop()
@@ -203,7 +203,7 @@ struct GatewayTests {
             byGateway
             ? try self.mesh(target: echo.port, gatewayAdmits: gateway)
             : try self.mesh(target: echo.port, admit: server)
-        let end = await self.expectReset(mesh)
+        let end = try await self.expectReset(mesh)
         #expect(end.error?.contains("http status: 401") == true)
         _ = await mesh.stop()
     }
@@ -215,7 +215,7 @@ struct GatewayTests {
             socket.resetOnClose()
         }
         let mesh = try self.mesh(target: server.port)
-        let end = await self.expectReset(mesh)
+        let end = try await self.expectReset(mesh)
         #expect(end.error?.contains("reset the stream") == true)
         _ = await mesh.stop()
     }
@@ -231,7 +231,7 @@ struct GatewayTests {
         }
         await mesh.gateway.drain(deadline: .zero)
         await #expect(throws: BlockingSocket.Failure.self) { try await offThread { try socket.receiveToEnd() } }
-        let end = await mesh.pods.clientObserver.firstClosed().end
+        let end = try await mesh.pods.clientObserver.firstClosed().end
         #expect(end.error != nil)
         _ = await mesh.stop()
     }

@@ -59,20 +59,21 @@ struct PortAbuseTests {
                 ])
             }
             let ca = try TestCA()
-            func engine(_ ports: TunnelConfiguration.Ports, _ observer: RecordingObserver) -> TunnelEngine {
+            func engine(_ ports: TunnelConfiguration.Ports, _ observer: RecordingObserver) throws -> TunnelEngine {
                 var configuration = TunnelConfiguration()
                 configuration.ports = ports
                 configuration.sourceSpoofing = .off
                 configuration.loops = 1
-                return TunnelEngine(
+                return try TunnelEngine(
                     configuration: configuration,
                     view: FakeView(
                         identity: TwoPods.serverIdentity,
                         route: { .passthrough(to: $0.destination, labels: Labels()) }),
                     certificates: FakeCertificates(ca), observer: observer)
             }
-            self.podEngine = engine(.init(), self.observer)
-            self.nodeEngine = engine(.init(outbound: 0, inboundPlaintext: 0, inboundTunnel: 15008), RecordingObserver())
+            self.podEngine = try engine(.init(), self.observer)
+            self.nodeEngine = try engine(
+                .init(outbound: 0, inboundPlaintext: 0, inboundTunnel: 15008), RecordingObserver())
             try self.podEngine.addPod(TwoPods.clientPod, namespace: self.pod.descriptor)
             try self.nodeEngine.addPod(TwoPods.serverPod, namespace: self.node.descriptor)
             try await eventually { (try? node.output(["ss", "-Hltn", "sport = :15021"]).isEmpty) == false }

@@ -104,8 +104,8 @@ struct WaitingTests {
                 try await offThread { try BlockingSocket.connect(port: port).receiveToEnd() }
             }
         }
-        #expect(await pods.clientObserver.firstRefused() == Self.unknown)
-        #expect(await pods.serverObserver.firstRefused() == Self.unknown)
+        #expect(try await pods.clientObserver.firstRefused() == Self.unknown)
+        #expect(try await pods.serverObserver.firstRefused() == Self.unknown)
         pods.server.publish(FakeView(identity: nil))
         await #expect(throws: BlockingSocket.Failure.self) {
             try await offThread { try BlockingSocket.connect(port: pods.serverPorts.inboundTunnel).receiveToEnd() }
@@ -123,8 +123,8 @@ struct WaitingTests {
             target: echo.port, admit: { _ in .wait(status: 401, reason) },
             configureServer: { $0.knowledgeTimeout = .milliseconds(50) })
         await #expect(throws: BlockingSocket.Failure.self) { try await offThread { try self.echo(pods) } }
-        #expect(await pods.clientObserver.firstClosed().end.error?.contains("http status: 401") == true)
-        #expect(await pods.serverObserver.firstRefused() == reason)
+        #expect(try await pods.clientObserver.firstClosed().end.error?.contains("http status: 401") == true)
+        #expect(try await pods.serverObserver.firstRefused() == reason)
         _ = await pods.stop()
     }
 
@@ -151,7 +151,7 @@ struct WaitingTests {
             admit: { _ in .wait(status: 401, RefusalReason(.deny, "policy p is not known", kind: .policy)) })
         pods.server.publish(missing)
         await #expect(throws: BlockingSocket.Failure.self) { try await offThread { try socket.receiveToEnd() } }
-        let end = await pods.serverObserver.firstClosed()
+        let end = try await pods.serverObserver.firstClosed()
         #expect(end.end.error == "connection closed due to policy change")
         _ = await pods.stop()
     }
@@ -169,7 +169,7 @@ struct WaitingTests {
         try await eventually { asked.value.withLock { $0 } == 1 }
         pods.client.removePod(uid: TwoPods.clientPod.uid)
         #expect(try await first == nil)
-        #expect(await pods.clientObserver.firstRefused().kind == .ending)
+        #expect(try await pods.clientObserver.firstRefused().kind == .ending)
         let ports = try pods.client.addPod(TwoPods.clientPod, namespace: -1)
         async let second = offThread { try? BlockingSocket.connect(port: ports.outbound).receiveToEnd() }
         try await eventually { asked.value.withLock { $0 } == 2 }
@@ -245,7 +245,7 @@ struct WaitingTests {
                 return .refuse(RefusalReason(.connect, "resolved?"), labels: nil)
             }, configure: { $0.lookupTimeout = .milliseconds(50) })
         await #expect(throws: BlockingSocket.Failure.self) { try await offThread { try self.echo(pods) } }
-        let refusal = await pods.clientObserver.firstRefused()
+        let refusal = try await pods.clientObserver.firstRefused()
         #expect(refusal.kind == .noAddress && refusal.text.contains("silent"))
         #expect(resolver.asked == ["bad", "silent"])
         _ = await pods.stop()
@@ -261,7 +261,7 @@ struct WaitingTests {
         let pods = try TwoPods(
             target: 9, resolver: resolver, route: { question, _ in .resolve(host: "h\(question.hosts.count)") })
         await #expect(throws: BlockingSocket.Failure.self) { try await offThread { try self.echo(pods) } }
-        #expect(await pods.clientObserver.firstRefused().text.contains("in vain"))
+        #expect(try await pods.clientObserver.firstRefused().text.contains("in vain"))
         _ = await pods.stop()
     }
 }
