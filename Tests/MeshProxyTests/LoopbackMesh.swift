@@ -34,7 +34,7 @@ final class LoopbackMesh {
     func serve(
         _ pod: EnrolledPod, at host: UInt32, tunnelPort: UInt16 = 15008, dials: IPEndpoint, _ view: any MeshView
     ) throws -> UInt16 {
-        let engine = self.engine(at: host, tunnelPort, dials: dials, view)
+        let engine = try self.engine(at: host, tunnelPort, dials: dials, view)
         return try engine.addPod(pod, namespace: -1).outbound
     }
 
@@ -45,7 +45,7 @@ final class LoopbackMesh {
 
     private func engine(
         at host: UInt32, _ tunnelPort: UInt16, dials: IPEndpoint, _ view: any MeshView
-    ) -> TunnelEngine {
+    ) throws -> TunnelEngine {
         var configuration = TunnelConfiguration()
         configuration.ports = TunnelConfiguration.Ports(outbound: 0, inboundPlaintext: 0, inboundTunnel: tunnelPort)
         configuration.outboundDestination = .fixed(dials)
@@ -53,7 +53,7 @@ final class LoopbackMesh {
         configuration.mark = 0
         configuration.sourceSpoofing = .off
         configuration.loops = 1
-        let engine = TunnelEngine(
+        let engine = try TunnelEngine(
             configuration: configuration, view: view, certificates: Certificates(self.ca), observer: self.telemetry)
         self.engines.append(engine)
         return engine
