@@ -51,7 +51,7 @@ struct DNSForwardingTests {
     @Test("goes to the next resolver when one is not there", arguments: both)
     func failover(transport: DNSTransport) async throws {
         var bench = NameBench()
-        bench.settings.limits.attemptTimeout = .milliseconds(500)
+        bench.settings.limits.attemptTimeout = .seconds(2)
         try await ScriptedResolver.with { resolver in
             try await bench.serving([nobody, resolver.endpoint]) { _, port in
                 let peer = try await DNSPeer(port, transport)
@@ -59,7 +59,7 @@ struct DNSForwardingTests {
                 // From now on the one that answered is asked first.
                 let started = ContinuousClock.now
                 for _ in 0..<20 { _ = try await peer.ask(question("a.example")) }
-                #expect(ContinuousClock.now - started < .milliseconds(20 * 500))
+                #expect(ContinuousClock.now - started < .seconds(20 * 2))
                 await peer.close()
             }
         }
@@ -253,14 +253,14 @@ struct DNSBoundsTests {
     @Test("a silent connection is closed, and so is one too many")
     func connections() async throws {
         var bench = NameBench()
-        bench.settings.limits.connectionIdleTimeout = .milliseconds(1500)
+        bench.settings.limits.connectionIdleTimeout = .seconds(5)
         bench.settings.limits.connectionsPerPodMax = 1
         bench.world.add(service("web", "10.0.0.5"))
         try await bench.serving([]) { _, port in
             let silent = try await DNSPeer(port, .tcp)
             #expect(try Message(await silent.ask(question("web"))).answers.count == 1)
-            let second = try await DNSPeer(port, .tcp)
-            try await first(second.ended)
+            // It may be gone before it is set up.
+            if let second = try? await DNSPeer(port, .tcp) { try await first(second.ended) }
             try await first(silent.ended)
             let next = try await DNSPeer(port, .tcp)
             #expect(try Message(await next.ask(question("web"))).answers.count == 1)
