@@ -30,13 +30,13 @@ demo-clean:
 	@scripts/demo-clean.sh
 
 lint:
-	@swift format lint --strict -r Sources Lab Tests Benchmarks Package.swift
+	@swift format lint --strict -r Sources Lab Tests Benchmarks Fuzz Package.swift
 
 format:
-	@swift format -i -r Sources Lab Tests Benchmarks Package.swift
+	@swift format -i -r Sources Lab Tests Benchmarks Fuzz Package.swift
 
 unit: build-tests
-	@scripts/timed.sh "unit and loopback tests" swift test --skip-build
+	@SWIFT_DETERMINISTIC_HASHING=1 scripts/timed.sh "unit and loopback tests" swift test --skip-build
 
 # The suite, and then the demo, which stops with a reason at the first thing that is not as it should be.
 e2e: build-tests

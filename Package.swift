@@ -44,6 +44,14 @@ func test(
         name: name, dependencies: dependencies, exclude: exclude, resources: resources, swiftSettings: strict)
 }
 
+// Fuzz/run.sh builds its driver with libFuzzer, whose main function no ordinary build could link.
+let fuzzer: (swift: [SwiftSetting], linker: [LinkerSetting]) =
+    Context.environment["MARTLET_LIBFUZZER"] == nil
+    ? ([], [])
+    : (
+        [.define("MARTLET_LIBFUZZER"), .unsafeFlags(["-parse-as-library"])], [.unsafeFlags(["-sanitize=fuzzer"])]
+    )
+
 let package = Package(
     name: "martlet",
     platforms: [.macOS(.v15)],
@@ -94,6 +102,14 @@ let package = Package(
         .executableTarget(
             name: "martlet-bench", dependencies: ["MeshTunnel", "MeshLoop", "MeshPolicy", "MeshModel", "MeshIdentity"],
             path: "Benchmarks/TunnelPair", swiftSettings: strict),
+        // Promises about every parser of outside bytes, and what drives them: Fuzz/README.md.
+        target(
+            "MeshFuzz",
+            ["MeshHTTP", "MeshZDS", "MeshXDS", "MeshProto", "MeshProxy", "MeshModel", "MeshIdentity", protobuf],
+            path: "Fuzz/Drivers"),
+        .executableTarget(
+            name: "martlet-fuzz", dependencies: ["MeshFuzz"], path: "Fuzz/martlet-fuzz",
+            swiftSettings: strict + fuzzer.swift, linkerSettings: fuzzer.linker),
         .executableTarget(
             name: "martlet-feed",
             dependencies: [
@@ -264,6 +280,7 @@ let package = Package(
         test("LabControllersTests", ["LabControllers", "LabAPIServer", "KubeAPI", "KubeClient", log]),
         test("LabNodeTests", ["LabNode", "KubeAPI", "KubeClient", "MeshLinux", log]),
         test("LabClusterTests", ["LabCluster", "LabNode", "KubeAPI", "KubeClient", arguments]),
+        test("FuzzTests", ["MeshFuzz"]),
         test("LayeringTests", []),
     ],
     cxxLanguageStandard: .cxx17

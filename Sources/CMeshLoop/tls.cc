@@ -118,6 +118,9 @@ cml_tls_context *cml_tls_context_new(bool is_server) {
     SSL_CTX_set_verify_depth(ssl, 8);
     // Each given root is an anchor, also when it is itself signed by another authority.
     X509_STORE_set_flags(SSL_CTX_get_cert_store(ssl), X509_V_FLAG_PARTIAL_CHAIN);
+    // A peer shows the same certificates in each of its connections: they are kept once.
+    static CRYPTO_BUFFER_POOL *pool = CRYPTO_BUFFER_POOL_new();
+    if (pool != nullptr) SSL_CTX_set1_buffer_pool(ssl, pool);
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_options(ssl, SSL_OP_NO_TICKET);
     if (is_server) {

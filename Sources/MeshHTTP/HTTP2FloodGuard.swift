@@ -11,6 +11,8 @@ package struct HTTP2FloodGuard: Sendable {
         case unansweredReset
         /// The peer made us reset a stream by breaking a rule on it.
         case provokedReset
+        /// A request beyond the stream limit, or after the last GOAWAY. A client that does not know yet makes some.
+        case refusedStream
         /// DATA without payload that does not end its stream.
         case emptyData
         /// PRIORITY, unknown types, and WINDOW_UPDATE or RST_STREAM for streams that are gone.
@@ -22,6 +24,7 @@ package struct HTTP2FloodGuard: Sendable {
             case .ping: "PING frames"
             case .unansweredReset: "resets of unanswered streams"
             case .provokedReset: "stream errors"
+            case .refusedStream: "requests that had to be refused"
             case .emptyData: "empty DATA frames"
             case .useless: "frames without effect"
             }
@@ -34,6 +37,7 @@ package struct HTTP2FloodGuard: Sendable {
         package var pingMax = 500
         package var unansweredResetMax = 2_000
         package var provokedResetMax = 500
+        package var refusedStreamMax = 2_000
         package var emptyDataMax = 1_000
         package var uselessMax = 10_000
 
@@ -45,6 +49,7 @@ package struct HTTP2FloodGuard: Sendable {
             case .ping: self.pingMax
             case .unansweredReset: self.unansweredResetMax
             case .provokedReset: self.provokedResetMax
+            case .refusedStream: self.refusedStreamMax
             case .emptyData: self.emptyDataMax
             case .useless: self.uselessMax
             }
@@ -53,7 +58,8 @@ package struct HTTP2FloodGuard: Sendable {
 
     package let limits: Limits
     private var spanStart: UInt64 = 0
-    private var settings = 0, ping = 0, unansweredReset = 0, provokedReset = 0, emptyData = 0, useless = 0
+    private var settings = 0, ping = 0, unansweredReset = 0, provokedReset = 0, refusedStream = 0, emptyData = 0,
+        useless = 0
 
     package init(limits: Limits = Limits()) { self.limits = limits }
 
@@ -71,6 +77,7 @@ package struct HTTP2FloodGuard: Sendable {
         case .ping: count = Self.increment(&self.ping)
         case .unansweredReset: count = Self.increment(&self.unansweredReset)
         case .provokedReset: count = Self.increment(&self.provokedReset)
+        case .refusedStream: count = Self.increment(&self.refusedStream)
         case .emptyData: count = Self.increment(&self.emptyData)
         case .useless: count = Self.increment(&self.useless)
         }

@@ -5,6 +5,8 @@
 /// RFC 9113 sections 3.4, 4, 5.1.1 and 6 that can be judged without knowing which streams are open.
 ///
 ///     preface ─▶ frameHeader ─▶ data | fragment | control | skip ─▶ padding ─▶ frameHeader
+///
+/// What a frame header decides is in `+Begin`, what becomes of the payload in `+Payload`.
 package struct HTTP2FrameReader: ~Copyable {
     package enum Role: Sendable { case client, server }
 
@@ -28,7 +30,7 @@ package struct HTTP2FrameReader: ~Copyable {
     /// What a client sends first (RFC 9113 section 3.4).
     package static let clientPreface: StaticString = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-    private enum State {
+    enum State {
         /// So many octets of the client's preface were right.
         case preface(Int)
         case frameHeader
@@ -44,26 +46,26 @@ package struct HTTP2FrameReader: ~Copyable {
     }
 
     package let limits: Limits
-    private var state: State
-    private var seenSettings = false
+    var state: State
+    var seenSettings = false
     /// The frame whose payload is being read.
-    private var header = HTTP2FrameHeader(length: 0, type: .data, stream: .connection)
+    var header = HTTP2FrameHeader(length: 0, type: .data, stream: .connection)
     /// Payload octets of the frame still to come, padding excluded.
-    private var remaining = 0
-    private var padding = 0
+    var remaining = 0
+    var padding = 0
     /// 1 until the pad length octet has been charged to the windows.
-    private var uncharged = 0
-    private var block: [UInt8] = []
-    private var blockBytes = 0
-    private var blockEndsStream = false
-    private var continuations = 0
+    var uncharged = 0
+    var block: [UInt8] = []
+    var blockBytes = 0
+    var blockEndsStream = false
+    var continuations = 0
     /// The stream whose header block is open; the connection when none is.
-    private var openBlock = HTTP2StreamID.connection
+    var openBlock = HTTP2StreamID.connection
 
     /// Cut frame headers and control payloads are put together here.
     private let scratch: UnsafeMutableRawBufferPointer
     private var scratchCount = 0
-    private static let scratchBytes = 6 * settingsPerFrameMax  // = 8 + goAwayDebugBytesMax
+    static let scratchBytes = 6 * settingsPerFrameMax  // = 8 + goAwayDebugBytesMax
 
     /// - Parameter role: who *we* are; a server first expects the client's preface.
     package init(role: Role, limits: Limits = Limits()) {
@@ -76,6 +78,11 @@ package struct HTTP2FrameReader: ~Copyable {
     }
 
     deinit { self.scratch.deallocate() }
+
+    /// Header blocks begun since the start.
+    package internal(set) var blocksBegun: UInt64 = 0
+    /// A header block is begun and not complete: until it is, no other frame can come.
+    package var isInsideHeaderBlock: Bool { !self.openBlock.isConnection }
 
     /// Nothing is half-read: the peer may close the connection here without cutting a frame.
     package var isAtFrameBoundary: Bool {
@@ -130,7 +137,7 @@ package struct HTTP2FrameReader: ~Copyable {
     // MARK: Taking octets
 
     @inline(__always)
-    private static func take(_ count: Int, _ input: inout UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+    static func take(_ count: Int, _ input: inout UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
         let taken = UnsafeRawBufferPointer(rebasing: input.prefix(count))
         input = UnsafeRawBufferPointer(rebasing: input.dropFirst(taken.count))
         return taken
@@ -165,254 +172,5 @@ package struct HTTP2FrameReader: ~Copyable {
             at += 1
         }
         self.state = at == preface.count ? .frameHeader : .preface(at)
-    }
-
-    // MARK: Frames begin
-
-    private mutating func began() throws(HTTP2ConnectionError) -> HTTP2Event? {
-        let header = self.header
-        guard header.length <= self.limits.frameBytesMax else {
-            throw .frameTooLarge(header.type, bytes: header.length, bytesMax: self.limits.frameBytesMax)
-        }
-        if !self.seenSettings {
-            guard header.type == .settings, !header.flags.contains(.ack) else {
-                throw .firstFrameNotSettings(header.type)
-            }
-            self.seenSettings = true
-        }
-        if !self.openBlock.isConnection, header.type != .continuation || header.stream != self.openBlock {
-            throw .headerBlockInterrupted(self.openBlock, by: header.type)
-        }
-        self.remaining = header.length
-        self.padding = 0
-        self.uncharged = 0
-        switch header.type {
-        case .data: return try self.beganData()
-        case .headers: return try self.beganHeaders()
-        case .continuation: return try self.beganContinuation()
-        case .priority:
-            guard !header.stream.isConnection else { throw .wrongStream(header.type, header.stream) }
-            self.skipPayload()
-            return header.length == 5
-                ? .priorityIgnored(stream: header.stream)
-                : .streamError(HTTP2StreamError(header.stream, .wrongPriorityLength(header.length)))
-        case .resetStream:
-            try self.requireStream()
-            return try self.expectControl(header.length == 4)
-        case .settings:
-            try self.requireConnection()
-            guard header.length.isMultiple(of: 6), header.length == 0 || !header.flags.contains(.ack) else {
-                throw .wrongLength(header.type, bytes: header.length)
-            }
-            guard header.length <= 6 * Self.settingsPerFrameMax else {
-                throw .tooManySettings(settingsMax: Self.settingsPerFrameMax)
-            }
-            guard header.length > 0 else {
-                self.state = .frameHeader
-                return header.flags.contains(.ack) ? .settingsAck : .settings([])
-            }
-            return try self.expectControl(true)
-        case .pushPromise: throw .pushPromise
-        case .ping:
-            try self.requireConnection()
-            return try self.expectControl(header.length == 8)
-        case .goAway:
-            try self.requireConnection()
-            return try self.expectControl(header.length >= 8)
-        case .windowUpdate:
-            if !header.stream.isConnection { try self.requireStream() }
-            return try self.expectControl(header.length == 4)
-        default:
-            self.skipPayload()
-            return .unknownIgnored(header.type)
-        }
-    }
-
-    /// Nobody pushes, so streams with even numbers are idle for ever, and nothing is legal on an idle stream.
-    private func requireStream() throws(HTTP2ConnectionError) {
-        guard self.header.stream.isClientInitiated else { throw .wrongStream(self.header.type, self.header.stream) }
-    }
-
-    private func requireConnection() throws(HTTP2ConnectionError) {
-        guard self.header.stream.isConnection else { throw .wrongStream(self.header.type, self.header.stream) }
-    }
-
-    private mutating func expectControl(_ lengthIsRight: Bool) throws(HTTP2ConnectionError) -> HTTP2Event? {
-        guard lengthIsRight else { throw .wrongLength(self.header.type, bytes: self.header.length) }
-        self.state = .control(min(self.header.length, Self.scratchBytes))
-        return nil
-    }
-
-    private mutating func skipPayload() {
-        self.state = self.remaining == 0 ? .frameHeader : .skip
-    }
-
-    private mutating func beganData() throws(HTTP2ConnectionError) -> HTTP2Event? {
-        try self.requireStream()
-        if self.header.flags.contains(.padded) {
-            guard self.header.length >= 1 else { throw .wrongLength(.data, bytes: 0) }
-            self.state = .prefix(1)
-            return nil
-        }
-        guard self.remaining > 0 else {
-            self.state = .frameHeader
-            return .data(
-                stream: self.header.stream, bytes: UnsafeRawBufferPointer(start: nil, count: 0), flowControlled: 0,
-                endStream: self.header.flags.contains(.endStream))
-        }
-        self.state = .data
-        return nil
-    }
-
-    private mutating func beganHeaders() throws(HTTP2ConnectionError) -> HTTP2Event? {
-        try self.requireStream()
-        let prefix =
-            (self.header.flags.contains(.padded) ? 1 : 0) + (self.header.flags.contains(.priority) ? 5 : 0)
-        guard self.header.length >= prefix else { throw .wrongLength(.headers, bytes: self.header.length) }
-        self.openBlock = self.header.stream
-        self.blockEndsStream = self.header.flags.contains(.endStream)
-        self.blockBytes = 0
-        self.continuations = 0
-        try self.countBlock()
-        if prefix > 0 {
-            self.state = .prefix(prefix)
-            return nil
-        }
-        return self.beganFragment()
-    }
-
-    private mutating func beganContinuation() throws(HTTP2ConnectionError) -> HTTP2Event? {
-        try self.requireStream()
-        guard !self.openBlock.isConnection else { throw .continuationWithoutHeaders(self.header.stream) }
-        self.continuations += 1
-        guard self.continuations <= self.limits.continuationFramesMax else {
-            throw .tooManyContinuations(self.openBlock, framesMax: self.limits.continuationFramesMax)
-        }
-        try self.countBlock()
-        return self.beganFragment()
-    }
-
-    private mutating func countBlock() throws(HTTP2ConnectionError) {
-        self.blockBytes += self.header.length
-        guard self.blockBytes <= self.limits.headerBlockBytesMax else {
-            throw .headerBlockTooLarge(self.openBlock, bytesMax: self.limits.headerBlockBytesMax)
-        }
-    }
-
-    private mutating func beganFragment() -> HTTP2Event? {
-        guard self.remaining == 0 else {
-            // Trusts the frame's length only as far as countBlock() did.
-            self.block.reserveCapacity(self.block.count + self.remaining)
-            self.state = .fragment
-            return nil
-        }
-        return self.fragmentEnded()
-    }
-
-    // MARK: Payloads
-
-    private mutating func readPrefix(_ bytes: UnsafeRawBufferPointer) throws(HTTP2ConnectionError) -> HTTP2Event? {
-        self.remaining -= bytes.count
-        if self.header.flags.contains(.padded) {
-            self.padding = Int(bytes[0])
-            guard self.padding <= self.remaining else {
-                throw .paddingTooLong(self.header.type, self.header.stream)
-            }
-            self.remaining -= self.padding
-        }
-        guard self.header.type == .data else { return self.beganFragment() }
-        self.uncharged = 1
-        if self.remaining > 0 {
-            self.state = .data
-            return nil
-        }
-        if self.padding > 0 {
-            self.state = .padding
-            return nil
-        }
-        self.state = .frameHeader
-        return self.dataPiece(UnsafeRawBufferPointer(start: nil, count: 0), padding: 0, isLast: true)
-    }
-
-    @inline(__always)
-    private mutating func readData(_ input: inout UnsafeRawBufferPointer) -> HTTP2Event {
-        let piece = Self.take(self.remaining, &input)
-        self.remaining -= piece.count
-        if self.remaining == 0 { self.state = self.padding > 0 ? .padding : .frameHeader }
-        return self.dataPiece(piece, padding: 0, isLast: self.remaining == 0 && self.padding == 0)
-    }
-
-    private mutating func dataPiece(_ bytes: UnsafeRawBufferPointer, padding: Int, isLast: Bool) -> HTTP2Event {
-        defer { self.uncharged = 0 }
-        return .data(
-            stream: self.header.stream, bytes: bytes, flowControlled: bytes.count + padding + self.uncharged,
-            endStream: isLast && self.header.flags.contains(.endStream))
-    }
-
-    private mutating func readFragment(_ input: inout UnsafeRawBufferPointer) -> HTTP2Event? {
-        let piece = Self.take(self.remaining, &input)
-        self.block.append(contentsOf: piece)
-        self.remaining -= piece.count
-        return self.remaining == 0 ? self.fragmentEnded() : nil
-    }
-
-    private mutating func readPadding(_ input: inout UnsafeRawBufferPointer) -> HTTP2Event? {
-        let piece = Self.take(self.padding, &input)
-        self.padding -= piece.count
-        guard self.header.type == .data else { return self.padding == 0 ? self.blockEnded() : nil }
-        if self.padding == 0 { self.state = .frameHeader }
-        return self.dataPiece(
-            UnsafeRawBufferPointer(start: nil, count: 0), padding: piece.count, isLast: self.padding == 0)
-    }
-
-    private mutating func fragmentEnded() -> HTTP2Event? {
-        guard self.padding == 0 else {
-            self.state = .padding
-            return nil
-        }
-        return self.blockEnded()
-    }
-
-    private mutating func blockEnded() -> HTTP2Event? {
-        self.state = .frameHeader
-        guard self.header.flags.contains(.endHeaders) else { return nil }
-        let stream = self.openBlock
-        self.openBlock = .connection
-        var block: [UInt8] = []
-        swap(&block, &self.block)
-        return .headers(stream: stream, block: block, endStream: self.blockEndsStream)
-    }
-
-    private mutating func readControl(_ bytes: UnsafeRawBufferPointer) throws(HTTP2ConnectionError) -> HTTP2Event? {
-        let stream = self.header.stream
-        self.remaining -= bytes.count
-        self.skipPayload()
-        switch self.header.type {
-        case .resetStream:
-            return .reset(stream: stream, code: HTTP2ErrorCode(rawValue: Self.word(bytes, 0)))
-        case .windowUpdate:
-            let increment = Int(Self.word(bytes, 0) & 0x7fff_ffff)
-            if increment > 0 { return .windowUpdate(stream: stream, increment: increment) }
-            if stream.isConnection { throw .zeroWindowIncrement }
-            return .streamError(HTTP2StreamError(stream, .zeroWindowIncrement))
-        case .ping:
-            let opaque = UInt64(Self.word(bytes, 0)) << 32 | UInt64(Self.word(bytes, 4))
-            return .ping(opaque: opaque, ack: self.header.flags.contains(.ack))
-        case .goAway:
-            return .goAway(
-                lastStream: HTTP2StreamID(Self.word(bytes, 0) & 0x7fff_ffff),
-                code: HTTP2ErrorCode(rawValue: Self.word(bytes, 4)), debug: Array(bytes.dropFirst(8)))
-        default:
-            return .settings(
-                stride(from: 0, to: bytes.count, by: 6).map { at in
-                    let id = UInt16(bigEndian: bytes.loadUnaligned(fromByteOffset: at, as: UInt16.self))
-                    return HTTP2Setting(HTTP2Setting.ID(rawValue: id), Self.word(bytes, at + 2))
-                })
-        }
-    }
-
-    @inline(__always)
-    private static func word(_ bytes: UnsafeRawBufferPointer, _ at: Int) -> UInt32 {
-        UInt32(bigEndian: bytes.loadUnaligned(fromByteOffset: at, as: UInt32.self))
     }
 }

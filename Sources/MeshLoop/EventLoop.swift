@@ -22,6 +22,8 @@ public final class EventLoop: @unchecked Sendable {
 
     private let poll: CInt
     private let waker: CInt
+    /// Instead of epoll, in a simulation.
+    private let kernel: (any SimulatedKernel)?
     private let jobs = Mutex<[@Sendable () -> Void]>([])
     private let state = Mutex(State())
     private var thread: pthread_t = 0
@@ -41,6 +43,7 @@ public final class EventLoop: @unchecked Sendable {
     /// - Throws: ``SystemError`` when the process is out of descriptors.
     public init(name: String) throws(SystemError) {
         self.name = name
+        self.kernel = nil
         self.poll = try SystemError.check("epoll_create1", cml_poll_create())
         let waker = cml_waker_create()
         guard waker >= 0 else {
@@ -56,13 +59,28 @@ public final class EventLoop: @unchecked Sendable {
         }
     }
 
+    /// A loop without a thread, driven by ``simulateRound(at:_:)``.
+    package init(name: String, simulated kernel: any SimulatedKernel, now: UInt64) {
+        self.name = name
+        self.kernel = kernel
+        self.poll = -1
+        self.waker = -1
+        self.now = now
+    }
+
+    var isSimulated: Bool { self.kernel != nil }
+    func setNow(_ now: UInt64) { self.now = now }
+    var hasJobs: Bool { !self.jobs.withLock(\.isEmpty) }
+
     deinit {
+        guard self.kernel == nil else { return }
         Glibc.close(self.poll)
         Glibc.close(self.waker)
     }
 
     /// Starts the thread. Once.
     public func start() {
+        guard self.kernel == nil else { return }
         self.state.withLock { state in
             precondition(!state.isStarted, "a loop is started once")
             state.isStarted = true
@@ -103,11 +121,13 @@ public final class EventLoop: @unchecked Sendable {
             jobs.append(job)
             return jobs.count == 1
         }
-        if isFirst { cml_waker_wake(self.waker) }
+        if isFirst, self.kernel == nil { cml_waker_wake(self.waker) }
     }
 
     /// Whether the caller runs on this loop's thread.
-    public var isCurrent: Bool { self.thread != 0 && pthread_equal(self.thread, pthread_self()) != 0 }
+    public var isCurrent: Bool {
+        self.thread != 0 ? pthread_equal(self.thread, pthread_self()) != 0 : self.kernel != nil
+    }
 
     // MARK: On the loop's thread
 
@@ -119,6 +139,10 @@ public final class EventLoop: @unchecked Sendable {
 
     func register(_ source: EventSource, edgeTriggered: Bool) throws(SystemError) {
         precondition(!source.isRegistered && !source.isClosed)
+        if let kernel {
+            source.isRegistered = true
+            return kernel.watch(source, edgeTriggered: edgeTriggered)
+        }
         // SAFETY: the kernel keeps the pointer; the retain taken here is given back in `forget`, after which the
         // object lives in `closed` to the end of the round, when no event of the batch can name it any more.
         let pointer = Unmanaged.passRetained(source).toOpaque()
@@ -134,6 +158,10 @@ public final class EventLoop: @unchecked Sendable {
     func pause(_ source: EventSource) {
         guard source.isRegistered else { return }
         source.isRegistered = false
+        if let kernel {
+            self.closed.append(source)
+            return kernel.unwatch(source)
+        }
         _ = cml_poll_remove(self.poll, source.descriptor)
         self.closed.append(source)
         Unmanaged.passUnretained(source).release()
@@ -141,7 +169,7 @@ public final class EventLoop: @unchecked Sendable {
 
     func forget(_ source: EventSource) {
         self.pause(source)
-        Glibc.close(source.descriptor)
+        Sockets.closeDescriptor(source.descriptor)
     }
 
     private func run() {
@@ -174,6 +202,10 @@ public final class EventLoop: @unchecked Sendable {
             let source = Unmanaged<EventSource>.fromOpaque(pointer).takeUnretainedValue()
             if !source.isClosed, source.isRegistered { source.ready(Readiness(rawValue: events[i].readiness)) }
         }
+        self.finishRound(hasJobs: hasJobs)
+    }
+
+    func finishRound(hasJobs: Bool) {
         if hasJobs { self.runJobs() }
         while let timer = self.timers.popExpired(now: self.now) { timer.fire() }
         self.giveTurns()
@@ -181,7 +213,7 @@ public final class EventLoop: @unchecked Sendable {
     }
 
     private func runJobs() {
-        cml_waker_clear(self.waker)
+        if self.kernel == nil { cml_waker_clear(self.waker) }
         self.jobs.withLock { swap(&$0, &self.running) }
         for job in self.running { job() }
         self.running.removeAll(keepingCapacity: true)

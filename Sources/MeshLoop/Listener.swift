@@ -67,11 +67,10 @@ public final class Listener: EventSource {
     private func acceptBatch() -> Bool {
         for _ in 0..<Self.acceptsMax {
             guard let accepted else { return false }
-            var peer = cml_endpoint()
-            let descriptor = cml_accept(self.descriptor, &peer)
-            if descriptor >= 0 {
+            let (descriptor, peer) = Sockets.accept(self.descriptor)
+            if let peer, descriptor >= 0 {
                 self.acceptedCount &+= 1
-                accepted(descriptor, IPEndpoint(peer))
+                accepted(descriptor, peer)
                 continue
             }
             let error = SystemError(call: "accept on port \(self.port)", code: -descriptor)

@@ -40,6 +40,7 @@ struct TimerHeap {
     private var heap: [LoopTimer] = []
 
     var count: Int { self.heap.count }
+    var first: LoopTimer? { self.heap.first }
 
     mutating func insert(_ timer: LoopTimer) {
         timer.index = self.heap.count

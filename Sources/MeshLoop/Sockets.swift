@@ -34,9 +34,18 @@ public enum Sockets {
         public var port: UInt16
         /// IP_TRANSPARENT was granted: dialled sockets may take the client's address.
         public var isTransparent: Bool
+
+        package init(descriptor: CInt, port: UInt16, isTransparent: Bool) {
+            self.descriptor = descriptor
+            self.port = port
+            self.isTransparent = isTransparent
+        }
     }
 
     public static func listen(_ options: ListenOptions) throws(SystemError) -> ListenResult {
+        if let namespace = options.namespace, Simulation.owns(namespace) {
+            return try Simulation.owner().listen(options)
+        }
         var raw = cml_listen_options()
         raw.network_namespace = options.namespace ?? -1
         raw.local = cml_endpoint(options.local)
@@ -81,6 +90,9 @@ public enum Sockets {
 
     /// Starts to connect; the socket becomes writable or fails later.
     public static func dial(_ options: DialOptions) throws(SystemError) -> CInt {
+        if let namespace = options.namespace, Simulation.owns(namespace) {
+            return try Simulation.owner().dial(options)
+        }
         var raw = cml_dial_options()
         raw.network_namespace = options.namespace ?? -1
         raw.target = cml_endpoint(options.target)
@@ -98,32 +110,66 @@ public enum Sockets {
         return try SystemError.check("connect to \(options.target)", cml_dial(&raw, &spoofed))
     }
 
+    /// Takes a connection from the backlog. A negative descriptor is `-errno`.
+    static func accept(_ listener: CInt) -> (descriptor: CInt, peer: IPEndpoint?) {
+        if Simulation.owns(listener) { return Simulation.owner().accept(listener) }
+        var peer = cml_endpoint()
+        let descriptor = cml_accept(listener, &peer)
+        return (descriptor, descriptor < 0 ? nil : IPEndpoint(peer))
+    }
+
     /// The local address of a connected socket.
     public static func localEndpoint(of descriptor: CInt) -> IPEndpoint? {
+        if Simulation.owns(descriptor) { return Simulation.owner().localEndpoint(of: descriptor) }
         var endpoint = cml_endpoint()
         return cml_local_endpoint(descriptor, &endpoint) < 0 ? nil : IPEndpoint(endpoint)
     }
 
     /// The address dialled before redirection; nil when the connection was not redirected.
     public static func originalDestination(of descriptor: CInt) -> IPEndpoint? {
+        if Simulation.owns(descriptor) { return Simulation.owner().originalDestination(of: descriptor) }
         var endpoint = cml_endpoint()
         return cml_original_destination(descriptor, &endpoint) < 0 ? nil : IPEndpoint(endpoint)
     }
 
     public static func setKeepalive(_ descriptor: CInt, _ keepalive: Keepalive) {
+        if Simulation.owns(descriptor) { return }
         _ = cml_set_keepalive(descriptor, keepalive.idle, keepalive.interval, keepalive.count)
     }
 
     /// The next close sends RST and throws unsent bytes away.
-    public static func resetOnClose(_ descriptor: CInt) { _ = cml_set_reset_on_close(descriptor) }
+    public static func resetOnClose(_ descriptor: CInt) {
+        if Simulation.owns(descriptor) { return Simulation.owner().resetOnClose(descriptor) }
+        _ = cml_set_reset_on_close(descriptor)
+    }
 
     /// errno of a broken connection; 0 when it is well.
-    public static func pendingError(of descriptor: CInt) -> CInt { cml_pending_error(descriptor) }
+    public static func pendingError(of descriptor: CInt) -> CInt {
+        if Simulation.owns(descriptor) { return Simulation.owner().pendingError(of: descriptor) }
+        return cml_pending_error(descriptor)
+    }
 
     /// Sends FIN.
-    public static func finishWriting(_ descriptor: CInt) { _ = shutdown(descriptor, CInt(SHUT_WR)) }
+    public static func finishWriting(_ descriptor: CInt) {
+        if Simulation.owns(descriptor) { return Simulation.owner().finishWriting(descriptor) }
+        _ = shutdown(descriptor, CInt(SHUT_WR))
+    }
 
-    public static func closeDescriptor(_ descriptor: CInt) { _ = close(descriptor) }
+    public static func closeDescriptor(_ descriptor: CInt) {
+        if Simulation.owns(descriptor) {
+            // The last descriptors go with the objects of a simulation, which may outlive it.
+            Simulation.kernel?.close(descriptor)
+            return
+        }
+        _ = close(descriptor)
+    }
+
+    /// Whether nothing but the peer's FIN is left to read; looks without taking.
+    public static func isAtEnd(_ descriptor: CInt) -> Bool {
+        if Simulation.owns(descriptor) { return Simulation.owner().isAtEnd(descriptor) }
+        var byte: UInt8 = 0
+        return recv(descriptor, &byte, 1, CInt(MSG_PEEK) | CInt(MSG_DONTWAIT)) == 0
+    }
 
     /// Two connected stream sockets, non-blocking and close-on-exec: what one sends the other receives.
     public static func pair() throws(SystemError) -> (CInt, CInt) {
@@ -135,6 +181,7 @@ public enum Sockets {
 
     /// An own copy of a borrowed descriptor, close-on-exec.
     public static func duplicate(_ descriptor: CInt) throws(SystemError) -> CInt {
+        if Simulation.owns(descriptor) { return Simulation.owner().duplicate(descriptor) }
         let copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 3)
         guard copy >= 0 else { throw SystemError(call: "dup", code: errno) }
         return copy
@@ -152,6 +199,7 @@ public enum IOResult: Equatable {
 extension Sockets {
     @inline(__always)
     public static func read(_ descriptor: CInt, _ bytes: UnsafeMutableRawPointer, _ count: Int) -> IOResult {
+        if Simulation.owns(descriptor) { return Simulation.read(descriptor, bytes, count) }
         while true {
             let result = recv(descriptor, bytes, count, 0)
             if result > 0 { return .moved(result) }
@@ -164,6 +212,9 @@ extension Sockets {
 
     @inline(__always)
     public static func read(_ descriptor: CInt, _ vectors: UnsafeMutablePointer<iovec>, _ count: Int) -> IOResult {
+        if Simulation.owns(descriptor) {
+            return Simulation.owner().read(descriptor, into: UnsafeBufferPointer(start: vectors, count: count))
+        }
         while true {
             let result = readv(descriptor, vectors, CInt(count))
             if result > 0 { return .moved(result) }
@@ -176,6 +227,7 @@ extension Sockets {
 
     @inline(__always)
     public static func write(_ descriptor: CInt, _ bytes: UnsafeRawPointer, _ count: Int) -> IOResult {
+        if Simulation.owns(descriptor) { return Simulation.write(descriptor, bytes, count) }
         while true {
             let result = send(descriptor, bytes, count, CInt(MSG_NOSIGNAL))
             if result >= 0 { return .moved(result) }
@@ -188,6 +240,9 @@ extension Sockets {
     /// Like `writev`, but a broken connection is an error and no signal.
     @inline(__always)
     public static func write(_ descriptor: CInt, _ vectors: UnsafeMutablePointer<iovec>, _ count: Int) -> IOResult {
+        if Simulation.owns(descriptor) {
+            return Simulation.owner().write(descriptor, from: UnsafeBufferPointer(start: vectors, count: count))
+        }
         var message = msghdr()
         message.msg_iov = vectors
         message.msg_iovlen = count

@@ -1,4 +1,3 @@
-internal import Glibc
 internal import MeshLoop
 
 /// What happens on a plain TCP connection. Called on the loop's thread; the socket may be closed inside any call.
@@ -72,9 +71,5 @@ final class AppSocket: EventSource {
     }
 
     /// Whether nothing but the end is left to read; looks without taking.
-    func isAtEnd() -> Bool {
-        guard self.sawEnd else { return false }
-        var byte: UInt8 = 0
-        return recv(self.descriptor, &byte, 1, CInt(MSG_PEEK) | CInt(MSG_DONTWAIT)) == 0
-    }
+    func isAtEnd() -> Bool { self.sawEnd && Sockets.isAtEnd(self.descriptor) }
 }

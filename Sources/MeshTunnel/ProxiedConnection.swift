@@ -22,8 +22,23 @@ final class ProxiedConnection {
     /// Set before `open`, when known.
     var destination: IPEndpoint?
     private(set) var record: ConnectionRecord?
-    /// Asked again when the mesh changes; nil for outbound connections.
-    var admission: InboundQuestion?
+    /// Asked again when the mesh changes; nil for outbound connections. Kept apart, so that those do not pay for it, and
+    /// without headers: they are for telemetry, never for policy, and take more memory than all the rest.
+    var admission: InboundQuestion? {
+        get { self.kept?.question }
+        set { self.kept = newValue.map(Kept.init) }
+    }
+
+    private final class Kept {
+        let question: InboundQuestion
+        init(_ question: InboundQuestion) {
+            var question = question
+            if case .hbone(let authority, _) = question.via { question.via = .hbone(authority: authority, headers: []) }
+            self.question = question
+        }
+    }
+
+    private var kept: Kept?
     /// What outbound connections are counted for in the loop's book, until another is tried or the end.
     var endpoint: IPAddress? {
         didSet {

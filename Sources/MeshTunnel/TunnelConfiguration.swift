@@ -54,6 +54,13 @@ public struct TunnelConfiguration: Sendable {
     public var inboundStreamsMax = 200
     /// A tunnel without streams is kept so long.
     public var idleTunnelTimeout = Duration.seconds(300)
+    /// A tunnel older than this takes no new streams, so that none outlives its certificates for long. Nil: any age.
+    public var tunnelAgeMax: Duration? = .seconds(24 * 60 * 60)
+    /// Inbound tunnels that one loop serves for one pod; who comes later is closed at once.
+    public var inboundTunnelsPerPodMax = 10_000
+    /// Inbound tunnels of one loop that have not come to the end of their handshake. When there are more, the oldest
+    /// is closed: peers that connect and say nothing must not keep those out who speak.
+    public var unprovenTunnelsMax = 1_000
     /// How often a connection is tried before its client is closed: each time with another endpoint.
     public var dialAttemptsMax = 3
 

@@ -102,7 +102,10 @@ extension TunnelConnection {
         case .settingsAck, .priorityIgnored, .unknownIgnored:
             try self.flood.record(.useless, at: self.loop.now)
         case .ping(let opaque, let ack):
-            guard !ack else { return }
+            guard !ack else {
+                if opaque == Self.announcementPing { self.refuseNewStreams() }
+                return
+            }
             try self.flood.record(.ping, at: self.loop.now)
             HTTP2FrameWriter.appendPing(opaque: opaque, ack: true, to: &self.control)
             self.wantsTurn()
@@ -120,7 +123,7 @@ extension TunnelConnection {
     // MARK: DATA
 
     @inline(__always)
-    private func receivedData(
+    func receivedData(
         _ id: HTTP2StreamID, _ bytes: UnsafeRawBufferPointer, _ flowControlled: Int, _ endStream: Bool
     ) throws(HTTP2ConnectionError) {
         do { try self.receiveWindow.received(flowControlled) } catch { throw .windowExceeded }
@@ -152,7 +155,7 @@ extension TunnelConnection {
         }
     }
 
-    private func wasOpened(_ id: HTTP2StreamID) -> Bool {
+    func wasOpened(_ id: HTTP2StreamID) -> Bool {
         // Ours are handed out in order: everything at or below the highest was open once.
         id <= self.highestOwnStream
     }
@@ -182,88 +185,8 @@ extension TunnelConnection {
 
     /// `bytes` of the connection's window are free again.
     func returnCredit(_ bytes: Int) {
-        guard bytes > 0, let increment = self.receiveWindow.released(bytes) else { return }
+        guard bytes > 0, self.phase == .open, let increment = self.receiveWindow.released(bytes) else { return }
         HTTP2FrameWriter.appendWindowUpdate(stream: .connection, increment: increment, to: &self.control)
         self.wantsTurn()
-    }
-
-    // MARK: Other frames
-
-    private func apply(_ settings: [HTTP2Setting]) throws(HTTP2ConnectionError) {
-        let change = try self.peerSettings.apply(settings, from: self.isServer ? .client : .server)
-        if change.initialWindowDelta != 0 {
-            for stream in self.streams.values {
-                do { try stream.sendWindow.adjust(by: change.initialWindowDelta) } catch { throw .windowOverflow }
-                stream.windowOpened()
-            }
-        }
-        if let table = change.headerTableBytes {
-            self.encoder.peerTableBytesMaxChanged(to: table.smallest)
-            self.encoder.peerTableBytesMaxChanged(to: table.last)
-        }
-        if let poolID, let limit = self.peerSettings.maxConcurrentStreams { self.worker.pool.limit(poolID, to: limit) }
-        HTTP2FrameWriter.appendSettingsAck(to: &self.control)
-        self.proven()
-        self.wantsTurn()
-    }
-
-    private func receivedCredit(_ id: HTTP2StreamID, _ increment: Int) throws(HTTP2ConnectionError) {
-        guard !id.isConnection else {
-            do { try self.sendWindow.credit(increment) } catch { throw .windowOverflow }
-            if self.readyHead < self.ready.count { self.wantsTurn() }
-            return
-        }
-        guard let stream = self.streams[id] else { return try self.flood.record(.useless, at: self.loop.now) }
-        do { try stream.sendWindow.credit(increment) } catch {
-            return try self.broke(HTTP2StreamError(id, .windowOverflow))
-        }
-        stream.windowOpened()
-    }
-
-    private func receivedGoAway(_ lastStream: HTTP2StreamID, _ code: HTTP2ErrorCode) {
-        guard !self.isServer else { return }
-        self.goAway()
-        // The peer never looked at these: they may go elsewhere.
-        for stream in Array(self.streams.values) where stream.id > lastStream {
-            stream.neverProcessed("GOAWAY \(code)")
-        }
-    }
-
-    /// The peer broke a rule on one stream.
-    func broke(_ error: HTTP2StreamError) throws(HTTP2ConnectionError) {
-        try self.flood.record(.provokedReset, at: self.loop.now)
-        if let stream = self.streams[error.stream] {
-            stream.fail(.protocolBroken(self.peer, "\(error)"), code: error.code)
-        } else {
-            self.sendReset(error.stream, error.code)
-        }
-    }
-
-    private func receivedHeaders(
-        _ id: HTTP2StreamID, _ block: [UInt8], _ endStream: Bool
-    ) throws(HTTP2ConnectionError) {
-        let fields: HTTP2HeaderList
-        do { fields = try self.decoder.decode(block) } catch { throw .compression(error) }
-        if let stream = self.streams[id] {
-            if self.isServer || stream.isRelaying {
-                // Trailers: a tunnel has none, their end counts.
-                guard endStream else { return try self.broke(HTTP2StreamError(id, .malformed(.truncated))) }
-                stream.peerEnded()
-            } else {
-                do { try stream.answered(HTTP2ResponseHead(validating: fields), endStream: endStream) } catch {
-                    try self.broke(HTTP2StreamError(id, .malformed(error)))
-                }
-            }
-            return
-        }
-        guard self.isServer, id > self.lastPeerStream else {
-            guard self.isServer || self.wasOpened(id) else { throw .wrongStream(.headers, id) }
-            return try self.flood.record(.useless, at: self.loop.now)
-        }
-        self.lastPeerStream = id
-        guard !self.isDraining, self.streams.count < self.worker.configuration.inboundStreamsMax else {
-            return self.sendReset(id, .refusedStream)
-        }
-        try self.accept(id, fields, endStream)
     }
 }

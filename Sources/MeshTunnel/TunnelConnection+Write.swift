@@ -18,6 +18,7 @@ extension TunnelConnection {
 
     /// The application of `stream` has something to read and the stream may send.
     func markReady(_ stream: TunnelStream) {
+        guard self.phase == .open else { return }
         guard stream.isRelaying, !stream.isQueued, !stream.ends.appHasEnded, !stream.isClosed else { return }
         stream.isQueued = true
         self.ready.append(stream)

@@ -1,9 +1,15 @@
 internal import MeshIdentity
-internal import MeshLoop
+package import MeshLoop
 
-/// The TLS contexts of one identity at one certificate version.
-final class IdentityContexts: Sendable {
-    let client, server: TLSContext
+/// Makes the sessions of one identity at one certificate version.
+package protocol IdentityContexts: AnyObject, Sendable {
+    /// Nil when memory is short.
+    func session(isServer: Bool) -> (any SecureSession)?
+}
+
+/// The product's: TLS 1.3 with the identity's certificate.
+final class TLSIdentityContexts: IdentityContexts {
+    private let client, server: TLSContext
 
     init(_ certificate: WorkloadCertificate) throws(TLSContextError) {
         self.client = try TLSContext(
@@ -11,28 +17,34 @@ final class IdentityContexts: Sendable {
         self.server = try TLSContext(
             role: .server, chain: certificate.chain, privateKey: certificate.privateKey, roots: certificate.roots)
     }
+
+    func session(isServer: Bool) -> (any SecureSession)? { TLSSession(isServer ? self.server : self.client) }
 }
+
+package typealias ContextMaker = @Sendable (WorkloadCertificate) throws -> any IdentityContexts
 
 /// One loop's TLS contexts: fetched when first needed, kept until the certificate is renewed.
 final class TunnelContexts {
     /// Identities kept; far more than a node has pods. Beyond it, all are dropped and fetched again.
     static let identitiesMax = 4096
 
-    typealias Waiter = (Result<IdentityContexts, TunnelError>) -> Void
+    typealias Waiter = (Result<any IdentityContexts, TunnelError>) -> Void
 
     private enum Entry {
-        case ready(IdentityContexts)
+        case ready(any IdentityContexts)
         /// `generation` tells a late answer from the one that is waited for.
         case fetching(generation: UInt64, waiters: [Waiter])
     }
 
     private let source: any CertificateSource
+    private let make: ContextMaker
     private let loop: EventLoop
     private var entries: [WorkloadIdentity: Entry] = [:]
     private var generation: UInt64 = 0
 
-    init(source: any CertificateSource, loop: EventLoop) {
+    init(source: any CertificateSource, make: @escaping ContextMaker, loop: EventLoop) {
         self.source = source
+        self.make = make
         self.loop = loop
     }
 
@@ -76,14 +88,14 @@ final class TunnelContexts {
     ) {
         guard case .fetching(generation, let waiters) = self.entries[identity] else { return }
         self.entries[identity] = nil
-        let answer: Result<IdentityContexts, TunnelError>
+        let answer: Result<any IdentityContexts, TunnelError>
         do {
             let certificate = try result.get()
             // A certificate of somebody else would prove the wrong identity: never use it.
             guard certificate.identity == identity else {
                 throw CertificateUnavailable("got one for \(certificate.identity)")
             }
-            let contexts = try IdentityContexts(certificate)
+            let contexts = try self.make(certificate)
             self.entries[identity] = .ready(contexts)
             answer = .success(contexts)
         } catch {

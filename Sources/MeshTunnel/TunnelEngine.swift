@@ -1,5 +1,5 @@
 public import MeshIdentity
-internal import MeshLoop
+package import MeshLoop
 internal import MeshModel
 internal import Synchronization
 
@@ -24,26 +24,39 @@ public final class TunnelEngine: Sendable {
     ///
     /// - Parameter resolver: looks up workloads that are known by host name only; nil: they cannot be reached.
     /// - Throws: ``TunnelStartError`` when a loop cannot be made; then nothing runs.
-    public init(
+    public convenience init(
         configuration: TunnelConfiguration, view: any MeshView, certificates: any CertificateSource,
         observer: any ConnectionObserver, resolver: (any HostResolver)? = nil
     ) throws(TunnelStartError) {
-        let shared = TunnelShared(
-            configuration: configuration, certificates: certificates, observer: observer, resolver: resolver)
-        self.shared = shared
-        var workers: [LoopBound<TunnelWorker>] = []
+        var loops: [EventLoop] = []
         for index in 0..<max(1, configuration.loops) {
-            let loop: EventLoop
             do throws(SystemError) {
-                loop = try EventLoop(name: "tunnel-\(index)")
+                loops.append(try EventLoop(name: "tunnel-\(index)"))
             } catch {
                 throw TunnelStartError(reason: "\(error)")
             }
-            workers.append(LoopBound(TunnelWorker(loop: loop, shared: shared, view: view), loop: loop))
         }
-        self.workers = workers
-        self.loads = TunnelLoads(loops: self.workers.count)
-        for worker in self.workers { worker.loop.start() }
+        let shared = TunnelShared(
+            configuration: configuration, certificates: certificates, observer: observer, resolver: resolver)
+        self.init(shared: shared, view: view, loops: loops)
+    }
+
+    /// For simulations: on loops, and with sessions, that are not the product's.
+    package convenience init(
+        configuration: TunnelConfiguration, view: any MeshView, certificates: any CertificateSource,
+        observer: any ConnectionObserver, loops: [EventLoop], makeContexts: @escaping ContextMaker
+    ) {
+        let shared = TunnelShared(
+            configuration: configuration, certificates: certificates, observer: observer, resolver: nil,
+            makeContexts: makeContexts)
+        self.init(shared: shared, view: view, loops: loops)
+    }
+
+    private init(shared: TunnelShared, view: any MeshView, loops: [EventLoop]) {
+        self.shared = shared
+        self.workers = loops.map { LoopBound(TunnelWorker(loop: $0, shared: shared, view: view), loop: $0) }
+        self.loads = TunnelLoads(loops: loops.count)
+        for loop in loops { loop.start() }
     }
 
     public var statistics: TunnelStatistics { TunnelStatistics(self.shared.counters) }
@@ -62,11 +75,31 @@ public final class TunnelEngine: Sendable {
         for worker in self.workers { worker.execute { $0.contexts.renewed(identity) } }
     }
 
-    /// Stops serving a pod at once: its listeners close, its tunnels end with GOAWAY, its connections are reset.
-    public func removePod(uid: String) {
-        guard let handle = self.state.withLock({ $0.pods.removeValue(forKey: uid) }) else { return }
+    public func removePod(uid: String) { self.removePod(uid: uid, whenDone: {}) }
+
+    /// Stops serving a pod at once: its listeners close, its connections are reset, its tunnels end with GOAWAY.
+    ///
+    /// - Parameter whenDone: called once, on a loop of this engine, when the peers have been told and the last tunnel
+    ///   has closed: until then, a second or so, the pod's network should stay, or peers wait for a PING to fail.
+    public func removePod(uid: String, whenDone: @escaping @Sendable () -> Void) {
+        guard let handle = self.state.withLock({ $0.pods.removeValue(forKey: uid) }) else {
+            whenDone()
+            return
+        }
         handle.markRemoved()
-        for worker in self.workers { worker.execute { $0.remove(uid: uid) } }
+        let left = LoopCount(self.workers.count)
+        for worker in self.workers {
+            worker.execute { worker in
+                worker.remove(uid: uid) { if left.isLast() { whenDone() } }
+            }
+        }
+    }
+
+    /// The loops that have not come so far.
+    private final class LoopCount: Sendable {
+        private let loops: Atomic<Int>
+        init(_ loops: Int) { self.loops = Atomic(loops) }
+        func isLast() -> Bool { self.loops.subtract(1, ordering: .acquiringAndReleasing).newValue == 0 }
     }
 
     /// For handshakes under way when new connections are steered to a successor: many round trips inside a cluster.
@@ -94,17 +127,25 @@ public final class TunnelEngine: Sendable {
             for worker in self.workers {
                 group.addTask {
                     await withCheckedContinuation { continuation in
-                        worker.execute { tunnel in
-                            let cutter = LoopTimer(loop: tunnel.loop) { [unowned tunnel] in tunnel.cut() }
-                            tunnel.drain {
-                                cutter.cancel()
-                                continuation.resume()
-                            }
-                            if tunnel.isBusy { cutter.arm(after: deadline) }
-                        }
+                        worker.execute { $0.drain(deadline: deadline) { continuation.resume() } }
                     }
                     await worker.loop.stop()
                 }
+            }
+        }
+    }
+
+    /// What ``drain(deadline:)`` does, without successor and without the end of the loops; `done` is called once for each
+    /// of them.
+    package func beginDrain(deadline: Duration, _ done: @escaping @Sendable () -> Void) {
+        self.state.withLock { $0.isDraining = true }
+        let workers = self.workers
+        let left = LoopCount(workers.count)
+        for worker in workers {
+            worker.execute { worker in
+                worker.stopListening()
+                guard left.isLast() else { return }
+                for worker in workers { worker.execute { $0.drain(deadline: deadline, done) } }
             }
         }
     }

@@ -18,6 +18,8 @@ enum TunnelError: Error, Hashable, CustomStringConvertible {
     case refused(IPEndpoint, status: Int)
     case streamRefused(IPEndpoint, code: String)
     case tooManyTunnels(IPEndpoint)
+    case tooManyInboundTunnels(IPEndpoint, limit: Int)
+    case crowdedOut(IPEndpoint, limit: Int)
     case clientReset(String)
     case peerReset(code: String)
     case policyChanged
@@ -48,6 +50,11 @@ enum TunnelError: Error, Hashable, CustomStringConvertible {
         case .refused(let peer, let status): "\(peer) refused: http status: \(status)"
         case .streamRefused(let peer, let code): "\(peer) reset the stream before answering: \(code)"
         case .tooManyTunnels(let peer): "too many tunnels to \(peer) are open"
+        case .tooManyInboundTunnels(let peer, let limit):
+            "\(peer) was refused: its destination already has \(limit) inbound tunnels; who opens so many?"
+        case .crowdedOut(let peer, let limit):
+            "\(peer) was closed before its handshake ended, as the oldest of more than \(limit) that had not; "
+                + "is somebody connecting to port 15008 without speaking?"
         case .clientReset(let reason): "the application's connection broke: \(reason)"
         case .peerReset(let code): "the other side reset the stream: \(code)"
         case .policyChanged: "connection closed due to policy change"
@@ -62,7 +69,8 @@ enum TunnelError: Error, Hashable, CustomStringConvertible {
         case .dialFailed, .dialTimedOut, .answerTimedOut, .refused, .streamRefused, .tooManyTunnels: .connect
         case .certificateUnavailable, .tlsFailed: .tlsFailure
         case .wrongIdentity, .wrongTrustDomain: .identityError
-        case .handshakeTimedOut, .protocolBroken: .h2HandshakeFailure
+        case .tooManyInboundTunnels: .connect
+        case .handshakeTimedOut, .protocolBroken, .crowdedOut: .h2HandshakeFailure
         case .policyChanged: .deny
         case .selfCall: .connect
         case .peerClosed, .peerSilent, .clientReset, .peerReset, .podRemoved, .drained: .none
@@ -75,6 +83,7 @@ enum TunnelError: Error, Hashable, CustomStringConvertible {
         switch self {
         case .dialFailed, .dialTimedOut, .handshakeTimedOut, .peerClosed, .peerSilent, .tooManyTunnels, .streamRefused:
             true
+        case .tooManyInboundTunnels, .crowdedOut: false
         // The peer could not reach the application; 4xx is a decision that another endpoint must not get around.
         case .refused(_, let status): status >= 500
         case .selfCall, .certificateUnavailable, .tlsFailed, .wrongIdentity, .wrongTrustDomain,
@@ -92,7 +101,8 @@ enum TunnelError: Error, Hashable, CustomStringConvertible {
             true
         case .refused(_, let status): status >= 500
         case .selfCall, .certificateUnavailable, .tlsFailed, .wrongIdentity, .wrongTrustDomain, .streamRefused,
-            .tooManyTunnels, .clientReset, .peerReset, .policyChanged, .podRemoved, .drained:
+            .tooManyTunnels, .tooManyInboundTunnels, .crowdedOut, .clientReset, .peerReset, .policyChanged, .podRemoved,
+            .drained:
             false
         }
     }
@@ -107,7 +117,7 @@ enum TunnelError: Error, Hashable, CustomStringConvertible {
             .handshake
         case .policyChanged: .policy
         case .podRemoved, .drained: .ending
-        case .tooManyTunnels: .shortage
+        case .tooManyTunnels, .tooManyInboundTunnels, .crowdedOut: .shortage
         case .dialFailed, .dialTimedOut, .peerClosed, .peerSilent, .answerTimedOut, .refused, .streamRefused,
             .clientReset, .peerReset:
             .other

@@ -21,8 +21,9 @@ package struct TunnelKey: Hashable {
 
 /// Which tunnel takes the next stream: counts streams, performs no I/O.
 ///
-/// One loop's pool. A tunnel takes streams until its limit; then another is opened, and the first is used again when
-/// it has room. Scans a key's tunnels in the order of their opening, so that spare ones fall idle and can be closed.
+/// One loop's pool. A tunnel takes streams until its limit; then others are opened, several at once if need be, and the
+/// first is used again when it has room. Scans a key's tunnels in the order of their opening, so that spare ones fall
+/// idle and can be closed. What one tunnel learned of its peer's stream limit holds for the next ones to that peer.
 package struct TunnelPool {
     /// Tunnels of one loop to one peer and identity: with 100 streams each, 6 400 connections between two pods.
     package static let tunnelsPerKeyMax = 64
@@ -34,14 +35,20 @@ package struct TunnelPool {
         case full
     }
 
-    private struct Tunnel {
+    fileprivate struct Tunnel {
         var id: UInt64
         var streams: Int
         var limit: Int
     }
 
+    fileprivate struct Peer {
+        var tunnels: [Tunnel] = []
+        /// The limit of the newest answer; forgotten with the last tunnel.
+        var limit: Int
+    }
+
     private let streamsMax: Int
-    private var tunnels: [TunnelKey: [Tunnel]] = [:]
+    private var peers: [TunnelKey: Peer] = [:]
     private var keys: [UInt64: TunnelKey] = [:]
     private var lastID: UInt64 = 0
 
@@ -51,45 +58,64 @@ package struct TunnelPool {
 
     /// Finds room for one stream and takes it.
     package mutating func place(_ key: TunnelKey) -> Placement {
-        let count = self.tunnels[key]?.count ?? 0
-        for i in 0..<count where self.tunnels[key]![i].streams < self.tunnels[key]![i].limit {
-            self.tunnels[key]![i].streams += 1
-            return .use(self.tunnels[key]![i].id)
+        let fresh = Peer(limit: self.streamsMax)
+        let id = self.lastID + 1
+        let placement = self.peers[key, default: fresh].place(new: id)
+        if case .open = placement {
+            self.lastID = id
+            self.keys[id] = key
         }
-        guard count < Self.tunnelsPerKeyMax else { return .full }
-        self.lastID += 1
-        self.tunnels[key, default: []].append(Tunnel(id: self.lastID, streams: 1, limit: self.streamsMax))
-        self.keys[self.lastID] = key
-        return .open(self.lastID)
+        return placement
     }
 
-    /// The peer said how many streams it takes; ours is never exceeded.
+    /// The peer said how many streams it takes; ours is never exceeded. A peer that takes none (0) is asked for one
+    /// all the same when a new tunnel to it is opened: there it may say something else.
     package mutating func limit(_ id: UInt64, to peerLimit: Int) {
-        let limit = min(peerLimit, self.streamsMax)
-        self.update(id) { $0.limit = limit }
+        guard let key = self.keys[id] else { return }
+        self.peers[key]?.limit(id, to: min(peerLimit, self.streamsMax))
     }
 
     /// A stream ended. True when the tunnel has none left.
     @discardableResult
     package mutating func release(_ id: UInt64) -> Bool {
-        var isIdle = false
-        self.update(id) { tunnel in
-            precondition(tunnel.streams > 0, "a stream ended twice")
-            tunnel.streams -= 1
-            isIdle = tunnel.streams == 0
-        }
-        return isIdle
+        guard let key = self.keys[id] else { return false }
+        return self.peers[key]?.release(id) ?? false
     }
 
     /// The tunnel takes no more streams: it broke, or its peer said GOAWAY. Its streams need no release any more.
     package mutating func forget(_ id: UInt64) {
         guard let key = self.keys.removeValue(forKey: id) else { return }
-        self.tunnels[key]?.removeAll { $0.id == id }
-        if self.tunnels[key]?.isEmpty == true { self.tunnels[key] = nil }
+        self.peers[key]?.tunnels.removeAll { $0.id == id }
+        if self.peers[key]?.tunnels.isEmpty == true { self.peers[key] = nil }
     }
 
-    private mutating func update(_ id: UInt64, _ change: (inout Tunnel) -> Void) {
-        guard let key = self.keys[id], let i = self.tunnels[key]?.firstIndex(where: { $0.id == id }) else { return }
-        change(&self.tunnels[key]![i])
+    /// The streams of all tunnels that can still be chosen.
+    package var streamCount: Int {
+        self.peers.values.reduce(0) { $0 + $1.tunnels.reduce(0) { $0 + $1.streams } }
+    }
+}
+
+extension TunnelPool.Peer {
+    fileprivate mutating func place(new id: UInt64) -> TunnelPool.Placement {
+        for i in self.tunnels.indices where self.tunnels[i].streams < self.tunnels[i].limit {
+            self.tunnels[i].streams += 1
+            return .use(self.tunnels[i].id)
+        }
+        guard self.tunnels.count < TunnelPool.tunnelsPerKeyMax else { return .full }
+        self.tunnels.append(TunnelPool.Tunnel(id: id, streams: 1, limit: max(1, self.limit)))
+        return .open(id)
+    }
+
+    fileprivate mutating func limit(_ id: UInt64, to limit: Int) {
+        self.limit = limit
+        guard let i = self.tunnels.firstIndex(where: { $0.id == id }) else { return }
+        self.tunnels[i].limit = limit
+    }
+
+    fileprivate mutating func release(_ id: UInt64) -> Bool {
+        guard let i = self.tunnels.firstIndex(where: { $0.id == id }) else { return false }
+        precondition(self.tunnels[i].streams > 0, "a stream ended twice")
+        self.tunnels[i].streams -= 1
+        return self.tunnels[i].streams == 0
     }
 }

@@ -5,14 +5,17 @@ final class TunnelShared: Sendable {
     let configuration: TunnelConfiguration
     let certificates: any CertificateSource
     let observer: any ConnectionObserver
+    let makeContexts: ContextMaker
     let resolver: (any HostResolver)?
     let counters = TunnelCounters()
     private let lastConnectionID = Atomic<UInt64>(0)
 
     init(
         configuration: TunnelConfiguration, certificates: any CertificateSource, observer: any ConnectionObserver,
-        resolver: (any HostResolver)?
+        resolver: (any HostResolver)?,
+        makeContexts: @escaping ContextMaker = { try TLSIdentityContexts($0) }
     ) {
+        self.makeContexts = makeContexts
         self.configuration = configuration
         self.certificates = certificates
         self.observer = observer

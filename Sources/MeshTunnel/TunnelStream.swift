@@ -30,6 +30,10 @@ final class TunnelStream: AppSocketHandler, Carrier {
     /// The answer was 200: bytes may flow to the peer.
     private(set) var isRelaying = false
     private(set) var isClosed = false
+    /// The tunnel is gone, and why; what it had brought is still being delivered.
+    private var loss: TunnelError?
+    /// How long an application has to take what a lost tunnel had brought.
+    static let leftoversTimeout = Duration.seconds(30)
     /// In the tunnel's ready queue.
     var isQueued = false
     /// The application's last read filled a frame: the next one is offered room for many.
@@ -173,10 +177,21 @@ final class TunnelStream: AppSocketHandler, Carrier {
         let (written, stop) = self.pending.write(to: app.descriptor)
         if written > 0 { self.delivered(written) }
         switch stop {
-        case .moved: self.perform(self.ends.delivered())
+        case .moved:
+            self.perform(self.ends.delivered())
+            if let loss { self.finish(loss) }
         case .wouldBlock, .ended: app.isWritable = false
         case .failed(let code): self.appFailed(app, code: code)
         }
+    }
+
+    /// The tunnel is lost, but the application is slow and has not got everything: it gets the rest. If that was all,
+    /// both ways, nothing is lost at all; else the reset comes behind it.
+    private func deliverLeftovers(_ error: TunnelError) -> Bool {
+        guard self.isRelaying, self.loss == nil, !self.pending.isEmpty else { return false }
+        self.loss = error
+        self.arm(after: Self.leftoversTimeout) { $0.finish(error) }
+        return true
     }
 
     private func delivered(_ bytes: Int) {
@@ -190,7 +205,7 @@ final class TunnelStream: AppSocketHandler, Carrier {
 
     /// The windows of stream and connection have `bytes` back.
     func release(_ bytes: Int) {
-        if let increment = self.receiveWindow.released(bytes), !self.ends.peerHasEnded {
+        if let increment = self.receiveWindow.released(bytes), !self.ends.peerHasEnded, self.loss == nil {
             HTTP2FrameWriter.appendWindowUpdate(stream: self.id, increment: increment, to: &self.tunnel.control)
             self.tunnel.wantsTurn()
         }
@@ -267,7 +282,10 @@ final class TunnelStream: AppSocketHandler, Carrier {
     func abort(_ error: TunnelError) { self.fail(error, code: .cancel) }
 
     /// The tunnel broke or will not serve this stream. An unanswered outbound connection tries elsewhere.
-    func tunnelLost(_ error: TunnelError) { self.finish(error, isStale: self.tunnel.isProven) }
+    func tunnelLost(_ error: TunnelError) {
+        if !self.isClosed, self.deliverLeftovers(error) { return }
+        self.finish(error, isStale: self.tunnel.isProven)
+    }
 
     private func finish(_ error: TunnelError, isStale: Bool = false) {
         guard !self.isClosed else { return }

@@ -10,10 +10,20 @@ final class TunnelWorker {
     var view: any MeshView
     var configuration: TunnelConfiguration { self.shared.configuration }
 
-    /// Tunnels by pool name (outbound) and all of them by object.
+    /// Outbound tunnels by their name in the pool.
     var pool: TunnelPool
     var pooled: [UInt64: TunnelConnection] = [:]
-    private(set) var tunnels: [ObjectIdentifier: TunnelConnection] = [:]
+    /// By number, in the order of their making.
+    var tunnels: [UInt64: TunnelConnection] = [:]
+    var lastTunnel: UInt64 = 0
+    /// How many of them each pod has accepted, by uid.
+    var inboundTunnels: [String: Int] = [:]
+    /// Accepted tunnels before their peer's first SETTINGS, by number of arrival.
+    var unproven: [UInt64: TunnelConnection] = [:]
+    var nextUnproven: UInt64 = 0
+    var oldestUnproven: UInt64 = 0
+    /// Pods whose tunnels are ending: whom to tell when the last one has closed.
+    var removals: [String: [() -> Void]] = [:]
 
     /// Who waits for the mesh, or for a name.
     let room: WaitingRoom
@@ -43,7 +53,7 @@ final class TunnelWorker {
         self.loop = loop
         self.shared = shared
         self.view = view
-        self.contexts = TunnelContexts(source: shared.certificates, loop: loop)
+        self.contexts = TunnelContexts(source: shared.certificates, make: shared.makeContexts, loop: loop)
         self.pool = TunnelPool(streamsMax: shared.configuration.streamsPerTunnelMax)
         self.room = WaitingRoom(loop: loop)
         self.hosts = HostCache(resolver: shared.resolver, loop: loop)
@@ -78,23 +88,6 @@ final class TunnelWorker {
         timer.arm(after: Self.progressInterval)
     }
 
-    func opened(_ tunnel: TunnelConnection) {
-        self.tunnels[ObjectIdentifier(tunnel)] = tunnel
-        self.shared.counters.tunnels(isInbound: tunnel.isServer, by: 1)
-        // Somebody accepted in time needs it (another try, after a peer closed): for him alone, and then it ends.
-        if self.isDraining, !tunnel.isServer { tunnel.goAway() }
-    }
-
-    func closed(_ tunnel: TunnelConnection) {
-        guard self.tunnels.removeValue(forKey: ObjectIdentifier(tunnel)) != nil else { return }
-        self.shared.counters.tunnels(isInbound: tunnel.isServer, by: -1)
-        if let id = tunnel.poolID {
-            self.pool.forget(id)
-            self.pooled[id] = nil
-        }
-        self.finishDrainIfDone()
-    }
-
     // MARK: Pods
 
     /// `accept` is called on this loop for each new connection.
@@ -121,15 +114,19 @@ final class TunnelWorker {
         }
     }
 
-    func remove(uid: String) {
+    /// Stops its listeners, resets its connections and ends its tunnels with GOAWAY; calls `done` when the last of them
+    /// has closed, which takes no longer than ``TunnelConnection/lingerTimeout`` and a peer that does not read.
+    func remove(uid: String, _ done: @escaping () -> Void) {
         for listener in self.listeners.removeValue(forKey: uid) ?? [] { listener.stop() }
         self.room.end(podUID: uid, .podRemoved)
         for connection in Array(self.live.values) where connection.pod.uid == uid {
             connection.carrier?.abort(.podRemoved)
         }
         for tunnel in Array(self.tunnels.values) where tunnel.handle.pod.uid == uid {
-            tunnel.close(.podRemoved)
+            tunnel.retire(.podRemoved)
         }
+        self.removals[uid, default: []].append(done)
+        self.finishRemoval(uid: uid)
     }
 
     // MARK: Drain
@@ -194,6 +191,16 @@ final class TunnelWorker {
         timer.arm(after: Self.waitersLookInterval)
     }
 
+    /// Drains, and cuts what is left at the deadline.
+    func drain(deadline: Duration, _ done: @escaping () -> Void) {
+        let cutter = LoopTimer(loop: self.loop) { [unowned self] in self.cut() }
+        self.drain {
+            cutter.cancel()
+            done()
+        }
+        if self.isBusy { cutter.arm(after: deadline) }
+    }
+
     /// The deadline passed: cuts what is left.
     func cut() {
         self.room.end(.drained)
@@ -202,7 +209,7 @@ final class TunnelWorker {
         self.finishDrainIfDone()
     }
 
-    private func finishDrainIfDone() {
+    func finishDrainIfDone() {
         guard self.isDraining, !self.isBusy, !self.drained.isEmpty else { return }
         let waiting = self.drained
         self.drained = []

@@ -6,7 +6,7 @@ import Testing
 
 @Suite("Bytes through two proxies", .timeLimit(.minutes(3)))
 struct RelayTests {
-    @Test("32 MB each way arrive as they were sent")
+    @Test("P11 32 MB each way arrive as they were sent")
     func intact() async throws {
         let echo = try BlockingServer.echo()
         let pods = try TwoPods(target: echo.port)
@@ -32,7 +32,7 @@ struct RelayTests {
         #expect(logs.client.mistakes.isEmpty && logs.server.mistakes.isEmpty)
     }
 
-    @Test("random small writes, many at once, stay on their own streams")
+    @Test("P11 random small writes, many at once, stay on their own streams")
     func manyStreams() async throws {
         let echo = try BlockingServer.echo()
         let pods = try TwoPods(target: echo.port, configure: { $0.loops = 2 }, configureServer: { $0.loops = 2 })

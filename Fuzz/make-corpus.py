@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Writes Fuzz/Corpus: small inputs by hand, one file each, named after what they are."""
+import pathlib
+
+root = pathlib.Path(__file__).parent / "Corpus"
+
+
+def put(target, name, data):
+    folder = root / target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+
+
+def frame(kind, flags, stream, payload=b""):
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def tag(number, kind):
+    value = number << 3 | kind
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128, value >> 7])
+
+
+def field(number, data):
+    data = data.encode() if isinstance(data, str) else data
+    return tag(number, 2) + bytes([len(data)]) + data
+
+
+def number(field_number, value):
+    return tag(field_number, 0) + bytes([value])
+
+
+preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+settings = frame(4, 0, 0)
+connect = b"\x40\x07:method\x07CONNECT\x41\x0b10.0.0.1:80"
+for cut, name in ((255, "whole"), (0, "octets"), (6, "sevens")):
+    server = preface + settings + frame(1, 4, 1, connect) + frame(0, 0, 1, b"hello") + frame(0, 1, 1)
+    put("http2-frames", f"server-{name}", bytes([cut]) + server)
+client = settings + frame(4, 1, 0) + frame(1, 4, 1, b"\x88") + frame(0, 9, 1, b"\x03data\0\0\0")
+put("http2-frames", "client", b"\x05" + client + frame(7, 0, 0, b"\0\0\0\1\0\0\0\0bye"))
+put("http2-frames", "control", b"\x03" + settings + frame(6, 0, 0, b"12345678") + frame(8, 0, 1, b"\0\0\0\1")
+    + frame(3, 0, 1, b"\0\0\0\x08") + frame(2, 0, 1, b"\0\0\0\0\1") + frame(4, 0, 0, b"\0\4\0\0\1\0"))
+put("http2-frames", "continuation", b"\x09" + preface + settings + frame(1, 0, 1, connect[:5]) + frame(9, 4, 1, connect[5:]))
+put("http2-frames", "padded-priority", b"\x02" + preface + settings
+    + frame(1, 0x2c, 1, b"\x02" + b"\0\0\0\0\x10" + connect + b"\0\0"))
+put("http2-frames", "unknown", b"\x01" + settings + frame(0xfa, 0xff, 3, b"grease"))
+
+put("hpack", "connect-twice", bytes([len(connect)]) + connect + b"\xbf\xbe")
+put("hpack", "static", b"\x03" + b"\x82\x86\x84" + b"\x88")
+put("hpack", "huffman", b"\x00" + bytes.fromhex("828684418cf1e3c2e5f23a6ba0ab90f4ff"))
+put("hpack", "resize", b"\x04" + b"\x20\x3f\xe1\x1f" + b"\x40\x01a\x01b\xbe")
+put("hpack", "never", b"\x00" + b"\x10\x08password\x06secret")
+put("connect", "plain", connect)
+put("connect", "baggage", connect + b"\x00\x07baggage\x0eservice.name=a")
+put("connect", "ipv6", b"\x00\x07:method\x07CONNECT\x01\x08[::1]:80")
+put("connect", "answer", b"\x88")
+put("connect", "get", b"\x82\x86\x84\x41\x03a:1")
+put("settings", "usual", bytes.fromhex("000300000064000400400000000500100000000600004000"))
+put("settings", "window", bytes.fromhex("00047fffffff000400000000000100000000"))
+
+for name, text in (("v4", "10.0.0.1:80"), ("v6", "[2001:db8::1]:443"), ("host", "web.shop.svc.cluster.local:8080"),
+                   ("mapped", "[::ffff:1.2.3.4]:1"), ("no-port", "10.0.0.1"), ("port-range", "1.2.3.4:65536")):
+    put("authority", name, text)
+put("baggage", "deployment", "k8s.cluster.name=Kubernetes,k8s.namespace.name=foo,k8s.deployment.name=web,"
+    "service.name=web,service.version=v1,cloud.region=r,cloud.availability_zone=z")
+put("baggage", "spaces", " k8s.pod.name=a, service.name=b")
+put("baggage", "empty", "k8s.pod.name=,=,a=b=c")
+put("forwarded", "usual", "for=\"10.0.0.1:4711\";host=web.shop.svc.cluster.local")
+put("forwarded", "quoted", "for=\"[::1]:1\"; HOST = \"a\" , for=b")
+put("identity", "usual", "spiffe://cluster.local/ns/default/sa/web")
+put("identity", "empty", "spiffe://td/ns//sa/")
+
+pod = field(1, "uid") + field(2, field(1, "name") + field(2, "ns") + field(3, "sa"))
+put("zds", "add", field(1, pod))
+put("zds", "delete", field(2, field(2, "uid")))
+put("zds", "snapshot", field(3, b""))
+put("zds", "keep", field(5, field(1, "uid")))
+put("zds", "hello", b"\x08\x01")
+put("zds", "ack", field(1, field(1, "error")))
+workload = (field(20, "uid") + field(1, "name") + field(2, "ns") + field(3, b"\x0a\0\0\1") + number(5, 1)
+            + field(16, "ns/policy") + field(22, field(1, "ns/web") + field(2, field(1, number(1, 80) + number(2, 90)))))
+put("xds-address", "workload", field(1, workload))
+service = field(1, "web") + field(2, "shop") + field(3, "web.shop.svc.cluster.local") + field(4, field(2, b"\x0a\0\0\2"))
+put("xds-address", "service", field(2, service + field(5, number(1, 80) + number(2, 90))))
+rule = field(1, field(2, field(1, field(1, "ns")) + field(5, field(1, b"\x0a\0\0\0") + number(2, 8)) + number(9, 80)))
+put("xds-authorization", "deny", field(1, "p") + field(2, "ns") + number(3, 1) + number(4, 1) + field(5, rule))
+put("xds-authorization", "allow", field(1, "p") + field(2, "ns") + field(5, rule) + field(5, b""))

@@ -1,0 +1,151 @@
+import MeshIdentity
+import MeshLoop
+import MeshModel
+import MeshTunnel
+
+/// Two nodes, two pods, some connections and some bad luck, all from one seed: the product's engines on a virtual
+/// network and clock.
+///
+///     client apps ─▶ engine A ═ HBONE ═▶ engine B ─▶ server apps
+///
+/// Checked: bytes arrive where they belong and as they were, a clean end means that all of them did, nothing waits for
+/// ever, each connection is reported once, and in the end every socket, timer, tunnel and pool entry is gone.
+final class SimulatedWorld {
+    enum Fault: CaseIterable {
+        case tunnelReset, wireCut, clientReset, certificateFails, policyDenies, serverDrains, clientDrains
+        case serverRemoved, clientRemoved, targetSilent, targetGone, wrongIdentity, slowCertificates
+    }
+
+    /// Steps without an end are a livelock.
+    static let stepsMax = 60_000
+    /// Longer than every deadline of the engines together.
+    static let patience: UInt64 = 300_000_000_000
+
+    let seed: UInt64
+    var random: SimulationRandom
+    let network: VirtualNetwork
+    var now: UInt64 = 1_000_000_000
+    let loops: [EventLoop]
+    let client, server: TunnelEngine
+    let clientObserver = CountingObserver(), serverObserver = CountingObserver()
+    let certificates = LateCertificates()
+    var faults: [Fault] = []
+    /// The faults that strike in the middle of things.
+    var pendingFaults: [Fault] = []
+    var conversations: [Conversation] = []
+    /// Not connected yet.
+    var coming: [Conversation]
+    var unidentified: [VirtualSocket] = []
+    let target: VirtualSocket
+    var drainsLeft = 0
+    var trace: UInt64 = 14_695_981_039_346_656_037
+    var steps = 0
+
+    static let clientAddress = IPAddress(v4: 0x0a00_0001), serverAddress = IPAddress(v4: 0x0a00_0002)
+    let targetEndpoint = IPEndpoint(address: SimulatedWorld.serverAddress, port: 8080)
+
+    init(seed: UInt64) throws {
+        self.seed = seed
+        var random = SimulationRandom(seed: seed)
+        let network = VirtualNetwork(random: SimulationRandom(seed: random.next()))
+        network.capacityMax = 1 << (9 + random.below(8))
+        Simulation.kernel = network
+        self.network = network
+        let loops = (0..<(random.chance(1, of: 4) ? 3 : 2)).map {
+            EventLoop(name: "simulated-\($0)", simulated: network, now: 1_000_000_000)
+        }
+        self.loops = loops
+
+        if !random.chance(1, of: 4) {
+            for _ in 0...random.below(3) { self.faults.append(Fault.allCases[random.below(Fault.allCases.count)]) }
+        }
+        let faults = self.faults
+        let impostor = faults.contains(.wrongIdentity)
+        let expected = WorkloadIdentity(
+            trustDomain: "cluster.local", namespace: "default", serviceAccount: impostor ? "somebody" : "server")
+
+        var configuration = TunnelConfiguration()
+        configuration.listenAddress = nil
+        configuration.mark = 0
+        configuration.keepalive = nil
+        configuration.streamsPerTunnelMax = 1 + random.below(5)
+        configuration.streamWindowBytes = 1 << (8 + random.below(10))
+        configuration.tunnelWindowBytes = 65_536 << random.below(3)
+        configuration.idleTunnelTimeout = .seconds([1, 60, 600][random.below(3)])
+        configuration.tunnelAgeMax = random.chance(1, of: 8) ? .milliseconds(1 + random.below(5)) : .seconds(3600)
+        self.client = TunnelEngine(
+            configuration: configuration,
+            view: SimulatedView(
+                TwoPods.clientIdentity, peer: IPEndpoint(address: Self.serverAddress, port: 15008),
+                expected: [expected], usesTunnel: !random.chance(1, of: 16)),
+            certificates: self.certificates, observer: self.clientObserver, loops: [loops[0]],
+            makeContexts: { SimulatedContexts($0.identity) })
+        configuration.inboundStreamsMax = 1 + random.below(6)
+        configuration.streamWindowBytes = 1 << (8 + random.below(10))
+        self.server = TunnelEngine(
+            configuration: configuration, view: SimulatedView(TwoPods.serverIdentity),
+            certificates: self.certificates, observer: self.serverObserver, loops: Array(loops.dropFirst()),
+            makeContexts: { SimulatedContexts($0.identity) })
+        self.clientObserver.allowed = [expected]
+        self.serverObserver.allowed = [TwoPods.clientIdentity]
+
+        try self.client.addPod(TwoPods.clientPod, namespace: network.namespace(Self.clientAddress))
+        try self.server.addPod(TwoPods.serverPod, namespace: network.namespace(Self.serverAddress))
+        self.target = network.listen(self.targetEndpoint)
+        if faults.contains(.targetSilent) { network.silent.insert(self.targetEndpoint) }
+
+        let kinds: [Conversation.Server] = [.echoes, .echoes, .echoes, .speaksFirst, .resets, .closesEarly]
+        let large = random.chance(1, of: 8)
+        self.coming = (0..<(1 + random.below(5))).map { id in
+            let conversation = Conversation(
+                id: id, total: random.below(large ? 20_000 : 1_200),
+                kind: faults.isEmpty ? (id % 3 == 2 ? .speaksFirst : .echoes) : kinds[random.below(kinds.count)])
+            conversation.clientResets = faults.contains(.clientReset) && random.chance(1, of: 2)
+            return conversation
+        }
+        let early: [Fault] = [.targetSilent, .wrongIdentity, .clientReset, .slowCertificates, .certificateFails]
+        self.pendingFaults = faults.filter { !early.contains($0) }
+        self.random = random
+    }
+
+    // MARK: The story
+
+    func run() throws {
+        defer { self.network.tearDown() }
+        try self.go { self.coming.isEmpty && self.conversations.allSatisfy { $0.isOver && !self.isServed($0) } }
+        if self.faults.isEmpty {
+            if let poor = self.conversations.first(where: { !$0.isComplete }) {
+                let errors = self.clientObserver.errors + self.serverObserver.errors
+                throw poor.violation("nothing was in its way and yet it is not complete: \(errors)")
+            }
+        }
+        for conversation in self.conversations { conversation.giveUp(self.network) }
+        self.beginDrains([self.client, self.server])
+        try self.go { self.drainsLeft == 0 }
+        try self.judgeEnd()
+    }
+
+    func isServed(_ conversation: Conversation) -> Bool { conversation.server != nil }
+
+    func judgeEnd() throws {
+        for (name, observer) in [("client", self.clientObserver), ("server", self.serverObserver)] {
+            if let mistake = observer.mistakes.first { throw self.wrong("\(name): \(mistake)") }
+            guard observer.open.isEmpty else { throw self.wrong("\(name): connections \(observer.open) never ended") }
+        }
+        for (name, engine) in [("client", self.client), ("server", self.server)] {
+            let statistics = engine.statistics
+            guard statistics.openConnections == 0, statistics.inboundTunnels == 0, statistics.outboundTunnels == 0
+            else { throw self.wrong("\(name): something is left: \(statistics)") }
+        }
+        // Certificates that never came may still be waited for; sockets and timers may not.
+        if let leaked = self.network.sockets.values.first(where: \.isEngines) {
+            throw self.wrong(
+                "a socket \(leaked.local) to \(leaked.remote.map(\.description) ?? "nobody") was not closed")
+        }
+        for loop in self.loops where loop.timerCount > 0 { throw self.wrong("\(loop.timerCount) timers are left") }
+    }
+
+    struct Wrong: Error, CustomStringConvertible { var description: String }
+
+    func wrong(_ text: String) -> Wrong { Wrong(description: text) }
+}
