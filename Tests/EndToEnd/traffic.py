@@ -220,9 +220,9 @@ class Probe(Load):
     """One request every 20 ms, each on a connection of its own, until they fail and work again."""
 
     async def attempt(self):
-        reader, writer = await asyncio.wait_for(self.connect(8000), 1)
+        reader, writer = await asyncio.wait_for(self.connect(8000), 2)
         try:
-            await asyncio.wait_for(self.exchange(reader, writer, True), 1)
+            await asyncio.wait_for(self.exchange(reader, writer, True), 2)
         finally:
             self.close(writer)
 
@@ -230,15 +230,18 @@ class Probe(Load):
         print("probing", flush=True)
         first = works = None
         failures = 0
+        usual = []
         while works is None and time.monotonic() - self.started < self.options.seconds:
+            begun = time.monotonic()
             try:
                 await self.attempt()
                 works = time.time() if first else None
+                usual.append(time.monotonic() - begun)
             except (OSError, EOFError, asyncio.TimeoutError, Failed):
                 first = first or time.time()
                 failures += 1
             await asyncio.sleep(0.02)
-        print(json.dumps({"fails_at": first, "works_at": works, "failures": failures}))
+        print(json.dumps({"fails_at": first, "works_at": works, "failures": failures, "usual_s": max(usual[:-1])}))
 
 
 def main():
