@@ -139,6 +139,17 @@ def test_7_a_tightened_policy_ends_connections_that_are_open(operator):
     eventually("the call to work again", lambda: operator.call("/get").returncode == 0)
 
 
+def test_7_a_port_of_a_pod_is_forwarded(operator):
+    forward = operator.start("kubectl", "port-forward", "-n", "bar-1", "deploy/httpbin", "18000:80")
+    try:
+        assert "Forwarding from" in forward.stdout.readline(), forward.stderr.read()
+        for _ in range(3):
+            assert "httpbin" in operator.ok("curl", "-sS", "--max-time", "10", "-H", "Host: httpbin", "http://127.0.0.1:18000/get")
+    finally:
+        forward.kill()
+        forward.wait()
+
+
 def test_7_an_api_server_that_died_is_found_again_by_everybody(operator):
     pods = {pod["metadata"]["uid"] for pod in operator.objects("pods")}
     server = int(pathlib.Path(f"/run/martlet/lab/{CLUSTER}/server.pid").read_text().split()[0])

@@ -29,13 +29,13 @@ struct KubeletTests {
                 body = line + b"\\n" + (b"secret" if b"uthorization" in head else b"clean") + b"\\n"
                 c.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Type: text/plain\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n%x\\r\\n%s\\r\\n0\\r\\n\\r\\n" % (len(body), body))
             elif b"/exec/" in line:
-                c.sendall(b"HTTP/1.1 101 Switching Protocols\\r\\nConnection: Upgrade\\r\\nUpgrade: SPDY/3.1\\r\\n\\r\\nhello:")
+                c.sendall(b"HTTP/1.1 101 Switching Protocols\\r\\nConnection: Upgrade\\r\\nUpgrade: websocket\\r\\n\\r\\nhello:")
                 while True:
                     if rest: c.sendall(rest.upper())
                     rest = c.recv(4096)
                     if not rest: break
             elif b"/attach/" in line:
-                c.sendall(b"HTTP/1.1 101 Switching Protocols\\r\\nConnection: Upgrade\\r\\nUpgrade: SPDY/3.1\\r\\n\\r\\nall at once")
+                c.sendall(b"HTTP/1.1 101 Switching Protocols\\r\\nConnection: Upgrade\\r\\nUpgrade: websocket\\r\\n\\r\\nall at once")
             else:
                 c.sendall(b"HTTP/1.1 403 Forbidden\\r\\nContent-Length: 5\\r\\n\\r\\nnever")
             c.close()
@@ -50,7 +50,7 @@ struct KubeletTests {
         port, token, target = int(sys.argv[1]), sys.argv[2], sys.argv[3]
         context = ssl.create_default_context(cafile=sys.argv[4])
         c = context.wrap_socket(socket.create_connection(("127.0.0.1", port), 20), server_hostname="localhost")
-        c.sendall(("POST %s HTTP/1.1\\r\\nHost: x\\r\\nAuthorization: Bearer %s\\r\\nConnection: Upgrade\\r\\nUpgrade: SPDY/3.1\\r\\n\\r\\n" % (target, token)).encode() + b"early,")
+        c.sendall(("POST %s HTTP/1.1\\r\\nHost: x\\r\\nAuthorization: Bearer %s\\r\\nConnection: Upgrade\\r\\nUpgrade: %s\\r\\n\\r\\n" % (target, token, sys.argv[5])).encode() + b"early,")
         got = b""
         sent = False
         while True:
@@ -122,15 +122,17 @@ struct KubeletTests {
                 "import sys,urllib.request,ssl;print(urllib.request.urlopen(urllib.request.Request(sys.argv[1],headers={'Authorization':'Bearer '+sys.argv[2]}),context=ssl.create_default_context(cafile=sys.argv[3])).read().decode())",
                 ["https://127.0.0.1:\(port)\(pod)/log?tailLines=1", server.pki.adminToken, scratch.path + "/ca.crt"])
             #expect(logs.contains("GET /containerLogs/default/p/c?tailLines=1 HTTP/1.1\nclean"), "\(logs)")
-            func upgrade(_ target: String) async throws -> String {
+            func upgrade(_ target: String, to name: String = "websocket") async throws -> String {
                 try await self.output(
-                    Self.client, ["\(port)", server.pki.adminToken, target, scratch.path + "/ca.crt"])
+                    Self.client, ["\(port)", server.pki.adminToken, target, scratch.path + "/ca.crt", name])
             }
             let exec = try await upgrade(pod + "/exec?command=x&container=c&stdout=true")
             #expect(exec.hasPrefix("HTTP/1.1 101 Switching Protocols"), "\(exec)")
             #expect(exec.contains("hello:EARLY,LATER;"), "\(exec)")
             let refused = try await upgrade(pod + "/portforward")
             #expect(refused.hasPrefix("HTTP/1.1 500") && refused.contains("never"), "\(refused)")
+            let foreign = try await upgrade(pod + "/portforward", to: "SPDY/3.1")
+            #expect(foreign.hasPrefix("HTTP/1.1 400") && foreign.contains("WebSocket, not SPDY/3.1"), "\(foreign)")
             let hasty = try await upgrade(pod + "/attach?container=c&stdout=true")
             #expect(hasty.hasPrefix("HTTP/1.1 101 Switching Protocols"), "\(hasty)")
             #expect(hasty.contains("\r\n\r\nall at once"), "\(hasty)")

@@ -61,10 +61,11 @@ final class HTTPConnection: ChannelInboundHandler, RemovableChannelHandler {
                 context.close(promise: nil)
                 return
             }
-            self.keepsAlive.append(head.isKeepAlive && !self.isTooLarge)
-            self.waiting.append(
-                APIRequest(
-                    head: head, body: self.isTooLarge ? Self.tooLargeMark : self.body, certificate: self.certificate))
+            let request = APIRequest(
+                head: head, body: self.isTooLarge ? Self.tooLargeMark : self.body, certificate: self.certificate)
+            // Behind an upgrade's head the decoder reads no further request, whatever the answer is.
+            self.keepsAlive.append(head.isKeepAlive && !self.isTooLarge && !request.isUpgrade)
+            self.waiting.append(request)
             self.body = []
             self.startNext(context)
         }

@@ -25,6 +25,12 @@ struct KubeletProxy: Sendable {
             guard request.isUpgrade else {
                 throw StatusError.badRequest("Upgrade request required")
             }
+            guard request.header("upgrade")?.lowercased() == "websocket" else {
+                throw StatusError.badRequest(
+                    "unable to upgrade: the lab's nodes speak WebSocket, not \(request.header("upgrade") ?? ""); "
+                        + "kubectl 1.31 and later do, unless told otherwise by KUBECTL_REMOTE_COMMAND_WEBSOCKETS or "
+                        + "KUBECTL_PORT_FORWARD_WEBSOCKETS")
+            }
         }
         let container =
             subresource == "portforward" ? "" : try self.container(request, pod.object, subresource: subresource)

@@ -103,9 +103,10 @@ package struct SPDYConnection: ~Copyable {
     // MARK: What we send
 
     /// The answer to an opened stream: no headers. The header block is a zlib stream of its own for all answers of
-    /// the connection; ours is made of stored blocks, so the first one only differs by zlib's two bytes.
+    /// the connection; ours is made of stored blocks, so the first one only differs by zlib's two bytes. Each ends with
+    /// an empty block, as a flush does: Go's reader looks for the next one right away and stays broken without it.
     package static func reply(stream: UInt32, isFirst: Bool) -> [UInt8] {
-        let block: [UInt8] = (isFirst ? [0x78, 0x01] : []) + [0x00, 0x04, 0x00, 0xfb, 0xff, 0, 0, 0, 0]
+        let block: [UInt8] = (isFirst ? [0x78, 0x01] : []) + [0, 4, 0, 0xfb, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]
         return [0x80, 0x03, 0x00, 0x02, 0x00] + self.bytes(UInt32(4 + block.count)).dropFirst() + self.bytes(stream)
             + block
     }
