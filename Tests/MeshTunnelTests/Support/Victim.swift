@@ -22,7 +22,14 @@ struct Victim {
         self.echo = echo
         self.hanging = hanging
         self.fillers = (0..<2).map { _ in try? BlockingSocket.connect(port: hanging.port, waiting: false) }
-        self.pods = try TwoPods(target: self.echo.port, ca: ca, configureServer: configure)
+        self.pods = try TwoPods(
+            target: self.echo.port, ca: ca,
+            configureServer: {
+                // A task may wait long for its turn; PINGs would come between what a test looks at.
+                $0.pingInterval = .seconds(600)
+                $0.pingTimeout = .seconds(600)
+                configure(&$0)
+            })
         self.issued = try ca.issue(TwoPods.clientIdentity)
     }
 
