@@ -140,14 +140,15 @@ struct EndpointLoadTests {
         return counts
     }
 
-    @Test("of two drawn the one with fewer connections: the busiest of four is never chosen, the idle one mostly")
+    @Test("of two drawn the one with fewer connections: the busiest of four is hardly chosen, the idle one mostly")
     func leastRequest() {
         let book = EndpointBook { 0 }
         for (address, count) in [("10.1.0.2", 9), ("10.1.0.3", 5), ("10.1.0.4", 5)] {
             for _ in 0..<count { book.began(IPAddress(address)!) }
         }
         let counts = self.drawn(self.world(4), book)
-        #expect(counts["10.1.0.2"] == nil)
+        // Only when every draw hits it, once in 4^7.
+        #expect(counts["10.1.0.2"] ?? 0 <= 2)
         // It wins whenever it is one of the two.
         #expect((900...1100).contains(counts["10.1.0.5"] ?? 0))
     }

@@ -37,7 +37,7 @@ struct PortAbuseTests {
         let pod, node: TestNamespace
         let podEngine, nodeEngine: TunnelEngine
         let observer = RecordingObserver()
-        private let http: [Process]
+        private let http: [pid_t]
 
         init() async throws {
             self.pod = try TestNamespace()
@@ -92,7 +92,7 @@ struct PortAbuseTests {
         func stop() async {
             await self.podEngine.drain(deadline: .zero)
             await self.nodeEngine.drain(deadline: .zero)
-            for process in self.http { kill(process.processIdentifier, SIGKILL) }
+            for process in self.http { kill(process, SIGKILL) }
             self.pod.remove()
             self.node.remove()
         }

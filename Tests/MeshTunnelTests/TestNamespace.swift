@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import MeshLinux
 import Testing
 
 /// A network namespace with loopback up, removed by the test.
@@ -29,23 +30,14 @@ final class TestNamespace: Sendable {
         try Self.run(["ip", "netns", "exec", self.name] + command)
     }
 
-    func start(_ command: [String]) throws -> Process {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = ["ip", "netns", "exec", self.name] + command
-        try process.run()
-        return process
+    /// Starts a program inside, which goes on until the test kills it.
+    /// - Returns: its process id.
+    func start(_ command: [String]) throws -> pid_t {
+        let words = (["ip", "netns", "exec", self.name] + command).map { "'\($0)'" }.joined(separator: " ")
+        let said = try Self.run(["sh", "-c", "\(words) </dev/null >/dev/null 2>&1 & echo $!"])
+        return try #require(pid_t(said.filter { !$0.isWhitespace }))
     }
 
-    private static func run(_ command: [String]) throws -> String {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = command
-        let pipe = Pipe()
-        process.standardOutput = pipe
-        try process.run()
-        let output = pipe.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        return String(decoding: output, as: UTF8.self)
-    }
+    /// Not Foundation's `Process`: it walks the table of descriptors, which other tests change meanwhile.
+    private static func run(_ command: [String]) throws -> String { try Program.run(command).standardOutput }
 }

@@ -98,7 +98,10 @@ struct WaitingTests {
         let pods = try TwoPods(
             target: 9, admit: { _ in .wait(status: 503, Self.unknown) }, route: { _, _ in .wait(Self.unknown) },
             configure: { $0.knowledgeTimeout = .milliseconds(50) },
-            configureServer: { $0.knowledgeTimeout = .milliseconds(50) })
+            configureServer: {
+                $0.knowledgeTimeout = .milliseconds(50)
+                $0.handshakeTimeout = .milliseconds(500)
+            })
         for port in [pods.clientPorts.outbound, pods.serverPorts.inboundPlaintext] {
             await #expect(throws: BlockingSocket.Failure.self, "a reset, not an empty answer") {
                 try await offThread { try BlockingSocket.connect(port: port).receiveToEnd() }
@@ -107,11 +110,13 @@ struct WaitingTests {
         #expect(try await pods.clientObserver.firstRefused() == Self.unknown)
         #expect(try await pods.serverObserver.firstRefused() == Self.unknown)
         pods.server.publish(FakeView(identity: nil))
-        await #expect(throws: BlockingSocket.Failure.self) {
-            try await offThread { try BlockingSocket.connect(port: pods.serverPorts.inboundTunnel).receiveToEnd() }
+        // The loop may take the first of them before it has the new view; that one ends for want of a handshake.
+        func refusals() -> [RefusalReason] { Array(pods.serverObserver.log.refused.dropFirst()) }
+        while refusals().last?.kind != .unknownPod {
+            await #expect(throws: BlockingSocket.Failure.self) {
+                try await offThread { try BlockingSocket.connect(port: pods.serverPorts.inboundTunnel).receiveToEnd() }
+            }
         }
-        let refusals = await pods.serverObserver.wait { $0.refused.count == 2 }.refused
-        #expect(refusals[1].kind == .unknownPod)
         _ = await pods.stop()
     }
 
