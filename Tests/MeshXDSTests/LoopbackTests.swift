@@ -59,26 +59,33 @@ struct LoopbackTests {
         return logger
     }
 
-    /// Runs a server; the body gets its port.
+    /// Runs a server; the body gets its port. A port that was asked for may be another test's for a moment.
     static func serving(
         _ xds: XDSServer, _ authority: CertificateAuthority, port: Int = 0,
-        _ body: @Sendable (Int) async throws -> Void
+        _ body: @escaping @Sendable (Int) async throws -> Void
     ) async throws {
         let certificate = try authority.serverCertificate(dnsNames: ["istiod.istio-system.svc", "localhost"])
-        let transport = HTTP2ServerTransport.Posix(
-            address: .ipv4(host: "127.0.0.1", port: port),
-            transportSecurity: .tls(
-                certificateChain: [.bytes(Array(certificate.chainPEM.utf8), format: .pem)],
-                privateKey: .bytes(Array(certificate.privateKeyPEM.utf8), format: .pem)))
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            let server = GRPCServer(transport: transport, services: [XDSService(xds)])
-            group.addTask { try await server.serve() }
-            group.addTask { await xds.run() }
-            guard let bound = try await transport.listeningAddress.ipv4?.port else { return }
-            try await body(bound)
-            xds.drain()
-            server.beginGracefulShutdown()
-            group.cancelAll()
+        var isServed = false
+        while !isServed {
+            let transport = HTTP2ServerTransport.Posix(
+                address: .ipv4(host: "127.0.0.1", port: port),
+                transportSecurity: .tls(
+                    certificateChain: [.bytes(Array(certificate.chainPEM.utf8), format: .pem)],
+                    privateKey: .bytes(Array(certificate.privateKeyPEM.utf8), format: .pem)))
+            isServed = try await withThrowingTaskGroup(of: Void.self) { group in
+                let server = GRPCServer(transport: transport, services: [XDSService(xds)])
+                group.addTask { try await server.serve() }
+                guard let bound = try? await transport.listeningAddress.ipv4?.port else {
+                    try await Task.sleep(for: .milliseconds(100))
+                    return false
+                }
+                group.addTask { await xds.run() }
+                try await body(bound)
+                xds.drain()
+                server.beginGracefulShutdown()
+                group.cancelAll()
+                return true
+            }
         }
     }
 
