@@ -114,6 +114,7 @@ struct ConfigurationTests {
             ("POOL_MAX_STREAMS_PER_CONNECTION", "0"), ("HTTP2_FRAME_SIZE", "100"),
             ("CONNECTION_TERMINATION_DEADLINE", "soon"), ("TERMINATION_GRACE_PERIOD_SECONDS", "-5"),
             ("LOG_FORMAT", "xml"), ("RUST_LOG", "loud"), ("ISTIO_METAJSON_X", "{"), ("UNSTABLE_ENABLE_SOCKS5", "true"),
+            ("USER_TIMEOUT_ENABLED", "true"), ("INPOD_PORT_REUSE", "false"), ("PROXY_WORKLOAD_INFO", "ns/name/sa"),
             ("XDS_ON_DEMAND", "true"), ("TLS12_ENABLED", "true"), ("CRL_PATH", "/crl.pem"),
             ("COMPLIANCE_POLICY", "pqc"), ("LOCAL_XDS_PATH", "/x"), ("PROXY_CONFIG", "{}"),
         ])

@@ -155,10 +155,13 @@ package struct ProxyConfiguration: Sendable {
         if try reader.flag("ENABLE_PROXY") == false {
             throw InvalidSetting("ENABLE_PROXY", "false", wanted: "true: without its proxy the process does nothing")
         }
-        for name in ["UNSTABLE_ENABLE_SOCKS5", "XDS_ON_DEMAND", "TLS12_ENABLED"] where try reader.flag(name) == true {
+        for name in ["UNSTABLE_ENABLE_SOCKS5", "XDS_ON_DEMAND", "TLS12_ENABLED", "USER_TIMEOUT_ENABLED"] where try reader.flag(name) == true {
             throw InvalidSetting(name, "true", wanted: "false: this node proxy does not have the feature")
         }
-        for name in ["CRL_PATH", "COMPLIANCE_POLICY", "LOCAL_XDS", "LOCAL_XDS_PATH"] {
+        if try reader.flag("INPOD_PORT_REUSE") == false {
+            throw InvalidSetting("INPOD_PORT_REUSE", "false", wanted: "true: a successor could not bind its ports")
+        }
+        for name in ["CRL_PATH", "COMPLIANCE_POLICY", "LOCAL_XDS", "LOCAL_XDS_PATH", "PROXY_WORKLOAD_INFO"] {
             if let value = reader.text(name) {
                 throw InvalidSetting(name, value, wanted: "nothing: this node proxy does not have the feature")
             }
