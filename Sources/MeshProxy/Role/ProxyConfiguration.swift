@@ -155,7 +155,8 @@ package struct ProxyConfiguration: Sendable {
         if try reader.flag("ENABLE_PROXY") == false {
             throw InvalidSetting("ENABLE_PROXY", "false", wanted: "true: without its proxy the process does nothing")
         }
-        for name in ["UNSTABLE_ENABLE_SOCKS5", "XDS_ON_DEMAND", "TLS12_ENABLED", "USER_TIMEOUT_ENABLED"] where try reader.flag(name) == true {
+        for name in ["UNSTABLE_ENABLE_SOCKS5", "XDS_ON_DEMAND", "TLS12_ENABLED", "USER_TIMEOUT_ENABLED"]
+        where try reader.flag(name) == true {
             throw InvalidSetting(name, "true", wanted: "false: this node proxy does not have the feature")
         }
         if try reader.flag("INPOD_PORT_REUSE") == false {
