@@ -96,7 +96,12 @@ struct MeshFeed {
             address: .ipv4(host: "127.0.0.1", port: options.port),
             transportSecurity: .tls(
                 certificateChain: [.bytes(Array(certificate.chainPEM.utf8), format: .pem)],
-                privateKey: .bytes(Array(certificate.privateKeyPEM.utf8), format: .pem)))
+                privateKey: .bytes(Array(certificate.privateKeyPEM.utf8), format: .pem)),
+            config: .defaults { config in
+                // As the control plane: proxies ask every 30 s whether we live.
+                config.connection.keepalive.clientBehavior = .init(
+                    minPingIntervalWithoutCalls: .seconds(10), allowWithoutCalls: true)
+            })
         let server = GRPCServer(transport: transport, services: [XDSService(xds), ca])
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await server.serve() }
@@ -109,9 +114,9 @@ struct MeshFeed {
                     guard line.hasPrefix("delta "), let index = Int(line.dropFirst(6)), index < mesh.workloadCount
                     else { throw UsageError("standard input: wanted delta and a workload's number, got \(line)") }
                     revision += 1
+                    let sent = Self.pushes(xds)
                     let before = ContinuousClock.now
                     xds.apply(.addresses(upserted: [.workload(mesh.workload(index, revision: revision))], removed: []))
-                    let sent = Self.pushes(xds)
                     while Self.pushes(xds) == sent || !Self.isInSync(xds) {
                         try await Task.sleep(for: .microseconds(50))
                     }
