@@ -43,10 +43,7 @@ struct GeneratedMesh {
     }
 
     /// `index` within the block `first.0.0.0/8`.
-    private static func address(_ first: UInt8, _ index: Int) -> IPAddress {
-        let number = index + 1
-        let bytes = [first, UInt8(number >> 16 & 0xff), UInt8(number >> 8 & 0xff), UInt8(number & 0xff)]
-        guard let address = IPAddress(bytes: bytes) else { fatalError("four bytes are an address") }
-        return address
+    private static func address(_ first: UInt32, _ index: Int) -> IPAddress {
+        IPAddress(v4: first << 24 | UInt32(index + 1))
     }
 }
