@@ -177,7 +177,10 @@ let package = Package(
         target("KubeClient", ["KubeAPI", http, nio("NIOCore"), nio("NIOFoundationCompat"), nioSSL, log, yams]),
         target(
             "MeshTelemetry",
-            ["MeshModel", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), log]),
+            [
+                "MeshModel", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), log,
+                .product(name: "NIOHTTPCompression", package: "swift-nio-extras"),
+            ]),
 
         // Wire types.
         target("MeshProto", [protobuf, grpcCore, grpcProtobuf], exclude: ["Protos"]),
