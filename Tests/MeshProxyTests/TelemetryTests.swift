@@ -114,6 +114,34 @@ struct TelemetryTests {
         #expect(!self.registry.openMetrics().contains("istio_tcp_connections"))
     }
 
+    @Test("every early refusal is counted by its reason and explained", arguments: RefusalReason.Kind.allCases)
+    func refusals(kind: RefusalReason.Kind) async {
+        for direction in [ConnectionRecord.Direction.inbound, .outbound] {
+            self.telemetry.refusedEarly(
+                direction: direction, source: nil, destination: nil, RefusalReason(.connect, "why", kind: kind))
+        }
+        await self.log.flush()
+        #expect(self.memory.lines.count { $0.hasSuffix("error=\"why\"") } == 2)
+        for direction in ["inbound", "outbound"] {
+            let series = "martlet_connections_refused_total{direction=\"\(direction)\",reason=\"\(kind.rawValue)\"} 1\n"
+            #expect(self.registry.openMetrics().contains(series))
+        }
+    }
+
+    @Test("12.1: as JSON a line has the same keys in the same order")
+    func jsonLine() async throws {
+        let plain = AccessLog.closed(self.outbound(), self.end(.connect, "no answer"))
+        let json = String(decoding: plain.bytes(.json), as: UTF8.self)
+        let keys = [
+            "level", "time", "scope", "message", "src.addr", "src.workload", "src.namespace", "src.identity",
+            "src.cluster", "dst.addr", "dst.hbone_addr", "dst.service", "dst.workload", "dst.namespace", "dst.identity",
+            "dst.cluster", "direction", "bytes_sent", "bytes_recv", "duration", "error",
+        ]
+        let found = json.matches(of: #/[{,]"([a-z_.]+)":/#).map { String($0.output.1) }
+        #expect(found == keys)
+        #expect(json.contains(#""bytes_sent":11,"bytes_recv":22,"duration":"13ms","error":"no answer"}"#))
+    }
+
     @Test("opening is logged at debug level")
     func openedLine() async throws {
         self.telemetry.opened(self.outbound())
