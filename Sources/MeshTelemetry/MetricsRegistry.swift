@@ -165,16 +165,23 @@ public final class MetricsRegistry: Sendable {
     private static func sample(
         _ text: inout String, _ name: String, _ labels: [String], _ values: [String], _ value: String
     ) {
+        // Piece by piece: a full budget is half a million labels, and an interpolation makes a text of each.
         text += name
         if !values.isEmpty {
-            text += "{"
-            for (index, pair) in zip(labels, values).enumerated() {
-                if index > 0 { text += "," }
-                text += "\(pair.0)=\"\(Self.escaped(pair.1))\""
+            var separator = "{"
+            for (label, value) in zip(labels, values) {
+                text += separator
+                text += label
+                text += "=\""
+                text += Self.escaped(value)
+                text += "\""
+                separator = ","
             }
             text += "}"
         }
-        text += " \(value)\n"
+        text += " "
+        text += value
+        text += "\n"
     }
 
     /// Backslash, quote and line feed, the three that the format names.
