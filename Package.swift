@@ -129,7 +129,7 @@ let package = Package(
                 "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA", "MeshChannel", "MeshTelemetry", "MeshPolicy", "MeshDNS",
                 "MeshModel", "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"),
                 log,
-                lifecycle, collections, x509,
+                lifecycle, collections, x509, yams,
             ]),
         target(
             "MeshControl",

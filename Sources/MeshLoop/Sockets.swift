@@ -66,11 +66,20 @@ public enum Sockets {
         /// Whole seconds.
         public var idle, interval: CInt
         public var count: CInt
+        /// TCP_USER_TIMEOUT: what the peer does not acknowledge ends the connection when silence would have.
+        public var limitsUnacknowledged: Bool
 
-        public init(idle: CInt, interval: CInt, count: CInt) {
+        public init(idle: CInt, interval: CInt, count: CInt, limitsUnacknowledged: Bool = false) {
             self.idle = idle
             self.interval = interval
             self.count = count
+            self.limitsUnacknowledged = limitsUnacknowledged
+        }
+
+        /// For TCP_USER_TIMEOUT; 0 sets none.
+        var userTimeoutMilliseconds: UInt32 {
+            guard self.limitsUnacknowledged else { return 0 }
+            return UInt32(clamping: (Int64(self.idle) + Int64(self.interval) * Int64(self.count)) * 1000)
         }
     }
 
@@ -105,6 +114,7 @@ public enum Sockets {
             raw.keepalive_idle = keepalive.idle
             raw.keepalive_interval = keepalive.interval
             raw.keepalive_count = keepalive.count
+            raw.user_timeout_milliseconds = keepalive.userTimeoutMilliseconds
         }
         var spoofed = false
         return try SystemError.check("connect to \(options.target)", cml_dial(&raw, &spoofed))
@@ -135,6 +145,8 @@ public enum Sockets {
     public static func setKeepalive(_ descriptor: CInt, _ keepalive: Keepalive) {
         if Simulation.owns(descriptor) { return }
         _ = cml_set_keepalive(descriptor, keepalive.idle, keepalive.interval, keepalive.count)
+        let timeout = keepalive.userTimeoutMilliseconds
+        if timeout > 0 { _ = cml_set_user_timeout(descriptor, timeout) }
     }
 
     /// The next close sends RST and throws unsent bytes away.

@@ -68,6 +68,7 @@ struct PodSockets {
                 local: IPEndpoint(address: configuration.listenAddress ?? wildcard, port: port))
             options.mark = mark
             options.transparency = spoofing
+            options.reusesPort = configuration.reusesPorts
             do {
                 bound.append((kind, try Sockets.listen(options)))
             } catch {

@@ -38,6 +38,8 @@ public struct RefusalReason: Hashable, Sendable {
         case selfCall = "self_call"
         /// The mesh does not know our own pod.
         case unknownPod = "unknown_pod"
+        /// The control plane, which is asked for each destination, has not answered.
+        case unansweredDemand = "unanswered_demand"
         case unknownWaypoint = "unknown_waypoint"
         case unknownGateway = "unknown_gateway"
         case noHealthyUpstream = "no_healthy_upstream"

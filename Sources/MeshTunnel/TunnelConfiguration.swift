@@ -37,6 +37,8 @@ public struct TunnelConfiguration: Sendable {
     public var plaintextDestination = OriginalDestination.redirected
     /// Where the listeners are bound; nil: every address.
     public var listenAddress: IPAddress?
+    /// Whether another engine, a successor, may listen on the same ports meanwhile.
+    public var reusesPorts = true
     /// False binds IPv4 only.
     public var isIPv6Enabled = true
     /// SO_MARK of every socket made for a pod; the redirection rules let it pass. 0 sets none.

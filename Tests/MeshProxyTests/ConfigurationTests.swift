@@ -98,6 +98,31 @@ struct ConfigurationTests {
         } throws: { "\($0)".contains("ISTIO_META_DNS_PROXY_ADDR") && "\($0)".contains(text) }
     }
 
+    @Test("destinations are asked for one by one only by who answers no names")
+    func onDemand() throws {
+        #expect(try !self.read([:]).isOnDemand)
+        #expect(try self.read(["XDS_ON_DEMAND": "true", "ISTIO_META_DNS_CAPTURE": "false"]).isOnDemand)
+        #expect {
+            try self.read(["XDS_ON_DEMAND": "true"])
+        } throws: { "\($0)".contains("ISTIO_META_DNS_CAPTURE=false") }
+    }
+
+    @Test("how long unacknowledged bytes may stay so is keepalive's time, when it is limited at all")
+    func userTimeout() throws {
+        #expect(try self.read([:]).keepalive?.limitsUnacknowledged == false)
+        #expect(try self.read(["USER_TIMEOUT_ENABLED": "true"]).keepalive?.limitsUnacknowledged == true)
+        #expect(throws: InvalidSetting.self) {
+            try self.read(["USER_TIMEOUT_ENABLED": "true", "KEEPALIVE_ENABLED": "false"])
+        }
+    }
+
+    @Test("INPOD_PORT_REUSE=false holds for names too")
+    func portReuse() throws {
+        #expect(try self.read([:]).reusesPorts && self.read([:]).dns?.reusesPort == true)
+        let alone = try self.read(["INPOD_PORT_REUSE": "false"])
+        #expect(!alone.reusesPorts && alone.dns?.reusesPort == false)
+    }
+
     @Test("ISTIO_META_CLUSTER_ID comes before CLUSTER_ID")
     func cluster() throws {
         #expect(try self.read(["CLUSTER_ID": "a", "ISTIO_META_CLUSTER_ID": "b"]).clusterID == "b")
@@ -114,9 +139,9 @@ struct ConfigurationTests {
             ("POOL_MAX_STREAMS_PER_CONNECTION", "0"), ("HTTP2_FRAME_SIZE", "100"),
             ("CONNECTION_TERMINATION_DEADLINE", "soon"), ("TERMINATION_GRACE_PERIOD_SECONDS", "-5"),
             ("LOG_FORMAT", "xml"), ("RUST_LOG", "loud"), ("ISTIO_METAJSON_X", "{"), ("UNSTABLE_ENABLE_SOCKS5", "true"),
-            ("USER_TIMEOUT_ENABLED", "true"), ("INPOD_PORT_REUSE", "false"), ("PROXY_WORKLOAD_INFO", "ns/name/sa"),
+            ("USER_TIMEOUT_ENABLED", "maybe"), ("INPOD_PORT_REUSE", "no"), ("PROXY_WORKLOAD_INFO", "ns/name/sa"),
             ("XDS_ON_DEMAND", "true"), ("TLS12_ENABLED", "true"), ("CRL_PATH", "/crl.pem"),
-            ("COMPLIANCE_POLICY", "pqc"), ("LOCAL_XDS_PATH", "/x"), ("PROXY_CONFIG", "{}"),
+            ("COMPLIANCE_POLICY", "pqc"), ("LOCAL_XDS_PATH", "/x"),
         ])
     func refused(name: String, value: String) {
         let error = #expect(throws: InvalidSetting.self) { try self.read([name: value]) }

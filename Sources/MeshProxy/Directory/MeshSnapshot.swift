@@ -16,6 +16,8 @@ package struct RoutingSettings: Sendable {
     package var localApplicationTunnel = true
     /// Told about every dry-run policy that matched a connection.
     package var reportDryRun: @Sendable (AuthorizationPolicy) -> Void = { _ in }
+    /// On demand: asks the control plane for a key; returns at once. Nil: everything is told without being asked for.
+    package var demand: (@Sendable (String) -> Void)?
 
     package init() {}
 }
@@ -25,11 +27,15 @@ package final class MeshSnapshot: MeshView {
     package let state: MeshState
     let settings: RoutingSettings
     let flows: FlowTable
+    let answered: AnsweredDemands
 
-    package init(state: MeshState, settings: RoutingSettings, flows: FlowTable) {
+    package init(
+        state: MeshState, settings: RoutingSettings, flows: FlowTable, answered: AnsweredDemands = AnsweredDemands()
+    ) {
         self.state = state
         self.settings = settings
         self.flows = flows
+        self.answered = answered
     }
 
     package func identity(of pod: EnrolledPod) -> WorkloadIdentity? { self.local(pod).map { Self.identity($0, pod) } }

@@ -16,8 +16,10 @@ extension ProxyConfiguration {
         tunnel.keepalive = self.keepalive.map {
             Sockets.Keepalive(
                 idle: CInt(clamping: $0.time.components.seconds),
-                interval: CInt(clamping: $0.interval.components.seconds), count: CInt($0.retries))
+                interval: CInt(clamping: $0.interval.components.seconds), count: CInt($0.retries),
+                limitsUnacknowledged: $0.limitsUnacknowledged)
         }
+        tunnel.reusesPorts = self.reusesPorts
         tunnel.loops = self.workerThreads
         tunnel.streamsPerTunnelMax = self.streamsPerTunnelMax
         tunnel.idleTunnelTimeout = self.idleTunnelTimeout

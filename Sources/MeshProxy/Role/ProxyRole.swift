@@ -52,8 +52,11 @@ extension ProxyProcess.Surroundings {
         let signer = CertificateClient(
             CertificateClientConfiguration(endpoint: configuration.ca, validity: configuration.certificateValidity),
             logger: log.logger("ca"))
-        return Self(
-            followMesh: { sink in await MeshXDSClient(xds, sink: sink, logger: log.logger("xds")).run() },
+        let demands = configuration.isOnDemand ? MeshDemands() : nil
+        var surroundings = Self(
+            followMesh: { sink in
+                await MeshXDSClient(xds, sink: sink, logger: log.logger("xds"), demands: demands).run()
+            },
             signer: signer,
             obeyAgent: { enrolment in
                 await ZDSClient(path: configuration.agentSocket, log: log.logger("zds")).run(handler: enrolment)
@@ -63,5 +66,7 @@ extension ProxyProcess.Surroundings {
                     configuration: configuration.tunnel, view: view, certificates: certificates, observer: observer,
                     resolver: SystemHostResolver(isIPv6Enabled: configuration.isIPv6Enabled))
             })
+        if let demands { surroundings.demand = { demands.demand($0) } }
+        return surroundings
     }
 }
