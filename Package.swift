@@ -105,7 +105,10 @@ let package = Package(
         // Promises about every parser of outside bytes, and what drives them: Fuzz/README.md.
         target(
             "MeshFuzz",
-            ["MeshHTTP", "MeshZDS", "MeshXDS", "MeshProto", "MeshProxy", "MeshModel", "MeshIdentity", protobuf],
+            [
+                "MeshHTTP", "MeshZDS", "MeshXDS", "MeshProto", "MeshProxy", "MeshTunnel", "MeshDNS", "MeshModel",
+                "MeshIdentity", protobuf,
+            ],
             path: "Fuzz/Drivers"),
         .executableTarget(
             name: "martlet-fuzz", dependencies: ["MeshFuzz"], path: "Fuzz/martlet-fuzz",

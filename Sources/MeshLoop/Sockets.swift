@@ -249,6 +249,26 @@ extension Sockets {
         }
     }
 
+    /// A read of few bytes into memory of its own: for handshakes, not for traffic.
+    public static func read(_ descriptor: CInt, bytesMax: Int) -> (result: IOResult, bytes: [UInt8]) {
+        var result = IOResult.wouldBlock
+        // SAFETY: the buffer has `bytesMax` bytes, and `read` says how many of them it wrote.
+        let bytes = [UInt8](unsafeUninitializedCapacity: bytesMax) { buffer, count in
+            guard let start = buffer.baseAddress else { return }
+            result = Self.read(descriptor, start, bytesMax)
+            if case .moved(let moved) = result { count = moved }
+        }
+        return (result, bytes)
+    }
+
+    /// A write of few bytes, none of which is kept when the kernel takes less.
+    public static func write(_ descriptor: CInt, _ bytes: [UInt8]) -> IOResult {
+        // SAFETY: the array outlives the call.
+        bytes.withUnsafeBytes { buffer in
+            buffer.baseAddress.map { Self.write(descriptor, $0, buffer.count) } ?? .moved(0)
+        }
+    }
+
     /// Like `writev`, but a broken connection is an error and no signal.
     @inline(__always)
     public static func write(_ descriptor: CInt, _ vectors: UnsafeMutablePointer<iovec>, _ count: Int) -> IOResult {

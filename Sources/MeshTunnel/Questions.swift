@@ -1,4 +1,5 @@
 public import MeshIdentity
+public import MeshModel
 
 // What the tunnel may ask about the mesh, and what it tells. Declared here, beside the caller; the node proxy's
 // directory, certificate manager and telemetry conform. Every method is called on an event-loop thread and must
@@ -27,6 +28,13 @@ public protocol MeshView: AnyObject, Sendable {
     func admitInbound(_ question: InboundQuestion) -> InboundAnswer
     /// The identity that `pod` proves, or nil while the mesh does not know the pod.
     func identity(of pod: EnrolledPod) -> WorkloadIdentity?
+    /// What an application of `pod` means by a host name; nil when the mesh does not know it.
+    func addresses(of host: String, for pod: EnrolledPod) -> [IPAddress]?
+}
+
+extension MeshView {
+    /// For meshes that name nobody.
+    public func addresses(of host: String, for pod: EnrolledPod) -> [IPAddress]? { nil }
 }
 
 /// Why a connection was refused before any byte moved. `text` is for the access log: what happened and the first

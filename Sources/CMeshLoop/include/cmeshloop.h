@@ -120,8 +120,9 @@ typedef struct cml_tls_context cml_tls_context;
 /// One connection's TLS state. One thread at a time.
 typedef struct cml_tls cml_tls;
 
-/// TLS 1.3 only, ALPN h2, peer certificate mandatory, no resumption; X25519MLKEM768, X25519, P-256.
-cml_tls_context *cml_tls_context_new(bool is_server);
+/// TLS 1.3 only, ALPN h2, peer certificate mandatory, no resumption; X25519MLKEM768, X25519, P-256, or only the first
+/// of these.
+cml_tls_context *cml_tls_context_new(bool is_server, bool only_post_quantum);
 void cml_tls_context_free(cml_tls_context *context);
 /// DER. The first certificate is the leaf, later ones are intermediates.
 bool cml_tls_context_add_certificate(cml_tls_context *context, const void *der, size_t length);

@@ -14,6 +14,9 @@ package struct RoutingSettings: Sendable {
     package var usesBaggage = true
     /// Whether applications that take PROXY protocol headers are dialled at loopback; else at the pod's address.
     package var localApplicationTunnel = true
+    /// For names that applications give us.
+    package var clusterDomain = "cluster.local"
+    package var preferredNamespace: String?
     /// Told about every dry-run policy that matched a connection.
     package var reportDryRun: @Sendable (AuthorizationPolicy) -> Void = { _ in }
     /// On demand: asks the control plane for a key; returns at once. Nil: everything is told without being asked for.

@@ -1,5 +1,6 @@
 internal import MeshModel
 internal import MeshTelemetry
+internal import MeshTunnel
 
 // Settings that belong together: several variables make one choice.
 
@@ -18,9 +19,38 @@ extension ProxyConfiguration {
         return nil
     }
 
-    static func onDemand(_ reader: EnvironmentReader, servesNames: Bool) throws(InvalidSetting) -> Bool {
+    /// The pod that a dedicated proxy serves; nil: a shared one.
+    static func onlyPod(_ reader: EnvironmentReader) throws(InvalidSetting) -> EnrolledPod? {
+        let info = reader.text("PROXY_WORKLOAD_INFO")
+        switch reader.text("PROXY_MODE") ?? "shared" {
+        case "shared":
+            if let info {
+                throw InvalidSetting(
+                    "PROXY_WORKLOAD_INFO", info,
+                    wanted: "nothing, or PROXY_MODE=dedicated: a shared proxy is told by "
+                        + "its node agent whom to serve")
+            }
+            return nil
+        case "dedicated":
+            let parts = (info ?? "").split(separator: "/", omittingEmptySubsequences: false).map(String.init)
+            guard parts.count == 3, !parts.contains("") else {
+                throw InvalidSetting(
+                    "PROXY_WORKLOAD_INFO", info ?? "", wanted: "<namespace>/<name>/<service account> of the pod")
+            }
+            return EnrolledPod(
+                uid: "own:\(parts[0])/\(parts[1])", name: parts[1], namespace: parts[0], serviceAccount: parts[2])
+        case let mode: throw InvalidSetting("PROXY_MODE", mode, wanted: "shared or dedicated")
+        }
+    }
+
+    func onDemand(_ reader: EnvironmentReader) throws(InvalidSetting) -> Bool {
         guard try reader.flag("XDS_ON_DEMAND") ?? false else { return false }
-        if servesNames {
+        if self.localMesh != nil {
+            throw InvalidSetting(
+                "XDS_ON_DEMAND", "true",
+                wanted: "no LOCAL_XDS with it: what the control plane does not know is nobody's")
+        }
+        if self.dns != nil {
             throw InvalidSetting(
                 "XDS_ON_DEMAND", "true",
                 wanted: "ISTIO_META_DNS_CAPTURE=false with it: names can only be answered by who knows them all")
@@ -43,8 +73,8 @@ extension ProxyConfiguration {
         dns.isIPv6Enabled = self.isIPv6Enabled
         dns.reusesPort = self.reusesPorts
         dns.network = self.network
-        dns.clusterDomain = reader.text("CLUSTER_DOMAIN") ?? dns.clusterDomain
-        dns.preferredNamespace = reader.text("PREFERED_SERVICE_NAMESPACE")
+        dns.clusterDomain = self.clusterDomain
+        dns.preferredNamespace = self.preferredNamespace
         if let text = reader.text("ISTIO_META_DNS_PROXY_ADDR") {
             let wanted = text.hasPrefix("localhost:") ? "127.0.0.1" + text.dropFirst("localhost".count) : text
             guard let listen = IPEndpoint(wanted), listen.port != 0 else {

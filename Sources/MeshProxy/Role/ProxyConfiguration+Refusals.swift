@@ -2,20 +2,14 @@
 
 extension ProxyConfiguration {
     static func refuseUnsupported(_ reader: EnvironmentReader) throws(InvalidSetting) {
-        if let mode = reader.text("PROXY_MODE"), mode != "shared" {
-            throw InvalidSetting("PROXY_MODE", mode, wanted: "shared: one node proxy for all pods of its node")
-        }
         if try reader.flag("ENABLE_PROXY") == false {
             throw InvalidSetting("ENABLE_PROXY", "false", wanted: "true: without its proxy the process does nothing")
         }
-        for name in ["UNSTABLE_ENABLE_SOCKS5", "TLS12_ENABLED"]
-        where try reader.flag(name) == true {
-            throw InvalidSetting(name, "true", wanted: "false: this node proxy does not have the feature")
+        if try reader.flag("TLS12_ENABLED") == true {
+            throw InvalidSetting("TLS12_ENABLED", "true", wanted: "false: tunnels are TLS 1.3, as every peer's are")
         }
-        for name in ["CRL_PATH", "COMPLIANCE_POLICY", "LOCAL_XDS", "LOCAL_XDS_PATH", "PROXY_WORKLOAD_INFO"] {
-            if let value = reader.text(name) {
-                throw InvalidSetting(name, value, wanted: "nothing: this node proxy does not have the feature")
-            }
+        if let value = reader.text("CRL_PATH") {
+            throw InvalidSetting("CRL_PATH", value, wanted: "nothing: this node proxy does not have the feature")
         }
     }
 }

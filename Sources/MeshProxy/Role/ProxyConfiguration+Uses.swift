@@ -20,6 +20,8 @@ extension ProxyConfiguration {
                 limitsUnacknowledged: $0.limitsUnacknowledged)
         }
         tunnel.reusesPorts = self.reusesPorts
+        tunnel.ports.socks = self.servesSocks ? Self.socksPort : nil
+        tunnel.onlyPostQuantum = self.onlyPostQuantum
         tunnel.loops = self.workerThreads
         tunnel.streamsPerTunnelMax = self.streamsPerTunnelMax
         tunnel.idleTunnelTimeout = self.idleTunnelTimeout
@@ -41,6 +43,9 @@ extension ProxyConfiguration {
                     fields: [("policy", .text("\(policy.key)"))]))
         }
         routing.network = self.network
+        if self.servesSocks { routing.ownPorts.insert(Self.socksPort) }
+        routing.clusterDomain = self.clusterDomain
+        routing.preferredNamespace = self.preferredNamespace
         routing.usesBaggage = self.usesBaggage
         routing.localApplicationTunnel = self.localApplicationTunnel
         return routing
@@ -48,6 +53,7 @@ extension ProxyConfiguration {
 
     /// Our own pod, when the environment says which it is: its metrics are then scraped through the mesh.
     package var ownPod: EnrolledPod? {
+        if self.onlyPod != nil { return nil }
         if self.podName.isEmpty || self.podNamespace.isEmpty || self.serviceAccount.isEmpty { return nil }
         return EnrolledPod(
             uid: "self:\(self.podNamespace)/\(self.podName)", name: self.podName, namespace: self.podNamespace,

@@ -2,6 +2,7 @@ internal import Foundation
 package import MeshChannel
 internal import MeshLinux
 package import MeshTelemetry
+package import MeshTunnel
 package import MeshXDS
 
 /// Every choice of a node proxy. The environment is read here and nowhere else; the names are Istio's.
@@ -19,12 +20,21 @@ package struct ProxyConfiguration: Sendable {
     package var instanceIP = ""
     /// `INPOD_UDS`
     package var agentSocket = "/var/run/ztunnel/ztunnel.sock"
-    /// `PACKET_MARK`: on every socket made for a pod.
+    /// `PROXY_MODE=dedicated` and `PROXY_WORKLOAD_INFO`: the one pod that is served, in our own network namespace; nil:
+    /// those that the node agent names.
+    package var onlyPod: EnrolledPod?
+    /// `PACKET_MARK`: on every socket made for a pod; 0, which a dedicated proxy begins with, sets none.
     package var mark: UInt32 = 1337
     /// `IPV6_ENABLED`
     package var isIPv6Enabled = true
+    /// `CLUSTER_DOMAIN`, `PREFERED_SERVICE_NAMESPACE`: what names mean
+    package var clusterDomain = "cluster.local"
+    package var preferredNamespace: String?
+    /// `UNSTABLE_ENABLE_SOCKS5`: applications may ask for their destinations, at ``socksPort`` on loopback.
+    package var servesSocks = false
+    package static let socksPort: UInt16 = 15080
     /// How pods' name queries are served: `ISTIO_META_DNS_CAPTURE` (on unless it is something else than `true`),
-    /// `ISTIO_META_DNS_PROXY_ADDR`, `CLUSTER_DOMAIN`, `PREFERED_SERVICE_NAMESPACE`. Nil: not at all.
+    /// `ISTIO_META_DNS_PROXY_ADDR`. Nil: not at all.
     package var dns: DNSSettings?
     /// Lists the resolvers that are asked for what the mesh does not know.
     package var resolverFile = "/etc/resolv.conf"
@@ -65,6 +75,12 @@ package struct ProxyConfiguration: Sendable {
     package var localApplicationTunnel = true
     /// `AUTHZ_POLICY_INFO_LOGGING`: what dry-run policies would do is logged at level info, not debug.
     package var logsPolicyAtInfo = false
+    /// `COMPLIANCE_POLICY=pqc`: tunnels agree on their keys with X25519MLKEM768 or not at all.
+    package var onlyPostQuantum = false
+    /// `LOCAL_XDS`, `LOCAL_XDS_PATH`: what is there whatever the control plane says.
+    package var localMesh: LocalMesh?
+    /// False, by an empty `XDS_ADDRESS`: there is nothing but ``localMesh``.
+    package var followsControlPlane = true
     /// `XDS_ON_DEMAND`: workloads and services are asked for one by one, when a connection needs them.
     package var isOnDemand = false
     /// `INPOD_PORT_REUSE`: listeners in pods share their ports with a successor.
@@ -81,7 +97,7 @@ package struct ProxyConfiguration: Sendable {
     /// - Parameters:
     ///   - cores: processors online.
     ///   - fileExists: for settings that are a path or a text.
-    ///   - readText: the mesh's configuration file.
+    ///   - readText: for files that are settings themselves.
     /// - Throws: ``InvalidSetting`` for the first value that cannot be used, also for features this proxy does not
     ///   have: a mesh whose operator asked for revocation lists must not run without.
     package init(
@@ -96,7 +112,10 @@ package struct ProxyConfiguration: Sendable {
         try Self.refuseUnsupported(reader)
         self.clusterID = reader.text("ISTIO_META_CLUSTER_ID") ?? reader.text("CLUSTER_ID") ?? "Kubernetes"
         let token = try Self.token(reader, fileExists)
-        self.xds = try Self.endpoint("XDS", reader, token, self.clusterID, fileExists)
+        self.localMesh = try LocalMesh.read(reader, readText)
+        self.followsControlPlane = self.localMesh == nil || reader.variables["XDS_ADDRESS"] != ""
+        self.xds = try Self.endpoint(
+            "XDS", self.followsControlPlane ? reader : reader.without("XDS_ADDRESS"), token, self.clusterID, fileExists)
         self.ca = try Self.endpoint("CA", reader, token, self.clusterID, fileExists)
         self.network = reader.text("NETWORK") ?? ""
         self.nodeName = reader.text("NODE_NAME")
@@ -105,9 +124,15 @@ package struct ProxyConfiguration: Sendable {
         self.serviceAccount = reader.text("SERVICE_ACCOUNT") ?? ""
         self.instanceIP = reader.text("INSTANCE_IP") ?? ""
         self.agentSocket = reader.text("INPOD_UDS") ?? self.agentSocket
-        self.mark = try reader.number("PACKET_MARK", in: 1...Int(UInt32.max)).map { UInt32($0) } ?? self.mark
+        self.onlyPod = try Self.onlyPod(reader)
+        self.mark =
+            try reader.number("PACKET_MARK", in: 1...Int(UInt32.max)).map { UInt32($0) }
+            ?? (self.onlyPod == nil ? self.mark : 0)
         self.isIPv6Enabled = try reader.flag("IPV6_ENABLED") ?? true
         self.reusesPorts = try reader.flag("INPOD_PORT_REUSE") ?? true
+        self.clusterDomain = reader.text("CLUSTER_DOMAIN") ?? self.clusterDomain
+        self.preferredNamespace = reader.text("PREFERED_SERVICE_NAMESPACE")
+        self.servesSocks = try reader.flag("UNSTABLE_ENABLE_SOCKS5") ?? false
         self.dns = try self.dns(reader)
         self.keepsSource = try reader.flag("ENABLE_ORIG_SRC")
         self.keepalive = try Self.keepalive(reader)
@@ -127,7 +152,11 @@ package struct ProxyConfiguration: Sendable {
         self.drainDeadline = try Self.drainDeadline(reader)
         self.usesBaggage = try reader.flag("ENABLE_RESPONSE_BAGGAGE") ?? true
         self.localApplicationTunnel = try reader.flag("LOCALHOST_APP_TUNNEL") ?? true
-        self.isOnDemand = try Self.onDemand(reader, servesNames: self.dns != nil)
+        if let policy = reader.text("COMPLIANCE_POLICY") {
+            guard policy == "pqc" else { throw InvalidSetting("COMPLIANCE_POLICY", policy, wanted: "pqc, or nothing") }
+            self.onlyPostQuantum = true
+        }
+        self.isOnDemand = try self.onDemand(reader)
         self.logsPolicyAtInfo = try reader.flag("AUTHZ_POLICY_INFO_LOGGING") ?? false
         try self.readLogging(reader)
     }

@@ -142,6 +142,10 @@ package struct ProxyProcess: Sendable {
             "node proxy started", metadata: ["version": "\(self.version)", "node": "\(configuration.nodeName ?? "-")"])
 
         let outcome = await withTaskGroup(of: Void.self) { tasks in
+            if let local = configuration.localMesh {
+                await directory.apply(.policies(upserted: local.policies, removed: []))
+                await directory.apply(.addresses(upserted: local.addresses, removed: []))
+            }
             tasks.addTask { await self.surroundings.followMesh(directory) }
             tasks.addTask { await certificates.run() }
             let orders = Task { [surroundings, shutdown, certificatesLimit] in

@@ -55,10 +55,13 @@ extension ProxyProcess.Surroundings {
         let demands = configuration.isOnDemand ? MeshDemands() : nil
         var surroundings = Self(
             followMesh: { sink in
+                // Without a control plane the local mesh is all there is.
+                guard configuration.followsControlPlane else { return await sink.synced() }
                 await MeshXDSClient(xds, sink: sink, logger: log.logger("xds"), demands: demands).run()
             },
             signer: signer,
             obeyAgent: { enrolment in
+                if let pod = configuration.onlyPod { return await enrolment.serveAlone(pod) }
                 await ZDSClient(path: configuration.agentSocket, log: log.logger("zds")).run(handler: enrolment)
             },
             makeTunnel: { view, certificates, observer in
