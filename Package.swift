@@ -205,7 +205,7 @@ let package = Package(
         target("MeshLinux", ["CMeshLinux"]),
         .target(name: "CMeshLinux"),
 
-        target("MeshTestSupport", ["MeshModel", "MeshIdentity", x509, crypto, asn1]),
+        target("MeshTestSupport", ["MeshLoop", "MeshModel", "MeshIdentity", x509, crypto, asn1]),
 
         // The lab: knows Kubernetes and hosts, not the mesh.
         target(

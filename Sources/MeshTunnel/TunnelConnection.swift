@@ -90,6 +90,8 @@ final class TunnelConnection: EventSource {
 
     /// Frames other than DATA, in order, to be sealed with the next batch.
     var control: [UInt8] = []
+    /// Ciphertext whose record is not complete.
+    var remainder = RecordRemainder()
     /// Ciphertext that the socket refused. Nothing more is sealed until it is gone.
     var unsent = PendingBytes()
     var isWritable: Bool

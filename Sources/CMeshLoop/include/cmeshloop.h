@@ -141,12 +141,30 @@ void cml_tls_free(cml_tls *session);
 void cml_tls_feed(cml_tls *session, const void *bytes, size_t length);
 /// 1 done, 0 wants more, -1 failed (`cml_tls_error`). `*written` bytes of `out` are to be sent in every case.
 int cml_tls_handshake(cml_tls *session, void *out, size_t capacity, size_t *written);
-/// > 0 plaintext bytes, 0 wants more ciphertext, -1 the peer closed in order, -2 failed.
-long cml_tls_read(cml_tls *session, void *plain, size_t capacity);
-/// Seals all of `plain`; the ciphertext's length, or -1 when it failed or `out` is too small
-/// (22 bytes per started 16 KiB and 64 for key updates suffice).
-long cml_tls_write(cml_tls *session, const void *plain, size_t length, void *out, size_t capacity);
-/// close_notify, or the given fatal alert; the ciphertext's length.
+/// Bytes of the last feed, at its end, that the handshake did not use; also once settled.
+size_t cml_tls_unused(cml_tls *session);
+/// After the handshake, and after everything about the peer has been asked: keeps the keys and nothing else. A new
+/// key is derived after `records_per_key` sealed records. From now on only the functions below serve.
+bool cml_tls_settle(cml_tls *session, uint64_t records_per_key);
+
+/// Before the text of a record and in all around it; the text of one record at most (RFC 8446, 5).
+enum { CML_RECORD_HEADER = 5, CML_RECORD_OVERHEAD = 22, CML_RECORD_BYTES = 16384 };
+
+enum {
+    CML_OPEN_WANTS_MORE = 0,  ///< The record is not complete.
+    CML_OPEN_DATA = 1,        ///< `*count` bytes of text lie at `bytes + CML_RECORD_HEADER`.
+    CML_OPEN_NOTHING = 2,     ///< A record that brings no data.
+    CML_OPEN_CLOSED = -1,     ///< The peer closed in order.
+    CML_OPEN_FAILED = -2,
+};
+/// Opens the first record of `bytes` where it lies. `*consumed` is its length, unless it wants more or failed.
+int cml_tls_open(cml_tls *session, void *bytes, size_t length, size_t *consumed, size_t *count);
+/// Seals the `count` bytes at `record + CML_RECORD_HEADER` where they lie; `record` has room for `count` and
+/// CML_RECORD_OVERHEAD. The record's length, or 0.
+size_t cml_tls_seal(cml_tls *session, void *record, size_t count);
+/// A record that must go before the next sealed one, nearly never: a KeyUpdate. Its length.
+size_t cml_tls_begin(cml_tls *session, void *out, size_t capacity);
+/// close_notify, or the given fatal alert, in either part of life; the ciphertext's length.
 size_t cml_tls_close(cml_tls *session, void *out, size_t capacity);
 size_t cml_tls_alert(cml_tls *session, uint8_t alert, void *out, size_t capacity);
 
