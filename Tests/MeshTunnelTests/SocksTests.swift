@@ -1,3 +1,4 @@
+import MeshLinux
 import MeshModel
 import MeshTestSupport
 import MeshTunnel
@@ -75,6 +76,30 @@ struct SocksTests {
         #expect(resolver.asked == ["web.example"])
         let refusal = try await pods.clientObserver.firstRefused()
         #expect(refusal.kind == .noAddress && refusal.text.contains("web leads nowhere"))
+        _ = await pods.stop()
+    }
+
+    private static let curl = PeerProgram.find("curl")
+
+    @Test(
+        "curl is served: by address, and by a name that it leaves to us",
+        .enabled(if: curl != nil, "SKIPPED: needs curl"),
+        arguments: [("--socks5", "127.0.0.1"), ("--socks5-hostname", "web.example")])
+    func realClient(option: String, host: String) async throws {
+        let server = try BlockingServer { socket in
+            _ = try? socket.receive()
+            try? socket.send(Array("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello".utf8))
+        }
+        let pods = try self.pods(
+            server, resolver: FakeResolver(["web.example": .success(ResolvedHost(addresses: [TwoPods.loopback]))]))
+        let port = try #require(pods.clientPorts.socks)
+        let said = try await offThread {
+            try Program.run([
+                Self.curl ?? "curl", "--silent", "--show-error", "--noproxy", "", "--max-time", "60", option,
+                "127.0.0.1:\(port)", "http://\(host):\(server.port)/",
+            ]).standardOutput
+        }
+        #expect(said == "hello")
         _ = await pods.stop()
     }
 
