@@ -105,7 +105,10 @@ let package = Package(
         // Promises about every parser of outside bytes, and what drives them: Fuzz/README.md.
         target(
             "MeshFuzz",
-            ["MeshHTTP", "MeshZDS", "MeshXDS", "MeshProto", "MeshProxy", "MeshModel", "MeshIdentity", protobuf],
+            [
+                "MeshHTTP", "MeshZDS", "MeshXDS", "MeshProto", "MeshProxy", "MeshTunnel", "MeshDNS", "MeshModel",
+                "MeshIdentity", protobuf,
+            ],
             path: "Fuzz/Drivers"),
         .executableTarget(
             name: "martlet-fuzz", dependencies: ["MeshFuzz"], path: "Fuzz/martlet-fuzz",
@@ -129,7 +132,7 @@ let package = Package(
                 "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA", "MeshChannel", "MeshTelemetry", "MeshPolicy", "MeshDNS",
                 "MeshModel", "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"),
                 log,
-                lifecycle, collections, x509,
+                lifecycle, collections, x509, yams,
             ]),
         target(
             "MeshControl",

@@ -84,3 +84,40 @@ put("xds-address", "service", field(2, service + field(5, number(1, 80) + number
 rule = field(1, field(2, field(1, field(1, "ns")) + field(5, field(1, b"\x0a\0\0\0") + number(2, 8)) + number(9, 80)))
 put("xds-authorization", "deny", field(1, "p") + field(2, "ns") + number(3, 1) + number(4, 1) + field(5, rule))
 put("xds-authorization", "allow", field(1, "p") + field(2, "ns") + field(5, rule) + field(5, b""))
+
+
+def name(text):
+    return b"".join(bytes([len(label)]) + label.encode() for label in text.split(".")) + b"\0"
+
+
+def dns(flags, question, answers=b"", counts=(1, 0, 0, 0)):
+    return b"\x12\x34" + flags + b"".join(count.to_bytes(2, "big") for count in counts) + question + answers
+
+
+asked = name("web.shop.svc.cluster.local") + b"\0\1\0\1"
+record = b"\xc0\x0c\0\1\0\1\0\0\0\x1e\0\4\x0a\0\0\1"
+edns = b"\0\0\x29\x04\xd0\0\0\x80\0\0\0"
+put("dns", "query", dns(b"\1\0", asked))
+put("dns", "query-edns", dns(b"\1\0", name("web") + b"\0\x1c\0\1", edns, (1, 0, 0, 1)))
+put("dns", "answer", dns(b"\x81\x80", asked, record * 3, (1, 3, 0, 0)))
+put("dns", "alias", dns(b"\x85\x80", asked, b"\xc0\x0c\0\5\0\1\0\0\0\1\0\4\1a\xc0\x10" + record, (1, 2, 0, 0)))
+put("dns", "truncated", dns(b"\x83\x80", asked))
+put("dns", "loop", dns(b"\1\0", b"\xc0\x0c\0\1\0\1"))
+put("dns", "status", dns(b"\x11\0", asked))
+put("dns", "header", b"\x12\x34\1\0")
+
+greeting = b"\x05\x01\x00"
+put("socks5", "v4", b"\x03" + greeting + b"\x05\x01\x00\x01\x0a\0\0\1\0\x50GET /")
+put("socks5", "v6", b"\x01" + greeting + b"\x05\x01\x00\x04" + b"\0" * 15 + b"\1\x1f\x90")
+put("socks5", "host", b"\xff" + greeting + b"\x05\x01\x00\x03\x08web.shop\0\x50")
+put("socks5", "literal", b"\x07" + greeting + b"\x05\x01\x00\x03\x03::1\0\x50")
+put("socks5", "methods", b"\x02" + b"\x05\x03\x02\x01\x00" + b"\x05\x03\x00\x01\x0a\0\0\1\0\x35")
+put("socks5", "password", b"\x00" + b"\x05\x01\x02")
+put("socks5", "version-4", b"\x00" + b"\x04\x01\0\x50\x0a\0\0\1")
+
+ends = b"\x0a\0\0\1" + b"\0" * 12 + b"\x0a\0\0\2" + b"\0" * 12 + b"\x9c\x40\0\x50"
+put("proxy-protocol", "v4", b"\x00" + ends + b"web.shop.svc.cluster.local")
+put("proxy-protocol", "v6", b"\x03" + ends + b"a")
+put("proxy-protocol", "mixed", b"\x01" + ends)
+put("proxy-protocol", "identity", b"\x04" + ends + b"spiffe://cluster.local/ns/default/sa/web")
+put("proxy-protocol", "long", b"\x08" + ends + b"a" * 2100)

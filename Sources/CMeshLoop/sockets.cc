@@ -153,6 +153,10 @@ int cml_set_keepalive(int socket, int idle, int interval, int count) {
     return result;
 }
 
+int cml_set_user_timeout(int socket, unsigned milliseconds) {
+    return set_int(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(milliseconds));
+}
+
 int cml_set_reset_on_close(int socket) {
     linger now = {1, 0};
     return setsockopt(socket, SOL_SOCKET, SO_LINGER, &now, sizeof now) < 0 ? -errno : 0;
@@ -256,6 +260,7 @@ int cml_dial(const cml_dial_options *options, bool *spoofed) {
         cml_set_keepalive(
             made, options->keepalive_idle, options->keepalive_interval, options->keepalive_count);
     }
+    if (options->user_timeout_milliseconds > 0) cml_set_user_timeout(made, options->user_timeout_milliseconds);
     sockaddr_storage address;
     if (options->spoofs_source && options->source.is_v6 == options->target.is_v6) {
         cml_endpoint source = options->source;

@@ -110,14 +110,14 @@ static int select_protocol(
     return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
-cml_tls_context *cml_tls_context_new(bool is_server) {
+cml_tls_context *cml_tls_context_new(bool is_server, bool only_post_quantum) {
     ERR_clear_error();
     SSL_CTX *ssl = SSL_CTX_new(TLS_method());
     if (ssl == nullptr) return nullptr;
     static const uint16_t groups[] = {SSL_GROUP_X25519_MLKEM768, SSL_GROUP_X25519, SSL_GROUP_SECP256R1};
     bool good = SSL_CTX_set_min_proto_version(ssl, TLS1_3_VERSION) == 1
         && SSL_CTX_set_max_proto_version(ssl, TLS1_3_VERSION) == 1
-        && SSL_CTX_set1_group_ids(ssl, groups, sizeof groups / sizeof groups[0]) == 1;
+        && SSL_CTX_set1_group_ids(ssl, groups, only_post_quantum ? 1 : sizeof groups / sizeof groups[0]) == 1;
     SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
     SSL_CTX_set_verify_depth(ssl, 8);
     // Each given root is an anchor, also when it is itself signed by another authority.

@@ -1,5 +1,5 @@
 /// Everything that parses bytes from outside, in one call, and what must hold for any bytes at all. Traps when it does not.
-public func fuzzDNSMessage(_ bytes: [UInt8]) {
+package func fuzzDNSMessage(_ bytes: [UInt8]) {
     let bytes = Array(bytes.prefix(DNSReader.messageBytesMax))
     if let refusal = DNSWriter.refusal(of: bytes, .serverFailure) {
         precondition(DNSHeader(refusal)?.id == DNSHeader(bytes)?.id && DNSHeader(refusal)?.isResponse == true)

@@ -66,11 +66,20 @@ public enum Sockets {
         /// Whole seconds.
         public var idle, interval: CInt
         public var count: CInt
+        /// TCP_USER_TIMEOUT: what the peer does not acknowledge ends the connection when silence would have.
+        public var limitsUnacknowledged: Bool
 
-        public init(idle: CInt, interval: CInt, count: CInt) {
+        public init(idle: CInt, interval: CInt, count: CInt, limitsUnacknowledged: Bool = false) {
             self.idle = idle
             self.interval = interval
             self.count = count
+            self.limitsUnacknowledged = limitsUnacknowledged
+        }
+
+        /// For TCP_USER_TIMEOUT; 0 sets none.
+        var userTimeoutMilliseconds: UInt32 {
+            guard self.limitsUnacknowledged else { return 0 }
+            return UInt32(clamping: (Int64(self.idle) + Int64(self.interval) * Int64(self.count)) * 1000)
         }
     }
 
@@ -105,6 +114,7 @@ public enum Sockets {
             raw.keepalive_idle = keepalive.idle
             raw.keepalive_interval = keepalive.interval
             raw.keepalive_count = keepalive.count
+            raw.user_timeout_milliseconds = keepalive.userTimeoutMilliseconds
         }
         var spoofed = false
         return try SystemError.check("connect to \(options.target)", cml_dial(&raw, &spoofed))
@@ -135,6 +145,8 @@ public enum Sockets {
     public static func setKeepalive(_ descriptor: CInt, _ keepalive: Keepalive) {
         if Simulation.owns(descriptor) { return }
         _ = cml_set_keepalive(descriptor, keepalive.idle, keepalive.interval, keepalive.count)
+        let timeout = keepalive.userTimeoutMilliseconds
+        if timeout > 0 { _ = cml_set_user_timeout(descriptor, timeout) }
     }
 
     /// The next close sends RST and throws unsent bytes away.
@@ -234,6 +246,26 @@ extension Sockets {
             let code = errno
             if code == EAGAIN { return .wouldBlock }
             if code != EINTR { return .failed(code) }
+        }
+    }
+
+    /// A read of few bytes into memory of its own: for handshakes, not for traffic.
+    public static func read(_ descriptor: CInt, bytesMax: Int) -> (result: IOResult, bytes: [UInt8]) {
+        var result = IOResult.wouldBlock
+        // SAFETY: the buffer has `bytesMax` bytes, and `read` says how many of them it wrote.
+        let bytes = [UInt8](unsafeUninitializedCapacity: bytesMax) { buffer, count in
+            guard let start = buffer.baseAddress else { return }
+            result = Self.read(descriptor, start, bytesMax)
+            if case .moved(let moved) = result { count = moved }
+        }
+        return (result, bytes)
+    }
+
+    /// A write of few bytes, none of which is kept when the kernel takes less.
+    public static func write(_ descriptor: CInt, _ bytes: [UInt8]) -> IOResult {
+        // SAFETY: the array outlives the call.
+        bytes.withUnsafeBytes { buffer in
+            buffer.baseAddress.map { Self.write(descriptor, $0, buffer.count) } ?? .moved(0)
         }
     }
 

@@ -12,8 +12,11 @@ public final class TLSContext: @unchecked Sendable {
     ///   - chain: DER, leaf first, intermediates after.
     ///   - privateKey: PKCS#8 DER.
     ///   - roots: DER; each is an anchor as it stands.
-    public init(role: Role, chain: [[UInt8]], privateKey: [UInt8], roots: [[UInt8]]) throws(TLSContextError) {
-        guard let raw = cml_tls_context_new(role == .server) else {
+    ///   - onlyPostQuantum: key exchange with X25519MLKEM768 only; else it is preferred.
+    public init(
+        role: Role, chain: [[UInt8]], privateKey: [UInt8], roots: [[UInt8]], onlyPostQuantum: Bool = false
+    ) throws(TLSContextError) {
+        guard let raw = cml_tls_context_new(role == .server, onlyPostQuantum) else {
             throw TLSContextError(part: "library", reason: Self.lastError())
         }
         self.raw = raw

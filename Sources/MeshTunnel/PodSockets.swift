@@ -21,11 +21,12 @@ struct PodSockets {
             }
         }
         // The order of the reference: a peer that reaches 15008 finds the pod served.
-        let wanted: [Wanted] = [
+        var wanted: [Wanted] = [
             (.tunnel, configuration.ports.inboundTunnel, "HBONE"),
             (.plaintext, configuration.ports.inboundPlaintext, "inbound plaintext"),
             (.outbound, configuration.ports.outbound, "outbound"),
         ]
+        if let socks = configuration.ports.socks { wanted.append((.socks, socks, "SOCKS5")) }
         let bound: [(kind: Arrival.Kind, socket: Sockets.ListenResult)]
         do throws(PodStartError) {
             bound = try Self.bind(
@@ -39,7 +40,7 @@ struct PodSockets {
         self.mark = configuration.mark
         self.ports = TunnelConfiguration.Ports(
             outbound: bound[2].socket.port, inboundPlaintext: bound[1].socket.port,
-            inboundTunnel: bound[0].socket.port)
+            inboundTunnel: bound[0].socket.port, socks: bound.count > 3 ? bound[3].socket.port : nil)
         self.maySpoofSource = bound.allSatisfy(\.socket.isTransparent)
     }
 
@@ -63,11 +64,13 @@ struct PodSockets {
         var bound: [(kind: Arrival.Kind, socket: Sockets.ListenResult)] = []
         for (kind, port, purpose) in wanted {
             let wildcard = configuration.isIPv6Enabled ? IPAddress(v6High: 0, low: 0) : IPAddress(v4: 0)
+            let usual = kind == .socks ? IPAddress(v4: 0x7F00_0001) : wildcard
             var options = Sockets.ListenOptions(
                 namespace: namespace,
-                local: IPEndpoint(address: configuration.listenAddress ?? wildcard, port: port))
+                local: IPEndpoint(address: configuration.listenAddress ?? usual, port: port))
             options.mark = mark
             options.transparency = spoofing
+            options.reusesPort = configuration.reusesPorts
             do {
                 bound.append((kind, try Sockets.listen(options)))
             } catch {
@@ -86,7 +89,7 @@ struct PodSockets {
 
 /// A connection that was just accepted, on its way to the loop that will carry it. Owns its descriptor.
 struct Arrival: Sendable {
-    enum Kind: Sendable { case outbound, plaintext, tunnel }
+    enum Kind: Sendable { case outbound, plaintext, tunnel, socks }
 
     var kind: Kind
     var descriptor: CInt

@@ -1,4 +1,5 @@
 public import MeshIdentity
+public import MeshModel
 
 // What the tunnel may ask about the mesh, and what it tells. Declared here, beside the caller; the node proxy's
 // directory, certificate manager and telemetry conform. Every method is called on an event-loop thread and must
@@ -27,6 +28,13 @@ public protocol MeshView: AnyObject, Sendable {
     func admitInbound(_ question: InboundQuestion) -> InboundAnswer
     /// The identity that `pod` proves, or nil while the mesh does not know the pod.
     func identity(of pod: EnrolledPod) -> WorkloadIdentity?
+    /// What an application of `pod` means by a host name; nil when the mesh does not know it.
+    func addresses(of host: String, for pod: EnrolledPod) -> [IPAddress]?
+}
+
+extension MeshView {
+    /// For meshes that name nobody.
+    public func addresses(of host: String, for pod: EnrolledPod) -> [IPAddress]? { nil }
 }
 
 /// Why a connection was refused before any byte moved. `text` is for the access log: what happened and the first
@@ -38,6 +46,8 @@ public struct RefusalReason: Hashable, Sendable {
         case selfCall = "self_call"
         /// The mesh does not know our own pod.
         case unknownPod = "unknown_pod"
+        /// The control plane, which is asked for each destination, has not answered.
+        case unansweredDemand = "unanswered_demand"
         case unknownWaypoint = "unknown_waypoint"
         case unknownGateway = "unknown_gateway"
         case noHealthyUpstream = "no_healthy_upstream"

@@ -10,17 +10,23 @@ public struct TunnelConfiguration: Sendable {
         public var inboundPlaintext: UInt16 = 15006
         /// HBONE, dialled directly by peers.
         public var inboundTunnel: UInt16 = 15008
+        /// Applications that ask for their destination, at loopback only. Nil: not served.
+        public var socks: UInt16?
 
         /// 0 takes a free port; ``TunnelEngine/addPod(_:namespace:)`` tells which.
-        public init(outbound: UInt16 = 15001, inboundPlaintext: UInt16 = 15006, inboundTunnel: UInt16 = 15008) {
+        public init(
+            outbound: UInt16 = 15001, inboundPlaintext: UInt16 = 15006, inboundTunnel: UInt16 = 15008,
+            socks: UInt16? = nil
+        ) {
             self.outbound = outbound
             self.inboundPlaintext = inboundPlaintext
             self.inboundTunnel = inboundTunnel
+            self.socks = socks
         }
 
         /// A connection to one of these would come back to us.
         func contains(_ port: UInt16) -> Bool {
-            port == self.outbound || port == self.inboundPlaintext || port == self.inboundTunnel
+            port == self.outbound || port == self.inboundPlaintext || port == self.inboundTunnel || port == self.socks
         }
     }
 
@@ -37,6 +43,8 @@ public struct TunnelConfiguration: Sendable {
     public var plaintextDestination = OriginalDestination.redirected
     /// Where the listeners are bound; nil: every address.
     public var listenAddress: IPAddress?
+    /// Whether another engine, a successor, may listen on the same ports meanwhile.
+    public var reusesPorts = true
     /// False binds IPv4 only.
     public var isIPv6Enabled = true
     /// SO_MARK of every socket made for a pod; the redirection rules let it pass. 0 sets none.
@@ -45,6 +53,10 @@ public struct TunnelConfiguration: Sendable {
     public var sourceSpoofing = Sockets.Transparency.bestEffort
     /// For dialled sockets, and accepted ones of the capture ports. Nil: none.
     public var keepalive: Sockets.Keepalive? = Sockets.Keepalive(idle: 180, interval: 180, count: 9)
+
+    /// Tunnels whose keys nobody can work out later with a quantum computer, or none: X25519MLKEM768 only. Else it is
+    /// preferred.
+    public var onlyPostQuantum = false
 
     /// Event loops, one thread each.
     public var loops = 2

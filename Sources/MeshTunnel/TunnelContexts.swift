@@ -11,11 +11,14 @@ package protocol IdentityContexts: AnyObject, Sendable {
 final class TLSIdentityContexts: IdentityContexts {
     private let client, server: TLSContext
 
-    init(_ certificate: WorkloadCertificate) throws(TLSContextError) {
-        self.client = try TLSContext(
-            role: .client, chain: certificate.chain, privateKey: certificate.privateKey, roots: certificate.roots)
-        self.server = try TLSContext(
-            role: .server, chain: certificate.chain, privateKey: certificate.privateKey, roots: certificate.roots)
+    init(_ certificate: WorkloadCertificate, onlyPostQuantum: Bool) throws(TLSContextError) {
+        func context(_ role: TLSContext.Role) throws(TLSContextError) -> TLSContext {
+            try TLSContext(
+                role: role, chain: certificate.chain, privateKey: certificate.privateKey, roots: certificate.roots,
+                onlyPostQuantum: onlyPostQuantum)
+        }
+        self.client = try context(.client)
+        self.server = try context(.server)
     }
 
     func session(isServer: Bool) -> (any SecureSession)? { TLSSession(isServer ? self.server : self.client) }

@@ -13,9 +13,10 @@ final class TunnelShared: Sendable {
     init(
         configuration: TunnelConfiguration, certificates: any CertificateSource, observer: any ConnectionObserver,
         resolver: (any HostResolver)?,
-        makeContexts: @escaping ContextMaker = { try TLSIdentityContexts($0) }
+        makeContexts: ContextMaker? = nil
     ) {
-        self.makeContexts = makeContexts
+        let onlyPostQuantum = configuration.onlyPostQuantum
+        self.makeContexts = makeContexts ?? { try TLSIdentityContexts($0, onlyPostQuantum: onlyPostQuantum) }
         self.configuration = configuration
         self.certificates = certificates
         self.observer = observer

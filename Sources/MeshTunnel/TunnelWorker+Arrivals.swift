@@ -15,6 +15,7 @@ extension TunnelWorker {
         case .outbound: self.outboundArrived(arrival, whenDone)
         case .plaintext: self.plaintextArrived(arrival, whenDone)
         case .tunnel: self.tunnelArrived(arrival, whenDone)
+        case .socks: self.socksArrived(arrival, whenDone)
         }
     }
 
@@ -67,6 +68,19 @@ extension TunnelWorker {
         InboundPlaintext(
             app: app, worker: self, handle: arrival.handle, source: arrival.peer, destination: destination
         ).start()
+    }
+
+    private func socksArrived(_ arrival: Arrival, _ whenDone: @escaping @Sendable () -> Void) {
+        do {
+            let socket = try self.adopt(arrival.descriptor, isConnecting: false)
+            socket.whenClosed = whenDone
+            SocksConnection(socket, arrival, worker: self).start()
+        } catch {
+            whenDone()
+            self.shared.observer.refusedEarly(
+                direction: .outbound, source: arrival.peer, destination: nil,
+                RefusalReason(.connect, "\(error)", kind: .shortage))
+        }
     }
 
     /// Where a captured connection was going. Nil when the kernel no longer knows the connection at all.

@@ -26,6 +26,7 @@ actor Sink: MeshStateSink {
         }
     }
     func synced() {}
+    func demandsChanged(answered: [String], forgotten: [String]) {}
 }
 
 /// Waits for something that other tasks bring about.

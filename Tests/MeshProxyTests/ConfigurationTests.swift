@@ -101,6 +101,59 @@ struct ConfigurationTests {
         } throws: { "\($0)".contains("ISTIO_META_DNS_PROXY_ADDR") && "\($0)".contains(text) }
     }
 
+    @Test("destinations are asked for one by one only by who answers no names")
+    func onDemand() throws {
+        #expect(try !self.read([:]).isOnDemand)
+        #expect(try self.read(["XDS_ON_DEMAND": "true", "ISTIO_META_DNS_CAPTURE": "false"]).isOnDemand)
+        #expect(throws: InvalidSetting.self) {
+            try self.read(["XDS_ON_DEMAND": "true", "ISTIO_META_DNS_CAPTURE": "false", "LOCAL_XDS": "{}"])
+        }
+        #expect {
+            try self.read(["XDS_ON_DEMAND": "true"])
+        } throws: { "\($0)".contains("ISTIO_META_DNS_CAPTURE=false") }
+    }
+
+    @Test("how long unacknowledged bytes may stay so is keepalive's time, when it is limited at all")
+    func userTimeout() throws {
+        #expect(try self.read([:]).keepalive?.limitsUnacknowledged == false)
+        #expect(try self.read(["USER_TIMEOUT_ENABLED": "true"]).keepalive?.limitsUnacknowledged == true)
+        #expect(throws: InvalidSetting.self) {
+            try self.read(["USER_TIMEOUT_ENABLED": "true", "KEEPALIVE_ENABLED": "false"])
+        }
+    }
+
+    @Test("SOCKS5 and post-quantum key exchange are off unless asked for")
+    func optional() throws {
+        #expect(try !self.read([:]).servesSocks && !self.read([:]).onlyPostQuantum)
+        #expect(try self.read(["UNSTABLE_ENABLE_SOCKS5": "true"]).servesSocks)
+        #expect(try self.read(["COMPLIANCE_POLICY": "pqc"]).onlyPostQuantum)
+    }
+
+    @Test("a dedicated proxy is told its one pod, marks nothing unless asked to, and is not scraped through the mesh")
+    func dedicated() throws {
+        let own = ["POD_NAME": "z", "POD_NAMESPACE": "istio-system", "SERVICE_ACCOUNT": "ztunnel"]
+        #expect(try self.read(own).ownPod != nil)
+        let mode = own.merging(["PROXY_MODE": "dedicated", "PROXY_WORKLOAD_INFO": "ns/web-1/web"]) { $1 }
+        let configuration = try self.read(mode)
+        let pod = try #require(configuration.onlyPod)
+        #expect(pod.namespace == "ns" && pod.name == "web-1" && pod.serviceAccount == "web")
+        #expect(configuration.mark == 0 && configuration.dns?.mark == 0 && configuration.ownPod == nil)
+        #expect(try self.read(mode.merging(["PACKET_MARK": "7"]) { $1 }).mark == 7)
+        for info in ["", "ns/web", "ns//web", "a/b/c/d"] {
+            let error = #expect(throws: InvalidSetting.self) {
+                try self.read(["PROXY_MODE": "dedicated", "PROXY_WORKLOAD_INFO": info])
+            }
+            #expect(error?.name == "PROXY_WORKLOAD_INFO")
+        }
+    }
+
+    @Test("INPOD_PORT_REUSE=false holds for names too")
+    func portReuse() throws {
+        #expect(try self.read([:]).reusesPorts && self.read([:]).dns?.reusesPort == true)
+        let alone = try self.read(["INPOD_PORT_REUSE": "false"])
+        #expect(!alone.reusesPorts && alone.dns?.reusesPort == false)
+    }
+
     @Test("ISTIO_META_CLUSTER_ID comes before CLUSTER_ID")
     func cluster() throws {
         #expect(try self.read(["CLUSTER_ID": "a", "ISTIO_META_CLUSTER_ID": "b"]).clusterID == "b")
@@ -109,7 +162,7 @@ struct ConfigurationTests {
     @Test(
         "W15, W17: refuses what cannot be used, with the name and what was wanted",
         arguments: [
-            ("PROXY_MODE", "dedicated"), ("ENABLE_PROXY", "false"), ("XDS_ADDRESS", ""), ("XDS_ADDRESS", "http://x:1"),
+            ("ENABLE_PROXY", "false"), ("XDS_ADDRESS", ""), ("XDS_ADDRESS", "http://x:1"),
             ("CA_ADDRESS", "https://:15012"), ("XDS_ROOT_CA", "/no/such/file"), ("AUTH_TOKEN", "/no/such/file"),
             ("PACKET_MARK", "0"), ("IPV6_ENABLED", "maybe"), ("ENABLE_ORIG_SRC", "2"), ("KEEPALIVE_TIME", "3"),
             ("KEEPALIVE_RETRIES", "0"), ("SECRET_TTL", "1 day"), ("ZTUNNEL_WORKER_THREADS", "many"),
@@ -117,10 +170,11 @@ struct ConfigurationTests {
             ("POOL_MAX_STREAMS_PER_CONNECTION", "0"), ("HTTP2_FRAME_SIZE", "100"),
             ("CONNECTION_TERMINATION_DEADLINE", "soon"), ("TERMINATION_GRACE_PERIOD_SECONDS", "-5"),
             ("MARTLET_METRICS_SERIES_MAX", "99"), ("MARTLET_METRICS_SERIES_MAX", "many"),
-            ("LOG_FORMAT", "xml"), ("RUST_LOG", "loud"), ("ISTIO_METAJSON_X", "{"), ("UNSTABLE_ENABLE_SOCKS5", "true"),
-            ("USER_TIMEOUT_ENABLED", "true"), ("INPOD_PORT_REUSE", "false"), ("PROXY_WORKLOAD_INFO", "ns/name/sa"),
+            ("LOG_FORMAT", "xml"), ("RUST_LOG", "loud"), ("ISTIO_METAJSON_X", "{"), ("UNSTABLE_ENABLE_SOCKS5", "often"),
+            ("USER_TIMEOUT_ENABLED", "maybe"), ("INPOD_PORT_REUSE", "no"), ("PROXY_WORKLOAD_INFO", "ns/name/sa"),
             ("XDS_ON_DEMAND", "true"), ("TLS12_ENABLED", "true"), ("CRL_PATH", "/crl.pem"),
-            ("COMPLIANCE_POLICY", "pqc"), ("LOCAL_XDS_PATH", "/x"), ("PROXY_CONFIG", "{}"),
+            ("COMPLIANCE_POLICY", "fips-140-2"), ("LOCAL_XDS_PATH", "/x"), ("LOCAL_XDS", "["),
+            ("PROXY_MODE", "sidecar"),
         ])
     func refused(name: String, value: String) {
         let error = #expect(throws: InvalidSetting.self) { try self.read([name: value]) }

@@ -73,6 +73,18 @@ struct EnrolmentTests {
         #expect(self.server.events == ["start a in net1"])
     }
 
+    @Test("a dedicated proxy serves its pod in its own namespace without an agent, and is ready with it")
+    func alone() async {
+        self.server.setBusy(true)
+        await self.enrolment.serveAlone(pod("a"))
+        #expect(await self.states == ["a": false])
+        #expect(!self.readiness.isReady)
+        self.server.setBusy(false)
+        await self.enrolment.retryPending()
+        #expect(self.server.events == ["start a in own"])
+        #expect(self.readiness.isReady)
+    }
+
     @Test("Z3: a pod that cannot be served is refused, kept pending, and served when it can be")
     func pending() async {
         await self.enrolment.connected()

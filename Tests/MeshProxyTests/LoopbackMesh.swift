@@ -14,6 +14,8 @@ final class LoopbackMesh {
     let memory = Memory()
     let log: MeshLog
     let ca: TestCA
+    /// Of pods that are served from now on; see `TunnelConfiguration`.
+    var knowledgeTimeout = TunnelConfiguration().knowledgeTimeout
     private let telemetry: ConnectionTelemetry
     private var engines: [TunnelEngine] = []
 
@@ -54,6 +56,7 @@ final class LoopbackMesh {
         configuration.mark = 0
         configuration.sourceSpoofing = .off
         configuration.loops = 1
+        configuration.knowledgeTimeout = self.knowledgeTimeout
         let engine = try TunnelEngine(
             configuration: configuration, view: view, certificates: Certificates(self.ca), observer: self.telemetry)
         self.engines.append(engine)
@@ -62,6 +65,12 @@ final class LoopbackMesh {
 
     /// Every engine asks `view` from now on.
     func publish(_ view: any MeshView) { for engine in self.engines { engine.publish(view) } }
+
+    /// For whoever publishes from elsewhere: to the engines there are now.
+    var publisher: @Sendable (any MeshView) -> Void {
+        let engines = self.engines
+        return { view in for engine in engines { engine.publish(view) } }
+    }
 
     /// Ends all engines and returns the access log.
     func stop() async -> [String] {

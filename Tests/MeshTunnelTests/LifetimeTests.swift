@@ -130,6 +130,29 @@ struct LifetimeTests {
         await engine.drain(deadline: .zero)
     }
 
+    @Test("INPOD_PORT_REUSE=false: nobody else may listen in the pod meanwhile", arguments: [true, false])
+    func portReuse(reuses: Bool) async throws {
+        func engine(_ change: (inout TunnelConfiguration) -> Void) throws -> TunnelEngine {
+            var configuration = TwoPods.configuration(IPEndpoint(address: TwoPods.loopback, port: 9))
+            change(&configuration)
+            return try TunnelEngine(
+                configuration: configuration, view: FakeView(identity: nil), certificates: NoCertificates(),
+                observer: RecordingObserver())
+        }
+        let first = try engine { $0.reusesPorts = reuses }
+        let ports = try first.addPod(TwoPods.serverPod, namespace: -1)
+        let second = try engine {
+            $0.reusesPorts = reuses
+            $0.ports.inboundTunnel = ports.inboundTunnel
+        }
+        if reuses {
+            try second.addPod(TwoPods.serverPod, namespace: -1)
+        } else {
+            #expect(throws: PodStartError.self) { try second.addPod(TwoPods.serverPod, namespace: -1) }
+        }
+        for engine in [first, second] { await engine.drain(deadline: .zero) }
+    }
+
     @Test("a renewed certificate is used by the next tunnel; the open one stays")
     func renewal() async throws {
         let echo = try BlockingServer.echo()

@@ -23,13 +23,16 @@ struct OpenSSLViewTests {
     /// What `openssl s_client` prints until the server closes, or at once when it does not.
     private func connect(
         _ options: [String], as identity: WorkloadIdentity = TwoPods.clientIdentity, of authority: TestCA? = nil,
-        waitsForServer: Bool = false
+        waitsForServer: Bool = false, at port: UInt16? = nil
     ) async throws -> String {
         var issued = try (authority ?? self.ca).issue(identity)
         issued.roots = [try self.ca.rootDER]
         return try await PeerProgram.run(
             Self.openssl ?? "openssl",
-            ["s_client", "-connect", "127.0.0.1:\(self.pods.serverPorts.inboundTunnel)", "-CAfile", "roots.pem"]
+            [
+                "s_client", "-connect", "127.0.0.1:\(port ?? self.pods.serverPorts.inboundTunnel)", "-CAfile",
+                "roots.pem",
+            ]
                 + (waitsForServer ? ["-ign_eof"] : []) + options, in: PeerFolder(issued))
     }
 
@@ -67,6 +70,25 @@ struct OpenSSLViewTests {
     func group(name: String) async throws {
         let output = try await self.connect(Self.certificate + ["-groups", name, "-alpn", "h2"])
         #expect(output.contains("Verify return code: 0 (ok)"), "\(output)")
+        _ = await self.pods.stop()
+    }
+
+    @Test("COMPLIANCE_POLICY=pqc: a client that agrees on keys as before is refused; our own is served")
+    func onlyPostQuantum() async throws {
+        func strict(_ configuration: inout TunnelConfiguration) { configuration.onlyPostQuantum = true }
+        let pods = try TwoPods(target: self.echo.port, ca: self.ca, configure: strict, configureServer: strict)
+        let socket = try pods.connect()
+        let back = try await offThread {
+            try socket.send([7])
+            return try socket.receive(exactly: 1)
+        }
+        #expect(back == [7])
+        for group in ["X25519", "P-256"] {
+            let output = try await self.connect(
+                Self.certificate + ["-groups", group, "-alpn", "h2"], at: pods.serverPorts.inboundTunnel)
+            #expect(output.contains("alert handshake failure") && output.contains("Cipher is (NONE)"), "\(output)")
+        }
+        _ = await pods.stop()
         _ = await self.pods.stop()
     }
 

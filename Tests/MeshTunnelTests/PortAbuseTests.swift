@@ -112,7 +112,7 @@ struct PortAbuseTests {
         !answer.contains("refused") && !answer.contains("HTTP/") && !answer.contains("timed out")
     }
 
-    @Test("M1-M4: from a captured pod to the proxy's node")
+    @Test("M1, M2, M3, M4: from a captured pod to the proxy's node")
     func toNode() async throws {
         try await self.withRig { rig in
             for port in [15001, 15006, 15008, 15080, 15000] {

@@ -81,7 +81,7 @@ struct RefusalTests {
         _ = await pods.stop()
     }
 
-    @Test("a stricter view closes live connections; a view that still admits leaves them")
+    @Test("R14, R16: a stricter view closes live connections; a view that still admits leaves them")
     func policyChange() async throws {
         let echo = try BlockingServer.echo()
         let pods = try TwoPods(target: echo.port)
@@ -106,6 +106,34 @@ struct RefusalTests {
         #expect(end.end.error == "connection closed due to policy change")
         // Only the stream: the tunnel lives on.
         #expect(pods.server.statistics.inboundTunnels == 1)
+        try await eventually { pods.server.statistics.openConnections == 0 }
+        let logs = await pods.stop()
+        #expect(logs.server.mistakes.isEmpty)
+    }
+
+    @Test("R15: of two connections between the same ends one leaves; the other is still asked about")
+    func twins() async throws {
+        let echo = try BlockingServer.echo()
+        let pods = try TwoPods(target: echo.port)
+        let sockets = try [pods.connect(), pods.connect()]
+        for socket in sockets {
+            try await offThread {
+                try socket.send([1])
+                _ = try socket.receive(exactly: 1)
+            }
+        }
+        #expect(pods.server.statistics.openConnections == 2)
+        try await offThread {
+            sockets[0].finishWriting()
+            _ = try sockets[0].receiveToEnd()
+        }
+        try await eventually { pods.server.statistics.openConnections == 1 }
+        pods.server.publish(
+            FakeView(
+                identity: TwoPods.serverIdentity,
+                admit: { _ in .refuse(status: 401, RefusalReason(.deny, "denied"), labels: nil) }))
+        await #expect(throws: BlockingSocket.Failure.self) { try await offThread { try sockets[1].receiveToEnd() } }
+        try await eventually { pods.server.statistics.openConnections == 0 }
         let logs = await pods.stop()
         #expect(logs.server.mistakes.isEmpty)
     }

@@ -39,6 +39,7 @@ actor Recorder: MeshStateSink {
     }
 
     func synced() { self.isSynced = true }
+    func demandsChanged(answered: [String], forgotten: [String]) {}
 
     func clear() { self.updates = [] }
 
@@ -58,6 +59,8 @@ struct LoopbackTests {
         logger.logLevel = level
         return logger
     }
+
+    static func authority() throws -> CertificateAuthority { try .selfSigned(trustDomain: "cluster.local") }
 
     /// Runs a server; the body gets its port. A port that was asked for may be another test's for a moment.
     static func serving(

@@ -70,6 +70,7 @@ typedef struct cml_dial_options {
     cml_endpoint source;
     uint32_t mark;
     int keepalive_idle, keepalive_interval, keepalive_count;  ///< Seconds; idle 0 sets no keepalive.
+    unsigned user_timeout_milliseconds;                       ///< TCP_USER_TIMEOUT; 0 sets none.
 } cml_dial_options;
 
 /// Starts a non-blocking connect. The socket becomes writable, or fails, later; `*spoofed` tells which
@@ -82,6 +83,8 @@ int cml_local_endpoint(int socket, cml_endpoint *local);
 /// The address dialled before redirection; -ENOENT or -ENOPROTOOPT when the connection was not redirected.
 int cml_original_destination(int socket, cml_endpoint *destination);
 int cml_set_keepalive(int socket, int idle, int interval, int count);
+/// TCP_USER_TIMEOUT
+int cml_set_user_timeout(int socket, unsigned milliseconds);
 /// The next close sends RST instead of FIN and throws unsent data away.
 int cml_set_reset_on_close(int socket);
 /// SO_ERROR: 0 when the socket is well.
@@ -117,8 +120,9 @@ typedef struct cml_tls_context cml_tls_context;
 /// One connection's TLS state. One thread at a time.
 typedef struct cml_tls cml_tls;
 
-/// TLS 1.3 only, ALPN h2, peer certificate mandatory, no resumption; X25519MLKEM768, X25519, P-256.
-cml_tls_context *cml_tls_context_new(bool is_server);
+/// TLS 1.3 only, ALPN h2, peer certificate mandatory, no resumption; X25519MLKEM768, X25519, P-256, or only the first
+/// of these.
+cml_tls_context *cml_tls_context_new(bool is_server, bool only_post_quantum);
 void cml_tls_context_free(cml_tls_context *context);
 /// DER. The first certificate is the leaf, later ones are intermediates.
 bool cml_tls_context_add_certificate(cml_tls_context *context, const void *der, size_t length);

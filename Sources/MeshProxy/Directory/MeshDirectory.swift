@@ -11,6 +11,7 @@ package actor MeshDirectory: MeshStateSink {
     private var state: MeshState
     private let settings: RoutingSettings
     private let flows: FlowTable
+    private var answered = AnsweredDemands()
     private var isSynced = false
     private var isEnding = false
     private var waiting: [CheckedContinuation<Void, Never>] = []
@@ -36,7 +37,9 @@ package actor MeshDirectory: MeshStateSink {
         self.identitiesChanged = identitiesChanged
     }
 
-    package var snapshot: MeshSnapshot { MeshSnapshot(state: self.state, settings: self.settings, flows: self.flows) }
+    package var snapshot: MeshSnapshot {
+        MeshSnapshot(state: self.state, settings: self.settings, flows: self.flows, answered: self.answered)
+    }
 
     package func apply(_ update: MeshUpdate) {
         switch update {
@@ -51,6 +54,12 @@ package actor MeshDirectory: MeshStateSink {
         case .policies(let upserted, let removed):
             self.state.apply(upserted: upserted, removed: removed)
         }
+        if self.isSynced { self.published(self.snapshot) }
+    }
+
+    /// Connections that wait for these keys are asked again, with a snapshot that has what came for them.
+    package func demandsChanged(answered: [String], forgotten: [String]) {
+        self.answered.change(answered: answered, forgotten: forgotten)
         if self.isSynced { self.published(self.snapshot) }
     }
 

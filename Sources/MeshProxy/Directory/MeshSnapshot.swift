@@ -14,8 +14,13 @@ package struct RoutingSettings: Sendable {
     package var usesBaggage = true
     /// Whether applications that take PROXY protocol headers are dialled at loopback; else at the pod's address.
     package var localApplicationTunnel = true
+    /// For names that applications give us.
+    package var clusterDomain = "cluster.local"
+    package var preferredNamespace: String?
     /// Told about every dry-run policy that matched a connection.
     package var reportDryRun: @Sendable (AuthorizationPolicy) -> Void = { _ in }
+    /// On demand: asks the control plane for a key; returns at once. Nil: everything is told without being asked for.
+    package var demand: (@Sendable (String) -> Void)?
 
     package init() {}
 }
@@ -25,11 +30,15 @@ package final class MeshSnapshot: MeshView {
     package let state: MeshState
     let settings: RoutingSettings
     let flows: FlowTable
+    let answered: AnsweredDemands
 
-    package init(state: MeshState, settings: RoutingSettings, flows: FlowTable) {
+    package init(
+        state: MeshState, settings: RoutingSettings, flows: FlowTable, answered: AnsweredDemands = AnsweredDemands()
+    ) {
         self.state = state
         self.settings = settings
         self.flows = flows
+        self.answered = answered
     }
 
     package func identity(of pod: EnrolledPod) -> WorkloadIdentity? { self.local(pod).map { Self.identity($0, pod) } }

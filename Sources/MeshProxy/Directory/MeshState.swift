@@ -47,6 +47,7 @@ extension MeshState {
                 self.remove(entry, &changed)
             } else if let key = NamespacedName(name) {
                 self.removeService(key)
+                self.removeEverything(at: key, &changed)
             }
         }
         for address in upserted {
@@ -125,6 +126,14 @@ extension MeshState {
         self.countWildcard(service, by: -1)
         for address in service.addresses { Self.remove(key, from: &self.servicesByAddress, address) }
         for block in Set(service.blocks) { self.blocks.remove(block, key) }
+    }
+
+    /// On demand the control plane may say `<network>/<ip>` of an address that nobody has any more.
+    private mutating func removeEverything(at key: NamespacedName, _ changed: inout Set<NamespacedName>) {
+        guard let address = IPAddress(key.name) else { return }
+        let place = NetworkAddress(network: key.namespace, address: address)
+        for entry in self.byAddress[place] ?? [] { self.remove(entry, &changed) }
+        for service in self.servicesByAddress[place] ?? [] { self.removeService(service) }
     }
 
     private mutating func countWildcard(_ service: Service, by change: Int) {

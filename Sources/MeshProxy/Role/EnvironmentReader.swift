@@ -20,6 +20,10 @@ struct EnvironmentReader {
         return value
     }
 
+    func without(_ name: String) -> EnvironmentReader {
+        EnvironmentReader(variables: self.variables.filter { $0.key != name })
+    }
+
     func flag(_ name: String) throws(InvalidSetting) -> Bool? {
         guard let text = self.text(name) else { return nil }
         switch text.lowercased() {

@@ -16,8 +16,12 @@ extension ProxyConfiguration {
         tunnel.keepalive = self.keepalive.map {
             Sockets.Keepalive(
                 idle: CInt(clamping: $0.time.components.seconds),
-                interval: CInt(clamping: $0.interval.components.seconds), count: CInt($0.retries))
+                interval: CInt(clamping: $0.interval.components.seconds), count: CInt($0.retries),
+                limitsUnacknowledged: $0.limitsUnacknowledged)
         }
+        tunnel.reusesPorts = self.reusesPorts
+        tunnel.ports.socks = self.servesSocks ? Self.socksPort : nil
+        tunnel.onlyPostQuantum = self.onlyPostQuantum
         tunnel.loops = self.workerThreads
         tunnel.streamsPerTunnelMax = self.streamsPerTunnelMax
         tunnel.idleTunnelTimeout = self.idleTunnelTimeout
@@ -39,6 +43,9 @@ extension ProxyConfiguration {
                     fields: [("policy", .text("\(policy.key)"))]))
         }
         routing.network = self.network
+        if self.servesSocks { routing.ownPorts.insert(Self.socksPort) }
+        routing.clusterDomain = self.clusterDomain
+        routing.preferredNamespace = self.preferredNamespace
         routing.usesBaggage = self.usesBaggage
         routing.localApplicationTunnel = self.localApplicationTunnel
         return routing
@@ -46,6 +53,7 @@ extension ProxyConfiguration {
 
     /// Our own pod, when the environment says which it is: its metrics are then scraped through the mesh.
     package var ownPod: EnrolledPod? {
+        if self.onlyPod != nil { return nil }
         if self.podName.isEmpty || self.podNamespace.isEmpty || self.serviceAccount.isEmpty { return nil }
         return EnrolledPod(
             uid: "self:\(self.podNamespace)/\(self.podName)", name: self.podName, namespace: self.podNamespace,
@@ -95,6 +103,10 @@ extension ProxyConfiguration {
         json.member("secretTtlSeconds", self.certificateValidity.components.seconds)
         json.member("selfTerminationDeadlineSeconds", self.drainDeadline.components.seconds)
         json.member("enableResponseBaggage", self.usesBaggage)
+        json.member("proxyMode", self.onlyPod == nil ? "shared" : "dedicated")
+        json.member("xdsOnDemand", self.isOnDemand)
+        json.member("localXds", self.localMesh != nil)
+        json.member("socks5", self.servesSocks)
         json.member("adminPort", self.adminPort)
         json.member("statsPort", self.statsPort)
         json.member("readinessPort", self.readinessPort)

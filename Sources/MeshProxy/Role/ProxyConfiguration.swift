@@ -1,7 +1,8 @@
 internal import Foundation
 package import MeshChannel
-internal import MeshModel
+internal import MeshLinux
 package import MeshTelemetry
+package import MeshTunnel
 package import MeshXDS
 
 /// Every choice of a node proxy. The environment is read here and nowhere else; the names are Istio's.
@@ -19,12 +20,21 @@ package struct ProxyConfiguration: Sendable {
     package var instanceIP = ""
     /// `INPOD_UDS`
     package var agentSocket = "/var/run/ztunnel/ztunnel.sock"
-    /// `PACKET_MARK`: on every socket made for a pod.
+    /// `PROXY_MODE=dedicated` and `PROXY_WORKLOAD_INFO`: the one pod that is served, in our own network namespace; nil:
+    /// those that the node agent names.
+    package var onlyPod: EnrolledPod?
+    /// `PACKET_MARK`: on every socket made for a pod; 0, which a dedicated proxy begins with, sets none.
     package var mark: UInt32 = 1337
     /// `IPV6_ENABLED`
     package var isIPv6Enabled = true
+    /// `CLUSTER_DOMAIN`, `PREFERED_SERVICE_NAMESPACE`: what names mean
+    package var clusterDomain = "cluster.local"
+    package var preferredNamespace: String?
+    /// `UNSTABLE_ENABLE_SOCKS5`: applications may ask for their destinations, at ``socksPort`` on loopback.
+    package var servesSocks = false
+    package static let socksPort: UInt16 = 15080
     /// How pods' name queries are served: `ISTIO_META_DNS_CAPTURE` (on unless it is something else than `true`),
-    /// `ISTIO_META_DNS_PROXY_ADDR`, `CLUSTER_DOMAIN`, `PREFERED_SERVICE_NAMESPACE`. Nil: not at all.
+    /// `ISTIO_META_DNS_PROXY_ADDR`. Nil: not at all.
     package var dns: DNSSettings?
     /// Lists the resolvers that are asked for what the mesh does not know.
     package var resolverFile = "/etc/resolv.conf"
@@ -36,6 +46,8 @@ package struct ProxyConfiguration: Sendable {
         package var time = Duration.seconds(180)
         package var interval = Duration.seconds(180)
         package var retries = 9
+        /// `USER_TIMEOUT_ENABLED`: bytes that the peer does not acknowledge end a connection as soon as silence would.
+        package var limitsUnacknowledged = false
         package init() {}
     }
     /// `XDS_ADDRESS`, `XDS_ROOT_CA`, `ALT_XDS_HOSTNAME`, `XDS_HEADER_*`, `AUTH_TOKEN`
@@ -63,6 +75,16 @@ package struct ProxyConfiguration: Sendable {
     package var localApplicationTunnel = true
     /// `AUTHZ_POLICY_INFO_LOGGING`: what dry-run policies would do is logged at level info, not debug.
     package var logsPolicyAtInfo = false
+    /// `COMPLIANCE_POLICY=pqc`: tunnels agree on their keys with X25519MLKEM768 or not at all.
+    package var onlyPostQuantum = false
+    /// `LOCAL_XDS`, `LOCAL_XDS_PATH`: what is there whatever the control plane says.
+    package var localMesh: LocalMesh?
+    /// False, by an empty `XDS_ADDRESS`: there is nothing but ``localMesh``.
+    package var followsControlPlane = true
+    /// `XDS_ON_DEMAND`: workloads and services are asked for one by one, when a connection needs them.
+    package var isOnDemand = false
+    /// `INPOD_PORT_REUSE`: listeners in pods share their ports with a successor.
+    package var reusesPorts = true
     /// `LOG_FORMAT`, `RUST_LOG`
     package var logFormat = LogLine.Format.plain
     package var logDirectives = LogDirectives()
@@ -70,26 +92,32 @@ package struct ProxyConfiguration: Sendable {
     package var seriesMax = SeriesBudget.seriesMaxDefault
     /// Fixed by the mesh's charts.
     package var readinessPort = 15021
+    /// `statsPort` and `proxyAdminPort` of the mesh's configuration
     package var statsPort = 15020
     package var adminPort = 15000
-
-    static let rootFile = "./var/run/secrets/istio/root-cert.pem"
-    static let tokenFile = "./var/run/secrets/tokens/istio-token"
 
     /// - Parameters:
     ///   - cores: processors online.
     ///   - fileExists: for settings that are a path or a text.
+    ///   - readText: for files that are settings themselves.
     /// - Throws: ``InvalidSetting`` for the first value that cannot be used, also for features this proxy does not
     ///   have: a mesh whose operator asked for revocation lists must not run without.
     package init(
         environment: [String: String], cores: Int = ProcessInfo.processInfo.activeProcessorCount,
-        fileExists: (String) -> Bool = { FileManager.default.fileExists(atPath: $0) }
+        fileExists: (String) -> Bool = { FileManager.default.fileExists(atPath: $0) },
+        readText: (String) throws -> String = { try Files.readText($0) }
     ) throws(InvalidSetting) {
-        let reader = EnvironmentReader(variables: environment)
+        let defaults = try MeshProxyConfig.read(environment, fileExists, readText)
+        let reader = EnvironmentReader(variables: defaults.beneath(environment))
+        self.adminPort = defaults.proxyAdminPort ?? self.adminPort
+        self.statsPort = defaults.statsPort ?? self.statsPort
         try Self.refuseUnsupported(reader)
         self.clusterID = reader.text("ISTIO_META_CLUSTER_ID") ?? reader.text("CLUSTER_ID") ?? "Kubernetes"
         let token = try Self.token(reader, fileExists)
-        self.xds = try Self.endpoint("XDS", reader, token, self.clusterID, fileExists)
+        self.localMesh = try LocalMesh.read(reader, readText)
+        self.followsControlPlane = self.localMesh == nil || reader.variables["XDS_ADDRESS"] != ""
+        self.xds = try Self.endpoint(
+            "XDS", self.followsControlPlane ? reader : reader.without("XDS_ADDRESS"), token, self.clusterID, fileExists)
         self.ca = try Self.endpoint("CA", reader, token, self.clusterID, fileExists)
         self.network = reader.text("NETWORK") ?? ""
         self.nodeName = reader.text("NODE_NAME")
@@ -98,27 +126,21 @@ package struct ProxyConfiguration: Sendable {
         self.serviceAccount = reader.text("SERVICE_ACCOUNT") ?? ""
         self.instanceIP = reader.text("INSTANCE_IP") ?? ""
         self.agentSocket = reader.text("INPOD_UDS") ?? self.agentSocket
-        self.mark = try reader.number("PACKET_MARK", in: 1...Int(UInt32.max)).map { UInt32($0) } ?? self.mark
+        self.onlyPod = try Self.onlyPod(reader)
+        self.mark =
+            try reader.number("PACKET_MARK", in: 1...Int(UInt32.max)).map { UInt32($0) }
+            ?? (self.onlyPod == nil ? self.mark : 0)
         self.isIPv6Enabled = try reader.flag("IPV6_ENABLED") ?? true
-        self.dns = try Self.dns(reader, mark: self.mark, isIPv6Enabled: self.isIPv6Enabled, network: self.network)
+        self.reusesPorts = try reader.flag("INPOD_PORT_REUSE") ?? true
+        self.clusterDomain = reader.text("CLUSTER_DOMAIN") ?? self.clusterDomain
+        self.preferredNamespace = reader.text("PREFERED_SERVICE_NAMESPACE")
+        self.servesSocks = try reader.flag("UNSTABLE_ENABLE_SOCKS5") ?? false
+        self.dns = try self.dns(reader)
         self.keepsSource = try reader.flag("ENABLE_ORIG_SRC")
-        if try reader.flag("KEEPALIVE_ENABLED") ?? true {
-            var keepalive = Keepalive()
-            keepalive.time = try reader.duration("KEEPALIVE_TIME") ?? keepalive.time
-            keepalive.interval = try reader.duration("KEEPALIVE_INTERVAL") ?? keepalive.interval
-            keepalive.retries = try reader.number("KEEPALIVE_RETRIES", in: 1...127) ?? keepalive.retries
-            self.keepalive = keepalive
-        } else {
-            self.keepalive = nil
-        }
+        self.keepalive = try Self.keepalive(reader)
         self.metadata = try Self.metadata(reader)
         self.certificateValidity = try reader.duration("SECRET_TTL") ?? self.certificateValidity
-        let limits = [
-            try reader.processors("ZTUNNEL_RESOURCE_CPU_LIMIT"), try reader.processors("ZTUNNEL_CPU_LIMIT"),
-        ]
-        self.workerThreads = try WorkerThreads.count(
-            setting: reader.text("ZTUNNEL_WORKER_THREADS"), cores: cores,
-            limit: limits[0] ?? limits[1], request: try reader.processors("ZTUNNEL_RESOURCE_CPU_REQUEST"))
+        self.workerThreads = try Self.workerThreads(reader, cores: cores)
         self.streamsPerTunnelMax =
             try reader.number("POOL_MAX_STREAMS_PER_CONNECTION", in: 1...65_535) ?? self.streamsPerTunnelMax
         self.idleTunnelTimeout = try reader.duration("POOL_UNUSED_RELEASE_TIMEOUT") ?? self.idleTunnelTimeout
@@ -132,138 +154,14 @@ package struct ProxyConfiguration: Sendable {
         self.drainDeadline = try Self.drainDeadline(reader)
         self.usesBaggage = try reader.flag("ENABLE_RESPONSE_BAGGAGE") ?? true
         self.localApplicationTunnel = try reader.flag("LOCALHOST_APP_TUNNEL") ?? true
+        if let policy = reader.text("COMPLIANCE_POLICY") {
+            guard policy == "pqc" else { throw InvalidSetting("COMPLIANCE_POLICY", policy, wanted: "pqc, or nothing") }
+            self.onlyPostQuantum = true
+        }
+        self.isOnDemand = try self.onDemand(reader)
         self.logsPolicyAtInfo = try reader.flag("AUTHZ_POLICY_INFO_LOGGING") ?? false
         self.seriesMax =
             try reader.number("MARTLET_METRICS_SERIES_MAX", in: 100...1_000_000) ?? self.seriesMax
-        if let format = reader.text("LOG_FORMAT") {
-            guard let known = LogLine.Format(rawValue: format) else {
-                throw InvalidSetting("LOG_FORMAT", format, wanted: "plain or json")
-            }
-            self.logFormat = known
-        }
-        if let levels = reader.text("RUST_LOG") {
-            do throws(InvalidLogDirective) {
-                try self.logDirectives.merge(levels)
-            } catch {
-                throw InvalidSetting("RUST_LOG", levels, wanted: "\(error)")
-            }
-        }
-    }
-
-    // MARK: Single settings
-
-    private static func refuseUnsupported(_ reader: EnvironmentReader) throws(InvalidSetting) {
-        if let mode = reader.text("PROXY_MODE"), mode != "shared" {
-            throw InvalidSetting("PROXY_MODE", mode, wanted: "shared: one node proxy for all pods of its node")
-        }
-        if try reader.flag("ENABLE_PROXY") == false {
-            throw InvalidSetting("ENABLE_PROXY", "false", wanted: "true: without its proxy the process does nothing")
-        }
-        for name in ["UNSTABLE_ENABLE_SOCKS5", "XDS_ON_DEMAND", "TLS12_ENABLED", "USER_TIMEOUT_ENABLED"]
-        where try reader.flag(name) == true {
-            throw InvalidSetting(name, "true", wanted: "false: this node proxy does not have the feature")
-        }
-        if try reader.flag("INPOD_PORT_REUSE") == false {
-            throw InvalidSetting("INPOD_PORT_REUSE", "false", wanted: "true: a successor could not bind its ports")
-        }
-        for name in ["CRL_PATH", "COMPLIANCE_POLICY", "LOCAL_XDS", "LOCAL_XDS_PATH", "PROXY_WORKLOAD_INFO"] {
-            if let value = reader.text(name) {
-                throw InvalidSetting(name, value, wanted: "nothing: this node proxy does not have the feature")
-            }
-        }
-        if let value = reader.text("PROXY_CONFIG") {
-            throw InvalidSetting("PROXY_CONFIG", value, wanted: "nothing: set the environment variables themselves")
-        }
-    }
-
-    private static func endpoint(
-        _ kind: String, _ reader: EnvironmentReader, _ token: ControlPlaneEndpoint.Token, _ clusterID: String,
-        _ fileExists: (String) -> Bool
-    ) throws(InvalidSetting) -> ControlPlaneEndpoint {
-        let isInCluster = reader.text("KUBERNETES_SERVICE_HOST") != nil
-        let address =
-            reader.variables["\(kind)_ADDRESS"]
-            ?? (isInCluster ? "https://istiod.istio-system.svc:15012" : "https://localhost:15012")
-        var headers: [String: String] = [:]
-        for (name, value) in reader.all(prefix: "\(kind)_HEADER_") { headers[name.lowercased()] = value }
-        let endpoint = ControlPlaneEndpoint(
-            address: address, alternativeHost: reader.text("ALT_\(kind)_HOSTNAME"),
-            roots: try Self.roots("\(kind)_ROOT_CA", reader, fileExists), token: token, clusterID: clusterID,
-            headers: headers)
-        guard let endpoint else {
-            throw InvalidSetting(
-                "\(kind)_ADDRESS", address,
-                wanted: "the control plane as https://host:port, e.g. "
-                    + "https://istiod.istio-system.svc:15012")
-        }
-        return endpoint
-    }
-
-    private static func roots(
-        _ name: String, _ reader: EnvironmentReader, _ fileExists: (String) -> Bool
-    ) throws(InvalidSetting) -> ControlPlaneEndpoint.Roots {
-        guard let value = reader.text(name) else { return .file(Self.rootFile) }
-        if value == "SYSTEM" { return .system }
-        if value.contains("-----BEGIN CERTIFICATE-----") { return .pem(value) }
-        guard fileExists(value) else {
-            throw InvalidSetting(name, value, wanted: "the path of a file that exists, SYSTEM, or certificates as PEM")
-        }
-        return .file(value)
-    }
-
-    private static func token(
-        _ reader: EnvironmentReader, _ fileExists: (String) -> Bool
-    ) throws(InvalidSetting) -> ControlPlaneEndpoint.Token {
-        guard let value = reader.text("AUTH_TOKEN") else {
-            return fileExists(Self.tokenFile) ? .file(Self.tokenFile) : .none
-        }
-        guard fileExists(value) else {
-            // Not the value itself: it may be a token, and this goes into a log.
-            throw InvalidSetting("AUTH_TOKEN", "...", wanted: "the path of a token file that exists")
-        }
-        return .file(value)
-    }
-
-    private static func dns(
-        _ reader: EnvironmentReader, mark: UInt32, isIPv6Enabled: Bool, network: String
-    ) throws(InvalidSetting) -> DNSSettings? {
-        var dns = DNSSettings()
-        dns.mark = mark
-        dns.isIPv6Enabled = isIPv6Enabled
-        dns.network = network
-        dns.clusterDomain = reader.text("CLUSTER_DOMAIN") ?? dns.clusterDomain
-        dns.preferredNamespace = reader.text("PREFERED_SERVICE_NAMESPACE")
-        if let text = reader.text("ISTIO_META_DNS_PROXY_ADDR") {
-            let wanted = text.hasPrefix("localhost:") ? "127.0.0.1" + text.dropFirst("localhost".count) : text
-            guard let listen = IPEndpoint(wanted), listen.port != 0 else {
-                throw InvalidSetting(
-                    "ISTIO_META_DNS_PROXY_ADDR", text, wanted: "localhost or an address, and a port: localhost:15053")
-            }
-            dns.port = listen.port
-            dns.address = wanted == text ? listen.address : nil
-        }
-        // Read also when it is off: a setting that is wrong is wrong.
-        guard reader.variables["ISTIO_META_DNS_CAPTURE"] ?? "true" == "true" else { return nil }
-        return dns
-    }
-
-    private static func metadata(_ reader: EnvironmentReader) throws(InvalidSetting) -> [String: MetadataValue] {
-        var metadata = reader.all(prefix: "ISTIO_META_").mapValues { MetadataValue.string($0) }
-        for (name, text) in reader.all(prefix: "ISTIO_METAJSON_") {
-            guard let value = try? JSONDecoder().decode(DecodedJSON.self, from: Data(text.utf8)) else {
-                throw InvalidSetting("ISTIO_METAJSON_\(name)", text, wanted: "JSON")
-            }
-            metadata[name] = value.value
-        }
-        return metadata
-    }
-
-    private static func drainDeadline(_ reader: EnvironmentReader) throws(InvalidSetting) -> Duration {
-        if let deadline = try reader.duration("CONNECTION_TERMINATION_DEADLINE") { return deadline }
-        guard let grace = try reader.number("TERMINATION_GRACE_PERIOD_SECONDS", in: 0...86_400) else {
-            return .seconds(5)
-        }
-        // What the kubelet waits, less the time to end in order.
-        return .seconds(max(grace > 10 ? grace - 5 : grace - 1, 1))
+        try self.readLogging(reader)
     }
 }

@@ -21,6 +21,8 @@ package struct ProxyProcess: Sendable {
     package struct Surroundings: Sendable {
         /// Follows the control plane into the sink, until cancelled.
         package var followMesh: @Sendable (any MeshStateSink) async -> Void
+        /// On demand: asks the control plane for one destination; see `RoutingSettings`.
+        package var demand: (@Sendable (String) -> Void)?
         package var signer: any CertificateSigner
         /// Obeys the node agent, until cancelled.
         package var obeyAgent: @Sendable (PodEnrolment) async -> Void
@@ -104,8 +106,10 @@ package struct ProxyProcess: Sendable {
         let certificates = CertificateManager(signer: self.surroundings.signer, log: self.log.logger("ca")) {
             slot.certificateRenewed($0)
         }
+        var routing = configuration.routing(self.log)
+        routing.demand = self.surroundings.demand
         let directory = MeshDirectory(
-            nodeName: configuration.nodeName, settings: configuration.routing(self.log), flows: FlowTable(metrics),
+            nodeName: configuration.nodeName, settings: routing, flows: FlowTable(metrics),
             published: { snapshot in
                 names?.publish(snapshot)
                 slot.publish(snapshot)
@@ -145,6 +149,10 @@ package struct ProxyProcess: Sendable {
             "node proxy started", metadata: ["version": "\(self.version)", "node": "\(configuration.nodeName ?? "-")"])
 
         let outcome = await withTaskGroup(of: Void.self) { tasks in
+            if let local = configuration.localMesh {
+                await directory.apply(.policies(upserted: local.policies, removed: []))
+                await directory.apply(.addresses(upserted: local.addresses, removed: []))
+            }
             tasks.addTask { await self.surroundings.followMesh(directory) }
             tasks.addTask { await certificates.run() }
             let orders = Task { [surroundings, shutdown, certificatesLimit] in

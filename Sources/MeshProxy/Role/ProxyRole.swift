@@ -52,10 +52,16 @@ extension ProxyProcess.Surroundings {
         let signer = CertificateClient(
             CertificateClientConfiguration(endpoint: configuration.ca, validity: configuration.certificateValidity),
             logger: log.logger("ca"))
-        return Self(
-            followMesh: { sink in await MeshXDSClient(xds, sink: sink, logger: log.logger("xds")).run() },
+        let demands = configuration.isOnDemand ? MeshDemands() : nil
+        var surroundings = Self(
+            followMesh: { sink in
+                // Without a control plane the local mesh is all there is.
+                guard configuration.followsControlPlane else { return await sink.synced() }
+                await MeshXDSClient(xds, sink: sink, logger: log.logger("xds"), demands: demands).run()
+            },
             signer: signer,
             obeyAgent: { enrolment in
+                if let pod = configuration.onlyPod { return await enrolment.serveAlone(pod) }
                 await ZDSClient(path: configuration.agentSocket, log: log.logger("zds")).run(handler: enrolment)
             },
             makeTunnel: { view, certificates, observer, resolver in
@@ -63,5 +69,7 @@ extension ProxyProcess.Surroundings {
                     configuration: configuration.tunnel, view: view, certificates: certificates, observer: observer,
                     resolver: resolver)
             })
+        if let demands { surroundings.demand = { demands.demand($0) } }
+        return surroundings
     }
 }

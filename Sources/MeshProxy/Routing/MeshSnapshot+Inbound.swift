@@ -44,6 +44,7 @@ extension MeshSnapshot {
             return .wait(status: 503, Self.unknownPod(question.pod))
         }
         let arrival = question.local.address
+        if let key = self.unanswered(authority, at: local, arrival) { return .wait(status: 503, self.demand(key)) }
         if case .address(let asked) = authority, !self.mayEnd(asked.address, at: local, arrival: arrival) {
             return Self.refuse(400, "ip mismatch: \(arrival) != \(asked.address)", kind: .addressMismatch)
         }
@@ -140,45 +141,6 @@ extension MeshSnapshot {
         }
         guard self.settings.usesBaggage else { return nil }
         return Baggage(headers: headers).map(PeerAttributes.init)
-    }
-
-    /// A request for another address ends here only if this pod stands in front of it: a waypoint, or an application
-    /// that takes whole tunnels.
-    private func mayEnd(_ asked: IPAddress, at local: WorkloadEntry, arrival: IPAddress) -> Bool {
-        if asked == arrival || local.workload.applicationTunnel != nil { return true }
-        let address = NetworkAddress(network: self.settings.network, address: asked)
-        let gateways: [GatewayAddress]
-        if let workload = self.state.workload(at: address) {
-            gateways = workload.workload.waypoint.map { [$0] } ?? []
-        } else if let service = self.state.service(at: address, from: nil) {
-            gateways =
-                (service.service.waypoint.map { [$0] } ?? [])
-                + service.service.weightedWaypoints.filter { $0.weight > 0 }.map(\.destination)
-        } else {
-            gateways = []
-        }
-        return gateways.contains { self.leads($0, to: local) || self.owns($0, arrival) }
-    }
-
-    /// Whether a gateway is this workload: one of the service's endpoints, or the workload itself.
-    func leads(_ gateway: GatewayAddress, to local: WorkloadEntry) -> Bool {
-        switch gateway.destination {
-        case .address(let address):
-            if let service = self.state.service(at: address, from: nil) {
-                return self.state.hasEndpoint(local.workload.uid, in: service.key)
-            }
-            return self.state.workload(at: address) === local
-        case .hostname(let key):
-            if self.state.service(key) != nil { return self.state.hasEndpoint(local.workload.uid, in: key) }
-            return self.state.workload(hostname: key) === local
-        }
-    }
-
-    private func owns(_ gateway: GatewayAddress, _ arrival: IPAddress) -> Bool {
-        guard case .address(let address) = gateway.destination,
-            self.state.service(at: address, from: nil) == nil
-        else { return false }
-        return self.state.workload(at: address)?.workload.addresses.contains(arrival) ?? false
     }
 
     private func targetPort(_ port: UInt16, of service: ServiceEntry, at local: WorkloadEntry) -> UInt16? {

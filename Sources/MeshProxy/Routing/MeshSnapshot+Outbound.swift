@@ -27,6 +27,7 @@ extension MeshSnapshot {
             return try route.decide(using: &random)
         } catch {
             if case .needsAddresses(let host) = error { return .resolve(host: host) }
+            if case .needsAnswer(let key) = error { return .wait(self.demand(key)) }
             return .refuse(RefusalReason(.connect, "\(error)", kind: error.kind), labels: nil)
         }
     }

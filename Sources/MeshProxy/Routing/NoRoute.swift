@@ -15,6 +15,8 @@ package enum NoRoute: Error, Hashable, CustomStringConvertible {
     case unresolved(of: String, host: String, String)
     /// No end yet: the way is known once this name has been looked up.
     case needsAddresses(ofHost: String)
+    /// No end yet: the way is known once the control plane has answered for this key.
+    case needsAnswer(for: String)
 
     package var description: String {
         switch self {
@@ -41,6 +43,7 @@ package enum NoRoute: Error, Hashable, CustomStringConvertible {
         case .unresolved(let of, let host, let reason):
             "no resolved addresses: \(of) is known by the host name \(host) only: \(reason)"
         case .needsAddresses(let host): "the addresses of \(host) are not known yet"
+        case .needsAnswer(let key): "the control plane has not said yet what \(key) is"
         }
     }
 
@@ -51,6 +54,7 @@ package enum NoRoute: Error, Hashable, CustomStringConvertible {
         case .otherNetwork, .noGateway, .unknownGateway: .unknownGateway
         case .noExpectedIdentity: .noExpectedIdentity
         case .noAddress, .unresolved, .needsAddresses: .noAddress
+        case .needsAnswer: .unansweredDemand
         }
     }
 }

@@ -31,6 +31,7 @@ struct OutboundRoute {
 
     func decide(using random: inout some RandomNumberGenerator) throws(NoRoute) -> OutboundAnswer {
         let dialled = NetworkAddress(network: self.snapshot.settings.network, address: self.destination.address)
+        try self.require(self.snapshot.unanswered(dialled))
         // A workload first: its address is its own, whatever service claims it.
         let service =
             self.state.workload(at: dialled) == nil
@@ -39,8 +40,10 @@ struct OutboundRoute {
         {
             return try self.through(gateway, of: "service \(service.key)", service: service, using: &random)
         }
+        let near = NetworkAddress(network: self.client.network, address: self.destination.address)
+        try self.require(self.snapshot.unanswered(near))
         let found = self.upstream(
-            NetworkAddress(network: self.client.network, address: self.destination.address),
+            near,
             port: self.destination.port, resolution: .standard, using: &random)
         guard let upstream = found else {
             if let service, service.service.loadBalancing.mode != .passthrough {
@@ -66,6 +69,11 @@ struct OutboundRoute {
         return self.direct(upstream, address: address)
     }
 
+    /// On demand: nothing is decided about a key that the control plane has not answered for.
+    private func require(_ unanswered: String?) throws(NoRoute) {
+        if let unanswered { throw .needsAnswer(for: unanswered) }
+    }
+
     /// Why nobody was found although some were tried or looked up; nil when none was.
     func nobodyLeft(of name: String) -> NoRoute? {
         if !self.question.excluding.isEmpty { return .noOtherUpstream(destination: name) }
@@ -87,6 +95,7 @@ struct OutboundRoute {
         _ gateway: GatewayAddress, of name: String, service: ServiceEntry?,
         using random: inout some RandomNumberGenerator
     ) throws(NoRoute) -> OutboundAnswer {
+        try self.require(self.snapshot.unanswered(gateway))
         guard let waypoint = self.upstream(gateway, resolution: .waypoint, using: &random) else {
             throw self.nobodyLeft(of: "the waypoint \(gateway.text)") ?? .unknownWaypoint(of: name, gateway)
         }
@@ -128,6 +137,7 @@ struct OutboundRoute {
         guard let address = workload.networkGateway else {
             throw .noGateway(destination: workload.uid, network: workload.network)
         }
+        try self.require(self.snapshot.unanswered(address))
         guard let gateway = self.upstream(address, resolution: .gateway, using: &random) else {
             throw self.nobodyLeft(of: "the gateway \(address.text)")
                 ?? .unknownGateway(address, network: workload.network)

@@ -21,7 +21,7 @@ package struct ProxyHeader: Hashable, Sendable {
         0x0D, 0x0A, 0x0D, 0x0A, 0x00, 0x0D, 0x0A, 0x51, 0x55, 0x49, 0x54, 0x0A,
     ]
     /// A SPIFFE ID is at most 2048 bytes long (SPIFFE-ID, section 2.3); longer texts are left out.
-    static let textBytesMax = 2048
+    package static let textBytesMax = 2048
 
     /// Version 2, command PROXY, stream transport. Addresses of two families are both written as IPv6, the IPv4 one
     /// mapped, so that neither is lost.

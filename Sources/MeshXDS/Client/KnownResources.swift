@@ -17,12 +17,17 @@ package struct KnownResources {
 
     package static let types = [XDSType.address, XDSType.authorization]
 
-    package init() {}
+    /// Types that come whole; the first picture is complete with them.
+    private let wildcards: [String]
+
+    package init(isOnDemand: Bool = false) {
+        self.wildcards = isOnDemand ? [XDSType.authorization] : Self.types
+    }
 
     /// What a first request says about a type: everything held.
     package func initialVersions(_ type: String) -> [String: String] { self.versions[type] ?? [:] }
 
-    package var isSynced: Bool { self.synced.count == Self.types.count }
+    package var isSynced: Bool { self.wildcards.allSatisfy(self.synced.contains) }
 
     /// Good resources count even when others in the same response are refused. A refused one keeps its last
     /// accepted version (or none), so that a reconnect makes the server send it again.

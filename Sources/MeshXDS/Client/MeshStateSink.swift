@@ -12,4 +12,7 @@ public protocol MeshStateSink: Sendable {
     func apply(_ update: MeshUpdate) async
     /// Once: every type has arrived completely and was accepted.
     func synced() async
+    /// On demand only: these keys have been answered, with what was applied before or with nothing; or they are no
+    /// longer kept up to date and have to be demanded again.
+    func demandsChanged(answered: [String], forgotten: [String]) async
 }

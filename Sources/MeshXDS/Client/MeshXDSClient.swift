@@ -12,19 +12,25 @@ public struct MeshXDSClient: Sendable {
     private let configuration: XDSClientConfiguration
     private let sink: any MeshStateSink
     private let logger: Logger
+    private let demands: MeshDemands?
 
     /// The whole mesh may come in one message.
     static let messageBytesMax = 200 << 20
 
-    public init(_ configuration: XDSClientConfiguration, sink: any MeshStateSink, logger: Logger) {
+    /// - Parameter demands: with it workloads and services come only when they are demanded, besides those of our own
+    ///   node; nil: all of them. Policies always come all.
+    public init(
+        _ configuration: XDSClientConfiguration, sink: any MeshStateSink, logger: Logger, demands: MeshDemands? = nil
+    ) {
         self.configuration = configuration
         self.sink = sink
         self.logger = logger
+        self.demands = demands
     }
 
     /// Returns when the task is cancelled, and never before.
     public func run() async {
-        let session = Session(self.configuration, self.sink, self.logger)
+        let session = Session(self.configuration, self.sink, self.logger, self.demands)
         var backoff = ReconnectBackoff()
         var attempt = 0
         let names = self.configuration.endpoint.serverNames
@@ -45,13 +51,19 @@ extension MeshXDSClient {
         private let configuration: XDSClientConfiguration
         private let sink: any MeshStateSink
         private let logger: Logger
-        private var known = KnownResources()
+        private let demands: MeshDemands?
+        private var known: KnownResources
         private var saidSynced = false
 
-        init(_ configuration: XDSClientConfiguration, _ sink: any MeshStateSink, _ logger: Logger) {
+        init(
+            _ configuration: XDSClientConfiguration, _ sink: any MeshStateSink, _ logger: Logger,
+            _ demands: MeshDemands?
+        ) {
             self.configuration = configuration
             self.sink = sink
             self.logger = logger
+            self.demands = demands
+            self.known = KnownResources(isOnDemand: demands != nil)
         }
 
         typealias Request = Envoy_Service_Discovery_V3_DeltaDiscoveryRequest
@@ -85,9 +97,11 @@ extension MeshXDSClient {
         private nonisolated func stream(
             _ channel: GRPCClient<ControlPlaneEndpoint.Transport>, _ metadata: Metadata, _ opened: Flag
         ) async throws {
-            // Holds at most one answer per response read, because the next is read only after the answer is in.
+            // Holds at most one answer per response read, because the next is read only after the answer is in; and
+            // demands, each key of which is said once.
             let (requests, outbox) = AsyncStream.makeStream(of: Request.self)
-            for request in await self.firstRequests() { outbox.yield(request) }
+            let demanded = self.demands?.open()
+            for request in await self.firstRequests(demanded?.keys) { outbox.yield(request) }
             var options = CallOptions.defaults
             options.waitForReady = false
             options.maxResponseMessageBytes = MeshXDSClient.messageBytesMax
@@ -98,19 +112,48 @@ extension MeshXDSClient {
                 for await request in requests { try await writer.write(request) }
             } onResponse: { response in
                 defer { outbox.finish() }
-                for try await message in response.messages {
-                    await opened.set()
-                    outbox.yield(await self.receive(message))
+                try await withThrowingTaskGroup(of: Void.self) { tasks in
+                    if let demanded {
+                        tasks.addTask {
+                            for await _ in demanded.signals {
+                                if let request = self.demandRequest() { outbox.yield(request) }
+                            }
+                        }
+                    }
+                    for try await message in response.messages {
+                        await opened.set()
+                        outbox.yield(await self.receive(message))
+                    }
+                    tasks.cancelAll()
                 }
             }
         }
 
-        private func firstRequests() -> [Request] {
+        /// - Parameter demanded: on demand: every key that was answered; nil: all addresses are wanted.
+        private func firstRequests(_ demanded: [String]?) -> [Request] {
             KnownResources.types.map { type in
                 .with {
                     $0.node = self.node
                     $0.typeURL = type
                     $0.initialResourceVersions = self.known.initialVersions(type)
+                    guard type == XDSType.address, let demanded else { return }
+                    // From all to none: what is wanted is then named.
+                    $0.resourceNamesSubscribe = ["*"]
+                    $0.resourceNamesUnsubscribe = ["*"]
+                    // Without a version: whatever it is called, it is answered again.
+                    for key in demanded where $0.initialResourceVersions[key] == nil {
+                        $0.initialResourceVersions[key] = ""
+                    }
+                }
+            }
+        }
+
+        private nonisolated func demandRequest() -> Request? {
+            self.demands?.takeRequest().map { names in
+                .with {
+                    $0.typeURL = XDSType.address
+                    $0.resourceNamesSubscribe = names.subscribe
+                    $0.resourceNamesUnsubscribe = names.unsubscribe
                 }
             }
         }
@@ -125,6 +168,15 @@ extension MeshXDSClient {
         private func receive(_ response: Response) async -> Request {
             let outcome = self.known.receive(response)
             if let update = outcome.update { await self.sink.apply(update) }
+            if response.typeURL == XDSType.address, let demands {
+                // A resource that was refused answers nothing: whoever waits for it must not take it for absent.
+                let refused = Set(outcome.rejected.map(\.name))
+                let good = response.resources.filter { !refused.contains($0.name) }
+                let change = demands.answered(good.flatMap { [$0.name] + $0.aliases } + response.removedResources)
+                if !change.isEmpty {
+                    await self.sink.demandsChanged(answered: change.answered, forgotten: change.forgotten)
+                }
+            }
             if self.known.isSynced, !self.saidSynced {
                 self.saidSynced = true
                 await self.sink.synced()

@@ -137,7 +137,8 @@ final class Unbound: Sendable {
             return try await body()
         } catch {
             let log = (try? String(contentsOf: self.folder.appendingPathComponent("log"), encoding: .utf8)) ?? "no log"
-            Issue.record("\(who), no answer to \(message): \(error); status: \(self.process.waitStatus.map(String.init) ?? "runs"); log: \(log)")
+            let status = self.process.waitStatus.map(String.init) ?? "runs"
+            Issue.record("\(who), no answer to \(message): \(error); status: \(status); log: \(log)")
             throw error
         }
     }

@@ -1,0 +1,49 @@
+internal import Collections
+internal import MeshModel
+internal import MeshTunnel
+
+/// On demand: which keys the control plane has answered, so that nothing found under one means that nothing is there.
+/// A value that is cheap to copy and to change after it was copied.
+package struct AnsweredDemands: Sendable {
+    private var keys: TreeSet<String> = []
+
+    package init() {}
+
+    package mutating func change(answered: [String], forgotten: [String]) {
+        for key in answered { self.keys.insert(key) }
+        for key in forgotten { self.keys.remove(key) }
+    }
+
+    package func contains(_ key: String) -> Bool { self.keys.contains(key) }
+}
+
+extension MeshSnapshot {
+    /// Nil when the state may be asked about this address; else the key that has to be answered first. Not everything
+    /// that is there under an address needs to have come with it: an endpoint comes with its service, without the
+    /// service whose address it may share. So each address is demanded, also when something is known there.
+    func unanswered(_ address: NetworkAddress) -> String? {
+        self.settings.demand == nil || address.address.isLoopback ? nil : self.unanswered(key: address.description)
+    }
+
+    func unanswered(_ gateway: GatewayAddress) -> String? {
+        switch gateway.destination {
+        case .address(let address): self.unanswered(address)
+        case .hostname(let name): self.unanswered(name)
+        }
+    }
+
+    func unanswered(_ service: NamespacedName) -> String? {
+        self.settings.demand == nil ? nil : self.unanswered(key: service.description)
+    }
+
+    private func unanswered(key: String) -> String? { self.answered.contains(key) ? nil : key }
+
+    /// Asks the control plane; whoever asked us waits for the next snapshot.
+    func demand(_ key: String) -> RefusalReason {
+        self.settings.demand?(key)
+        return RefusalReason(
+            .connect,
+            "the control plane has not said yet what \(key) is (XDS_ON_DEMAND); is it connected?",
+            kind: .unansweredDemand)
+    }
+}

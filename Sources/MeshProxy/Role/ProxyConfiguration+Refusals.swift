@@ -1,0 +1,15 @@
+// What is refused because it would silently do nothing. The reasons are in docs/node-proxy-settings.md.
+
+extension ProxyConfiguration {
+    static func refuseUnsupported(_ reader: EnvironmentReader) throws(InvalidSetting) {
+        if try reader.flag("ENABLE_PROXY") == false {
+            throw InvalidSetting("ENABLE_PROXY", "false", wanted: "true: without its proxy the process does nothing")
+        }
+        if try reader.flag("TLS12_ENABLED") == true {
+            throw InvalidSetting("TLS12_ENABLED", "true", wanted: "false: tunnels are TLS 1.3, as every peer's are")
+        }
+        if let value = reader.text("CRL_PATH") {
+            throw InvalidSetting("CRL_PATH", value, wanted: "nothing: this node proxy does not have the feature")
+        }
+    }
+}
