@@ -100,7 +100,7 @@ extension MeshXDSClient {
                 defer { outbox.finish() }
                 for try await message in response.messages {
                     await opened.set()
-                    outbox.yield(await self.receive(message))
+                    outbox.yield(await self.receive(consume message))
                 }
             }
         }
@@ -122,19 +122,19 @@ extension MeshXDSClient {
             }
         }
 
-        private func receive(_ response: Response) async -> Request {
-            let outcome = self.known.receive(response)
+        private func receive(_ response: consuming Response) async -> Request {
+            var answer = Request()
+            answer.typeURL = response.typeURL
+            answer.responseNonce = response.nonce
+            let outcome = self.known.receive(consume response)
             if let update = outcome.update { await self.sink.apply(update) }
             if self.known.isSynced, !self.saidSynced {
                 self.saidSynced = true
                 await self.sink.synced()
             }
-            var answer = Request()
-            answer.typeURL = response.typeURL
-            answer.responseNonce = response.nonce
             if !outcome.rejected.isEmpty {
                 let reasons = outcome.rejected.map(\.description).joined(separator: "; ")
-                self.logger.error("refused resources", metadata: ["type": "\(response.typeURL)", "why": "\(reasons)"])
+                self.logger.error("refused resources", metadata: ["type": "\(answer.typeURL)", "why": "\(reasons)"])
                 answer.errorDetail.message = reasons
             }
             return answer
