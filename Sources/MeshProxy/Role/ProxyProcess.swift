@@ -97,6 +97,7 @@ package struct ProxyProcess: Sendable {
         let certificates = CertificateManager(signer: self.surroundings.signer, log: self.log.logger("ca")) {
             slot.certificateRenewed($0)
         }
+        let memory = MemoryRelease()
         let directory = MeshDirectory(
             nodeName: configuration.nodeName, settings: configuration.routing(self.log), flows: FlowTable(metrics),
             published: { snapshot in
@@ -106,7 +107,8 @@ package struct ProxyProcess: Sendable {
             identitiesChanged: { added, removed in
                 certificates.prefetch(added)
                 certificates.forget(removed)
-            })
+            },
+            applied: { memory.ask(after: $0) })
         let enrolment = PodEnrolment(
             server: SlotPodServer(slot: slot, names: names), readiness: readiness, registry: registry,
             log: self.log.logger("zds"),
@@ -140,6 +142,7 @@ package struct ProxyProcess: Sendable {
         let outcome = await withTaskGroup(of: Void.self) { tasks in
             tasks.addTask { await self.surroundings.followMesh(directory) }
             tasks.addTask { await certificates.run() }
+            tasks.addTask { await memory.run() }
             let orders = Task { [surroundings, shutdown, certificatesLimit] in
                 await directory.waitUntilSynced()
                 if Task.isCancelled { return }
@@ -158,6 +161,7 @@ package struct ProxyProcess: Sendable {
                 readiness.done(Self.stateTask)
                 await certificates.waitForFirst(within: certificatesLimit)
                 app.info("the mesh is known; serving pods")
+                memory.ask()
                 await withTaskGroup(of: Void.self) { both in
                     both.addTask { await surroundings.obeyAgent(enrolment) }
                     both.addTask { await enrolment.retryForever() }
