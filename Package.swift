@@ -177,7 +177,10 @@ let package = Package(
         target("KubeClient", ["KubeAPI", http, nio("NIOCore"), nio("NIOFoundationCompat"), nioSSL, log, yams]),
         target(
             "MeshTelemetry",
-            ["MeshModel", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), log]),
+            [
+                "MeshModel", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), log,
+                .product(name: "NIOHTTPCompression", package: "swift-nio-extras"),
+            ]),
 
         // Wire types.
         target("MeshProto", [protobuf, grpcCore, grpcProtobuf], exclude: ["Protos"]),
@@ -202,7 +205,7 @@ let package = Package(
         target("MeshLinux", ["CMeshLinux"]),
         .target(name: "CMeshLinux"),
 
-        target("MeshTestSupport", ["MeshLoop", "MeshModel", "MeshIdentity", x509, crypto, asn1]),
+        target("MeshTestSupport", ["MeshLoop", "MeshLinux", "MeshModel", "MeshIdentity", x509, crypto, asn1]),
 
         // The lab: knows Kubernetes and hosts, not the mesh.
         target(
@@ -212,7 +215,7 @@ let package = Package(
                 nio("NIOFoundationCompat"), nio("NIOTLS"), nioSSL, log, grdb, collections, x509, crypto, asn1, yams,
             ], path: "Lab/LabAPIServer"),
         target(
-            "LabControllers", ["KubeAPI", "KubeClient", nio("NIOCore"), nio("NIOPosix"), log],
+            "LabControllers", ["MeshDNS", "KubeAPI", "KubeClient", nio("NIOCore"), nio("NIOPosix"), log],
             path: "Lab/LabControllers"),
         // fork, namespaces, mounts and terminals, which Swift cannot do safely by itself.
         .target(name: "CLabNode", path: "Lab/CLabNode", linkerSettings: [.linkedLibrary("z")]),
@@ -278,7 +281,7 @@ let package = Package(
         test("KubeClientTests", ["KubeClient", "KubeAPI"]),
         test(
             "LabAPIServerTests", ["LabAPIServer", "LabNode", "KubeAPI", "KubeClient", "MeshTestSupport", crypto, log]),
-        test("LabControllersTests", ["LabControllers", "LabAPIServer", "KubeAPI", "KubeClient", log]),
+        test("LabControllersTests", ["LabControllers", "MeshDNS", "LabAPIServer", "KubeAPI", "KubeClient", log]),
         test("LabNodeTests", ["LabNode", "KubeAPI", "KubeClient", "MeshLinux", log]),
         test("LabClusterTests", ["LabCluster", "LabNode", "KubeAPI", "KubeClient", arguments]),
         test("FuzzTests", ["MeshFuzz"]),

@@ -62,3 +62,18 @@ if [ ! -x "$tools/bin/envoy" ]; then
     chmod +x "$binary"
     ln -sf "$binary" "$tools/bin/envoy"
 fi
+
+# Prometheus and promtool, which scrape the mesh in a test. Unpacked and not installed: the package would start a service.
+if [ ! -x "$tools/bin/prometheus" ] || [ ! -x "$tools/bin/promtool" ]; then
+    echo "prepare: prometheus"
+    unpacked=$(mktemp -d)
+    (
+        cd "$unpacked"
+        download=(apt-get -qq -o APT::Sandbox::User=root download prometheus)
+        "${download[@]}" 2>/dev/null || { apt-get update -qq && "${download[@]}"; }
+        dpkg-deb -x prometheus_*.deb .
+    )
+    mkdir -p "$tools/bin"
+    install -m 0755 "$unpacked/usr/bin/prometheus" "$unpacked/usr/bin/promtool" "$tools/bin/"
+    rm -rf "$unpacked"
+fi

@@ -232,7 +232,10 @@ static int write_all(int fd, const char *bytes, size_t count) {
   return lseek(fd, 0, SEEK_SET) < 0 ? -errno : 0;
 }
 
-static int spawn(const char *const argv[], int in, int out, int err, pid_t *child) {
+// What else we have open is not the program's: descriptors made without close-on-exec by a library would keep ports
+// and pipes alive in it.
+static int spawn(const char *const argv[], const char *const environment[], const char *directory, int in, int out,
+                 int err, pid_t *child) {
   posix_spawn_file_actions_t actions;
   posix_spawnattr_t attributes;
   sigset_t none, defaults;
@@ -247,8 +250,10 @@ static int spawn(const char *const argv[], int in, int out, int err, pid_t *chil
   posix_spawn_file_actions_adddup2(&actions, in, 0);
   posix_spawn_file_actions_adddup2(&actions, out, 1);
   posix_spawn_file_actions_adddup2(&actions, err, 2);
-  char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL};
-  int failed = posix_spawnp(child, argv[0], &actions, &attributes, (char *const *)argv, environment);
+  posix_spawn_file_actions_addclosefrom_np(&actions, 3);
+  if (directory) posix_spawn_file_actions_addchdir_np(&actions, directory);
+  int failed =
+      posix_spawnp(child, argv[0], &actions, &attributes, (char *const *)argv, (char *const *)environment);
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   return -failed;
@@ -293,7 +298,9 @@ int cmx_run_program(const char *const argv[], const void *input, size_t input_co
   if (in < 0 || *out < 0 || *err < 0) failed = -errno;
   if (!failed) failed = write_all(in, input, input_count);
   pid_t child = 0;
-  if (!failed) failed = spawn(argv, in, *out, *err, &child);
+  static const char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                                            "LC_ALL=C", NULL};
+  if (!failed) failed = spawn(argv, environment, NULL, in, *out, *err, &child);
   if (!failed) failed = wait_for(child, timeout_ms, status);
   if (in >= 0) close(in);
   if (!failed && (lseek(*out, 0, SEEK_SET) < 0 || lseek(*err, 0, SEEK_SET) < 0)) failed = -errno;
@@ -302,6 +309,15 @@ int cmx_run_program(const char *const argv[], const void *input, size_t input_co
     if (*err >= 0) close(*err);
     *out = *err = -1;
   }
+  return failed;
+}
+
+int cmx_start_program(const char *const argv[], const char *const environment[], const char *directory, bool quiet,
+                      pid_t *child) {
+  int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (null < 0) return -errno;
+  int failed = spawn(argv, environment, directory, null, quiet ? null : 1, quiet ? null : 2, child);
+  close(null);
   return failed;
 }
 

@@ -7,6 +7,7 @@ package struct DNSRecordType: RawRepresentable, Hashable, Sendable {
     package static let ns = Self(rawValue: 2)
     package static let cname = Self(rawValue: 5)
     package static let soa = Self(rawValue: 6)
+    package static let ptr = Self(rawValue: 12)
     package static let txt = Self(rawValue: 16)
     package static let aaaa = Self(rawValue: 28)
     package static let srv = Self(rawValue: 33)
@@ -55,6 +56,8 @@ package struct DNSResponseCode: RawRepresentable, Hashable, Sendable {
     package static let formatError = Self(rawValue: 1)
     package static let serverFailure = Self(rawValue: 2)
     package static let nameError = Self(rawValue: 3)
+    package static let notImplemented = Self(rawValue: 4)
+    package static let refused = Self(rawValue: 5)
 }
 
 package enum DNSTransport: String, Hashable, Sendable { case udp, tcp }

@@ -91,7 +91,7 @@ package enum DNSWriter {
     private static func pointer(to offset: Int) -> [UInt8] { Self.pair(0xc000 | UInt16(offset)) }
 
     /// Of the client's, with what an answer repeats: the size, and the wish for DNSSEC.
-    private static func option(_ edns: DNSQuery.Extension) -> [UInt8] {
+    package static func option(_ edns: DNSQuery.Extension) -> [UInt8] {
         [0] + Self.pair(DNSRecordType.opt.rawValue) + Self.pair(edns.payloadBytes)
             + Self.quad(edns.isDNSSECWanted ? 0x8000 : 0) + Self.pair(0)
     }

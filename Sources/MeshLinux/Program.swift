@@ -46,4 +46,23 @@ public struct Program: Sendable {
             standardOutput: String(decoding: Files.readAll(out, bytesMax: Self.outputBytesMax), as: UTF8.self),
             standardError: String(decoding: Files.readAll(err, bytesMax: 1 << 16), as: UTF8.self))
     }
+
+    /// Starts a program that runs beside us. Whoever starts it waits for its end, with `waitpid`.
+    /// - Parameters:
+    ///   - arguments: the program first, found in the directories of `PATH`.
+    ///   - environment: `NAME=VALUE` each.
+    ///   - isQuiet: its output goes nowhere instead of to ours. It has no input.
+    /// - Returns: its process id.
+    public static func start(
+        _ arguments: [String], environment: [String], in directory: String, isQuiet: Bool
+    ) throws(SystemError) -> Int32 {
+        var pid: Int32 = 0
+        // SAFETY: the texts are copied, live until the call returns, and are freed once.
+        var texts = arguments.map { UnsafePointer(strdup($0)) } + [nil]
+        var variables = environment.map { UnsafePointer(strdup($0)) } + [nil]
+        defer { for text in texts + variables { free(UnsafeMutablePointer(mutating: text)) } }
+        try checked(
+            cmx_start_program(&texts, &variables, directory, isQuiet, &pid), "start \(arguments.first ?? "nothing")")
+        return pid
+    }
 }

@@ -1,5 +1,6 @@
 public import NIOCore
 internal import NIOHTTP1
+internal import NIOHTTPCompression
 internal import NIOPosix
 
 /// A request to one of a role's own ports: health, metrics, admin.
@@ -88,6 +89,18 @@ public final class HTTPEndpoints: Sendable {
     static let bodyBytesMax = 64 << 10
     static let backlogMax: CInt = 128
 
+    /// Shorter bodies fit into a packet as they are.
+    static let compressedBytesMin = 1024
+
+    /// gzip or deflate for those who take it; of the reference's codings br and zstd are not spoken, and who asks for
+    /// those only gets the text as it is, as HTTP allows (RFC 9110, 12.5.3).
+    private static func compressor() -> HTTPResponseCompressor {
+        HTTPResponseCompressor { headers, isPossible in
+            let length = headers.headers.first(name: "content-length").flatMap { Int($0) } ?? 0
+            return isPossible && length >= Self.compressedBytesMin ? .compressIfPossible : .doNotCompress
+        }
+    }
+
     private let channels: [any Channel]
 
     private init(channels: [any Channel]) { self.channels = channels }
@@ -118,6 +131,7 @@ public final class HTTPEndpoints: Sendable {
                 .childChannelInitializer { channel in
                     channel.eventLoop.makeCompletedFuture {
                         try channel.pipeline.syncOperations.configureHTTPServerPipeline(withErrorHandling: true)
+                        try channel.pipeline.syncOperations.addHandler(Self.compressor())
                         try channel.pipeline.syncOperations.addHandler(EndpointHandler(routes: routes))
                     }
                 }

@@ -1,7 +1,13 @@
 internal import Synchronization
 
+/// What a series counts with.
+public protocol MetricInstrument: AnyObject, Sendable {
+    /// Differs from what it was before when something was counted in between.
+    var changeMark: UInt64 { get }
+}
+
 /// A number that only grows. Adding is one atomic instruction.
-public final class Counter: Sendable {
+public final class Counter: MetricInstrument {
     private let total = Atomic<UInt64>(0)
 
     public init() {}
@@ -10,10 +16,11 @@ public final class Counter: Sendable {
     public func add(_ amount: UInt64 = 1) { self.total.wrappingAdd(amount, ordering: .relaxed) }
 
     public var value: UInt64 { self.total.load(ordering: .relaxed) }
+    public var changeMark: UInt64 { self.value }
 }
 
 /// A number that goes up and down.
-public final class Gauge: Sendable {
+public final class Gauge: MetricInstrument {
     private let current = Atomic<Int64>(0)
 
     public init() {}
@@ -22,10 +29,11 @@ public final class Gauge: Sendable {
     public func add(_ amount: Int64) { self.current.wrappingAdd(amount, ordering: .relaxed) }
 
     public var value: Int64 { self.current.load(ordering: .relaxed) }
+    public var changeMark: UInt64 { UInt64(bitPattern: self.value) }
 }
 
 /// How often something was how large.
-public final class Histogram: Sendable {
+public final class Histogram: MetricInstrument {
     private struct State {
         /// One per bound, and one for everything above; not cumulative.
         var counts: [UInt64]
@@ -49,53 +57,7 @@ public final class Histogram: Sendable {
         }
     }
 
+    public var changeMark: UInt64 { self.state.withLock { $0.counts.reduce(0, +) } }
+
     package var snapshot: (counts: [UInt64], sum: Double) { self.state.withLock { ($0.counts, $0.sum) } }
 }
-
-/// One metric with labels: hands out the instrument of each combination of label values.
-///
-/// Keep the instrument where the combination is known for long: finding it takes a lock and hashes all values.
-public final class MetricFamily<Instrument: AnyObject & Sendable>: Sendable {
-    public let labels: [String]
-    private let seriesMax: Int
-    private let make: @Sendable () -> Instrument
-    private let series = Mutex<[[String]: Instrument]>([:])
-
-    /// The value of every label of the series that stands for all those for which there was no room.
-    public static var overflow: String { "overflow" }
-
-    init(labels: [String], seriesMax: Int, make: @escaping @Sendable () -> Instrument) {
-        self.labels = labels
-        self.seriesMax = seriesMax
-        self.make = make
-    }
-
-    /// - Parameter values: of the labels, in their order; trailing ones may be left out and are then not shown.
-    ///   A combination beyond the bound counts under ``overflow``: outsiders may not fill the memory.
-    public func with(_ values: [String] = []) -> Instrument {
-        precondition(values.count <= self.labels.count, "more values than labels \(self.labels)")
-        return self.series.withLock { series in
-            if let found = series[values] { return found }
-            if series.count < self.seriesMax {
-                let new = self.make()
-                series[values] = new
-                return new
-            }
-            let other = Array(repeating: Self.overflow, count: self.labels.count)
-            if let found = series[other] { return found }
-            let new = self.make()
-            series[other] = new
-            return new
-        }
-    }
-
-    /// Sorted, so that two scrapes of the same numbers are the same text.
-    package var all: [(values: [String], instrument: Instrument)] {
-        self.series.withLock { $0.map { (values: $0.key, instrument: $0.value) } }
-            .sorted { $0.values.lexicographicallyPrecedes($1.values) }
-    }
-}
-
-public typealias CounterFamily = MetricFamily<Counter>
-public typealias GaugeFamily = MetricFamily<Gauge>
-public typealias HistogramFamily = MetricFamily<Histogram>

@@ -9,14 +9,12 @@ extension EndpointRoute {
         }
     }
 
-    /// `GET /metrics` and `/stats/prometheus`: always OpenMetrics text; its type only for those who ask for it.
+    /// `GET /metrics` and `/stats/prometheus`, in the format that is asked for.
     public static func metrics(_ registry: MetricsRegistry) -> [Self] {
         ["/metrics", "/stats/prometheus"].map { path in
             Self(path, methods: ["GET"]) { request in
-                let asksForOpenMetrics = request.header("accept")?.contains("application/openmetrics-text") ?? false
-                return EndpointAnswer(
-                    contentType: asksForOpenMetrics ? MetricsRegistry.openMetricsType : "text/plain; charset=utf-8",
-                    body: Array(registry.openMetrics().utf8))
+                let format = MetricsFormat(accept: request.header("accept"))
+                return EndpointAnswer(contentType: format.contentType, body: Array(registry.text(format).utf8))
             }
         }
     }

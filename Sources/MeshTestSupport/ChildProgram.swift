@@ -1,13 +1,12 @@
 internal import Foundation
+internal import MeshLinux
 internal import Synchronization
 
 /// A program of another project that runs beside a test; it is killed with its owner.
 ///
 /// Not Foundation's `Process`: its start reads `/proc/self/fd` and now and then crashes in a process with many
-/// descriptors.
+/// descriptors. Nothing that a test has open is open in the program.
 public final class ChildProgram: Sendable {
-    public struct CannotStart: Error, CustomStringConvertible { public var description: String }
-
     private let pid: pid_t
     /// The wait status, once it has ended.
     private let status = Mutex<CInt?>(nil)
@@ -17,26 +16,8 @@ public final class ChildProgram: Sendable {
     ///   - folder: where it runs.
     ///   - isQuiet: its output goes nowhere instead of to ours. Its input is empty.
     public init(_ arguments: [String], in folder: String = "/", isQuiet: Bool = false) throws {
-        let arguments = ["/usr/bin/env", "--chdir=\(folder)"] + arguments
         let environment = ProcessInfo.processInfo.environment.map { "\($0.key)=\($0.value)" }
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
-        if isQuiet {
-            posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0)
-            posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0)
-        }
-        var pid: pid_t = 0
-        // SAFETY: both vectors end in nil and live until the call returns; the strings are freed after it.
-        var vector = arguments.map { strdup($0) } + [nil]
-        var variables = environment.map { strdup($0) } + [nil]
-        let code = posix_spawn(&pid, arguments[0], &actions, nil, &vector, &variables)
-        for text in vector + variables { free(text) }
-        guard code == 0 else {
-            throw CannotStart(description: "\(arguments.joined(separator: " ")): \(String(cString: strerror(code)))")
-        }
-        self.pid = pid
+        self.pid = try Program.start(arguments, environment: environment, in: folder, isQuiet: isQuiet)
     }
 
     public var isRunning: Bool {

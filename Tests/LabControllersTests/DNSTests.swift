@@ -2,6 +2,7 @@ import KubeAPI
 import KubeClient
 import LabControllers
 import Logging
+import MeshDNS
 import Testing
 
 /// Numbers that are the same in every run.
@@ -18,35 +19,26 @@ struct SeededGenerator: RandomNumberGenerator {
 
 private func name(_ text: String) throws -> DNSName { try #require(DNSName(text)) }
 
-@Suite("DNS messages")
+@Suite("Responses of the cluster's DNS")
 struct DNSMessageTests {
-    @Test("a query comes back as it was written")
-    func query() throws {
-        let query = DNSQuery(
-            id: 0xbeef, question: DNSQuestion(try name("Web.ns.svc.cluster.local"), .a), payloadBytes: 4096)
-        #expect(try DNSReader.query(DNSWriter.query(query)) == query)
-    }
-
-    @Test("a query as dig sends it")
-    func dig() throws {
-        // dig +noedns A a.b
-        let bytes: [UInt8] = [0x12, 0x34, 0x01, 0x20, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0x61, 1, 0x62, 0, 0, 1, 0, 1]
-        let query = try DNSReader.query(bytes)
-        #expect(query == DNSQuery(id: 0x1234, question: DNSQuestion(try name("a.b"), .a)))
+    private func query(_ question: DNSQuery.Question, payloadBytes: UInt16 = 1232) throws -> DNSQuery {
+        try DNSQuery(DNSWriter.query(id: 7, question, payloadBytes: payloadBytes))
     }
 
     @Test("names in answers are compressed and read back")
     func compression() throws {
         let owner = try name("alias.example.org")
-        let target = try name("www.example.org")
-        let query = DNSQuery(id: 7, question: DNSQuestion(owner, .a))
+        let target = try name("www.Example.org")
+        let question = DNSQuery.Question(owner, .a)
         let answers = [
             DNSRecord(owner, ttl: 5, .cname(target)), DNSRecord(target, ttl: 9, .a(0x0a2a_0005)),
             DNSRecord(target, ttl: 9, .aaaa(Array(1...16))),
         ]
-        let bytes = DNSWriter.response(DNSResponse(.noError, answers: answers), to: query, bytesMax: 512)
-        let reply = try #require(DNSReader.reply(bytes))
-        #expect(reply.answers == answers && reply.question == query.question && !reply.isTruncated)
+        let bytes = DNSResponseWriter.response(
+            DNSResponse(.noError, answers: answers), to: try self.query(question), question, bytesMax: 512)
+        #expect(DNSRecord.answers(of: bytes) == answers)
+        let header = try #require(DNSHeader(bytes))
+        #expect(header.id == 7 && header.isResponse && header.code == .noError && !header.isTruncated)
         // "example.org" once.
         #expect(bytes.count { $0 == UInt8(ascii: "x") } == 1)
     }
@@ -54,46 +46,76 @@ struct DNSMessageTests {
     @Test("an answer that does not fit is cut, and says so")
     func truncation() throws {
         let owner = try name("many.example")
-        let query = DNSQuery(id: 7, question: DNSQuestion(owner, .a), payloadBytes: 512)
+        let question = DNSQuery.Question(owner, .a)
         let answers = (0..<100).map { DNSRecord(owner, ttl: 5, .a(UInt32($0))) }
-        let bytes = DNSWriter.response(DNSResponse(.noError, answers: answers), to: query, bytesMax: 512)
-        let reply = try #require(DNSReader.reply(bytes))
-        #expect(bytes.count <= 512 && reply.isTruncated && reply.answers.isEmpty)
+        let bytes = DNSResponseWriter.response(
+            DNSResponse(.noError, answers: answers), to: try self.query(question), question, bytesMax: 512)
+        #expect(bytes.count <= 512 && DNSHeader(bytes)?.isTruncated == true && DNSRecord.answers(of: bytes).isEmpty)
+    }
+
+    /// The code that a message is refused with; nil when it is ignored.
+    private func refusal(_ bytes: [UInt8]) throws -> DNSResponseCode? {
+        do throws(AskedQuestion.Fault) {
+            _ = try AskedQuestion(bytes, isDatagram: true)
+        } catch {
+            guard case .answered(let message) = error else { return nil }
+            let header = try #require(DNSHeader(message))
+            #expect(header.isResponse && header.id == DNSHeader(bytes)?.id)
+            return header.code
+        }
+        Issue.record("taken for a question: \(bytes)")
+        return nil
     }
 
     @Test("what is no query is ignored or answered with its fault")
     func malformed() throws {
-        let good = DNSWriter.query(DNSQuery(id: 0x0102, question: DNSQuestion(try name("a.b"), .a)))
-        #expect(throws: DNSMalformed.ignored) { try DNSReader.query(Array(good.prefix(11))) }
-        #expect(throws: DNSMalformed.answered(id: 0x0102, .formatError)) { try DNSReader.query(Array(good.dropLast())) }
+        // dig +noedns A a.b
+        let good: [UInt8] = [0x12, 0x34, 0x01, 0x20, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0x61, 1, 0x62, 0, 0, 1, 0, 1]
+        #expect(try AskedQuestion(good, isDatagram: true).question == DNSQuery.Question(try name("A.b"), .a))
+        #expect(try self.refusal(Array(good.prefix(11))) == nil)
+        #expect(try self.refusal(Array(good.dropLast())) == .formatError)
         var response = good
         response[2] |= 0x80
-        #expect(throws: DNSMalformed.ignored) { try DNSReader.query(response) }
+        #expect(try self.refusal(response) == nil)
         var update = good
         update[2] = 5 << 3
-        #expect(throws: DNSMalformed.answered(id: 0x0102, .notImplemented)) { try DNSReader.query(update) }
+        #expect(try self.refusal(update) == .notImplemented)
         var chaos = good
         chaos[good.count - 1] = 3
-        #expect(throws: DNSMalformed.answered(id: 0x0102, .refused)) { try DNSReader.query(chaos) }
+        #expect(try self.refusal(chaos) == .refused)
         // A name that points at itself.
-        let loop: [UInt8] = Array(good.prefix(12)) + [0xc0, 12, 0, 1, 0, 1]
-        #expect(throws: DNSMalformed.answered(id: 0x0102, .formatError)) { try DNSReader.query(loop) }
+        #expect(try self.refusal(Array(good.prefix(12)) + [0xc0, 12, 0, 1, 0, 1]) == .formatError)
+        var two = good
+        two[5] = 2
+        #expect(try self.refusal(two + good.dropFirst(12)) == .formatError)
     }
 
-    @Test("no bytes crash the reader", arguments: [1, 2, 3, 4] as [UInt64])
+    @Test("a resolver's answer goes on under the client's id, cut to what the client takes")
+    func passedOn() throws {
+        let question = DNSQuery.Question(try name("many.example"), .a)
+        let bytes = DNSWriter.query(id: 0xbeef, question, payloadBytes: 512)
+        let answers = (0..<100).map { DNSRecord(question.name, ttl: 5, .a(UInt32($0))) }
+        let resolvers = DNSResponseWriter.response(
+            DNSResponse(.noError, answers: answers), to: try self.query(question), question, bytesMax: 65_535)
+        let whole = try AskedQuestion(bytes, isDatagram: false).answered(as: resolvers)
+        #expect(whole.prefix(2) == [0xbe, 0xef] && whole.dropFirst(2) == resolvers.dropFirst(2))
+        let cut = try AskedQuestion(bytes, isDatagram: true).answered(as: resolvers)
+        #expect(cut.count <= 512 && DNSHeader(cut)?.isTruncated == true && DNSHeader(cut)?.id == 0xbeef)
+    }
+
+    @Test("no bytes crash the reader of answers", arguments: [1, 2, 3, 4] as [UInt64])
     func fuzz(seed: UInt64) throws {
         var generator = SeededGenerator(state: seed)
-        let owner = try name("alias.example.org")
-        let query = DNSQuery(id: 7, question: DNSQuestion(owner, .a), payloadBytes: 1232)
-        let seeds = [
-            DNSWriter.query(query),
-            DNSWriter.response(
-                DNSResponse(.noError, answers: [DNSRecord(owner, ttl: 5, .cname(try name("www.example.org")))]),
-                to: query,
-                bytesMax: 512),
-        ]
+        let question = DNSQuery.Question(try name("alias.example.org"), .a)
+        let whole = DNSResponseWriter.response(
+            DNSResponse(
+                .noError,
+                answers: [
+                    DNSRecord(question.name, ttl: 5, .cname(try name("www.example.org"))),
+                    DNSRecord(question.name, ttl: 5, .a(7)),
+                ]), to: try self.query(question), question, bytesMax: 512)
         for _ in 0..<5_000 {
-            var bytes = seeds[Int.random(in: 0..<2, using: &generator)]
+            var bytes = whole
             for _ in 0..<Int.random(in: 1...6, using: &generator) {
                 switch Int.random(in: 0..<3, using: &generator) {
                 case 0 where !bytes.isEmpty: bytes.removeLast(Int.random(in: 1...bytes.count, using: &generator))
@@ -107,17 +129,8 @@ struct DNSMessageTests {
                         in: 0...255, using: &generator)
                 }
             }
-            _ = try? DNSReader.query(bytes)
-            _ = DNSReader.reply(bytes)
+            _ = DNSRecord.answers(of: bytes)
         }
-    }
-
-    @Test("names have bounds")
-    func bounds() {
-        #expect(DNSName(String(repeating: "a", count: 64)) == nil)
-        #expect(DNSName(Array(repeating: String(repeating: "a", count: 63), count: 4).joined(separator: ".")) == nil)
-        #expect(DNSName("a..b") == nil)
-        #expect(DNSName("a.b.")?.labels.count == 2)
     }
 }
 
@@ -143,16 +156,16 @@ struct ClusterZoneTests {
             ],
         ])
 
-    private func ask(_ text: String, _ type: DNSType = .a) throws -> ClusterZone.Answer {
+    private func ask(_ text: String, _ type: DNSRecordType = .a) throws -> ClusterZone.Answer {
         let zone = ClusterZone(
             domain: try name("cluster.local"),
             objects: .init(
                 hasNamespace: { $0 == "ns" },
                 service: { key in Self.services.first { $0.name == key.name && key.namespace == "ns" } },
                 slices: { $0.name == "db" ? [Self.slice] : [] }, services: { Self.services }))
-        return zone.answer(DNSQuestion(try name(text), type))
+        return zone.answer(DNSQuery.Question(try name(text), type))
     }
-    private func response(_ text: String, _ type: DNSType = .a) throws -> DNSResponse {
+    private func response(_ text: String, _ type: DNSRecordType = .a) throws -> DNSResponse {
         guard case .response(let response) = try self.ask(text, type) else {
             Issue.record("not answered by the zone: \(text)")
             return DNSResponse(.serverFailure)

@@ -34,6 +34,7 @@ struct ConfigurationTests {
         #expect(configuration.logFormat == .plain)
         #expect(configuration.logDirectives.description == "info")
         #expect(configuration.workerThreads == 2)
+        #expect(configuration.seriesMax == 20_000)
     }
 
     @Test("reads what the chart sets")
@@ -49,7 +50,9 @@ struct ConfigurationTests {
                 "ISTIO_METAJSON_L": "{\"a\":[1,true,null]}",
                 "ENABLE_ORIG_SRC": "true", "KEEPALIVE_ENABLED": "false", "ENABLE_RESPONSE_BAGGAGE": "false",
                 "IPV6_ENABLED": "false", "UNRELATED": "x", "XDS_ON_DEMAND": "false", "ZTUNNEL_CPU_LIMIT": "3",
+                "MARTLET_METRICS_SERIES_MAX": "500",
             ], files: ["/etc/root.pem", "/var/token"])
+        #expect(configuration.seriesMax == 500)
         #expect(configuration.xds.host == "istiod.istio-system.svc")
         #expect(configuration.xds.alternativeHost == "istiod.example")
         #expect(configuration.xds.roots == .file("/etc/root.pem"))
@@ -113,6 +116,7 @@ struct ConfigurationTests {
             ("ZTUNNEL_WORKER_THREADS", "-1"), ("ZTUNNEL_WORKER_THREADS", "x%"), ("ZTUNNEL_CPU_LIMIT", "2Gi"),
             ("POOL_MAX_STREAMS_PER_CONNECTION", "0"), ("HTTP2_FRAME_SIZE", "100"),
             ("CONNECTION_TERMINATION_DEADLINE", "soon"), ("TERMINATION_GRACE_PERIOD_SECONDS", "-5"),
+            ("MARTLET_METRICS_SERIES_MAX", "99"), ("MARTLET_METRICS_SERIES_MAX", "many"),
             ("LOG_FORMAT", "xml"), ("RUST_LOG", "loud"), ("ISTIO_METAJSON_X", "{"), ("UNSTABLE_ENABLE_SOCKS5", "true"),
             ("USER_TIMEOUT_ENABLED", "true"), ("INPOD_PORT_REUSE", "false"), ("PROXY_WORKLOAD_INFO", "ns/name/sa"),
             ("XDS_ON_DEMAND", "true"), ("TLS12_ENABLED", "true"), ("CRL_PATH", "/crl.pem"),

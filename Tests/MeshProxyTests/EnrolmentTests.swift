@@ -12,7 +12,13 @@ private struct Namespace: PodNamespace {
 /// Starts pods, unless it is told not to; notes everything.
 private final class ScriptedServer: PodServer {
     struct Busy: Error, CustomStringConvertible { let description = "port 15008 is taken" }
-    private let state = Mutex<(busy: Bool, events: [String])>((false, []))
+    private struct State {
+        var busy = false
+        var events: [String] = []
+        var keepsQuiet = false
+        var told: (@Sendable () -> Void)?
+    }
+    private let state = Mutex(State())
 
     func start(_ pod: EnrolledPod, _ namespace: any PodNamespace) throws {
         try self.state.withLock { state in
@@ -20,8 +26,17 @@ private final class ScriptedServer: PodServer {
             state.events.append("start \(pod.name) in \(namespace.key)")
         }
     }
-    func stop(uid: String) { self.state.withLock { $0.events.append("stop \(uid)") } }
+    func stop(uid: String, whenDone: @escaping @Sendable () -> Void) {
+        self.state.withLock { state in
+            state.events.append("stop \(uid)")
+            if state.keepsQuiet { return state.told = whenDone }
+            whenDone()
+        }
+    }
 
+    /// From now on the peers of pods hear nothing, until ``tell()``.
+    func keepQuiet() { self.state.withLock { $0.keepsQuiet = true } }
+    func tell() { self.state.withLock { $0.told }?() }
     func setBusy(_ busy: Bool) { self.state.withLock { $0.busy = busy } }
     var events: [String] { self.state.withLock { $0.events } }
 }
@@ -38,7 +53,8 @@ struct EnrolmentTests {
     init() {
         self.enrolment = PodEnrolment(
             server: self.server, readiness: self.readiness, registry: self.registry,
-            log: MeshLog(destination: Nowhere()).logger("zds"), trustDomain: { _ in "td" })
+            log: MeshLog(destination: Nowhere()).logger("zds"), farewellLimit: .seconds(3600),
+            trustDomain: { _ in "td" })
     }
 
     private func add(_ name: String = "a", in namespace: String = "net1") async -> String? {
@@ -177,6 +193,54 @@ struct EnrolmentTests {
         _ = await self.add(in: "net1")
         _ = await self.add(in: "net2")
         #expect(self.server.events == ["start a in net1", "stop uid-a", "start a in net2"])
+    }
+
+    @Test("a removal is acknowledged when the pod's peers have been told, and not before")
+    func farewell() async throws {
+        await self.enrolment.connected()
+        _ = await self.add()
+        await self.enrolment.snapshotSent()
+        self.server.keepQuiet()
+        final class Agent: Sendable {
+            private let answered = Mutex(false)
+            var isAnswered: Bool { self.answered.withLock { $0 } }
+            func answer() { self.answered.withLock { $0 = true } }
+        }
+        let agent = Agent()
+        let enrolment = self.enrolment
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask {
+                await enrolment.delete(uid: pod("a").uid)
+                agent.answer()
+            }
+            while !self.server.events.contains("stop uid-a") { try await Task.sleep(for: .milliseconds(1)) }
+            // It is released at once, and the enrolment can be asked and does other things meanwhile.
+            #expect(await self.states.isEmpty)
+            #expect(self.registry.openMetrics().contains("\nworkload_manager_active_proxy_count 0\n"))
+            #expect(!agent.isAnswered)
+            self.server.tell()
+            try await group.waitForAll()
+        }
+        #expect(agent.isAnswered)
+    }
+
+    @Test("peers that take no farewell hold a removal back for a while only")
+    func farewellLimit() async {
+        let memory = Memory()
+        let log = MeshLog(destination: memory)
+        let enrolment = PodEnrolment(
+            server: self.server, readiness: self.readiness, registry: MetricsRegistry(), log: log.logger("zds"),
+            farewellLimit: .milliseconds(5))
+        await enrolment.connected()
+        _ = await enrolment.add(pod("a"), in: Namespace(key: "net1"))
+        await enrolment.snapshotSent()
+        self.server.keepQuiet()
+        await enrolment.delete(uid: pod("a").uid)
+        #expect(await enrolment.pods.isEmpty)
+        await log.flush()
+        #expect(memory.lines.contains { $0.contains("not all peers of a released pod took the farewell") })
+        // Whoever answers later harms nobody.
+        self.server.tell()
     }
 
     @Test("counts what it does")

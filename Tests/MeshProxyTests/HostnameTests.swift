@@ -1,8 +1,10 @@
 import Glibc
+import MeshDNS
 import MeshModel
 import MeshProxy
 import MeshTelemetry
 import MeshTunnel
+import NIOPosix
 import Synchronization
 import Testing
 
@@ -70,6 +72,102 @@ struct HostnameTests {
         ]
         #expect(self.world("vm", "other").route("10.2.0.1:80", hosts: failed) == .resolve("other.example.com"))
         #expect(self.world("vm").route("10.2.0.1:80", hosts: failed).isRefused("no such name"))
+    }
+}
+
+@Suite("The resolver of workloads' host names", .timeLimit(.minutes(5)))
+struct MeshHostResolverTests {
+    /// Knows what it is told.
+    private final class Hosts: HostResolver {
+        let known: [String: ResolvedHost]
+        let asked = Mutex<[String]>([])
+        init(_ known: [String: ResolvedHost] = [:]) { self.known = known }
+        func resolve(_ host: String, completion: @escaping @Sendable (Result<ResolvedHost, HostUnresolved>) -> Void) {
+            self.asked.withLock { $0.append(host) }
+            completion(self.known[host].map { .success($0) } ?? .failure(HostUnresolved("nobody is called \(host)")))
+        }
+    }
+
+    private func resolve(
+        _ host: String, _ resolvers: [IPEndpoint], isIPv6Enabled: Bool = true, system: Hosts = Hosts()
+    ) async -> Result<ResolvedHost, HostUnresolved> {
+        let resolver = MeshHostResolver(
+            forwarder: DNSForwarder(
+                resolvers: resolvers, limits: DNSLimits(), group: MultiThreadedEventLoopGroup.singleton),
+            isIPv6Enabled: isIPv6Enabled, system: system)
+        return await withCheckedContinuation { continuation in
+            resolver.resolve(host) { continuation.resume(returning: $0) }
+        }
+    }
+
+    /// Both families, the second for a shorter time.
+    private static let both: ScriptedResolver.Script = { message, _ in
+        guard try! DNSQuery(message).question?.type == .aaaa else {
+            return [resolved(message, [IPAddress("192.0.2.7")!, IPAddress("192.0.2.8")!])]
+        }
+        var answer = resolved(message, [IPAddress("2001:db8::7")!])
+        answer[answer.count - 19] = 5
+        return [answer]
+    }
+
+    @Test("W11: asks for both families, and knows for how long both hold")
+    func families() async throws {
+        try await ScriptedResolver.with(Self.both) { resolver in
+            let system = Hosts()
+            let found = try await self.resolve("vm.example.com", [resolver.endpoint], system: system).get()
+            #expect(
+                Set(found.addresses)
+                    == [IPAddress("192.0.2.7")!, IPAddress("192.0.2.8")!, IPAddress("2001:db8::7")!])
+            #expect(found.lifetime == .seconds(5))
+            #expect(system.asked.withLock { $0 } == [])
+        }
+    }
+
+    @Test("without IPv6 only the other family is asked for")
+    func onlyIPv4() async throws {
+        try await ScriptedResolver.with(Self.both) { resolver in
+            let found = try await self.resolve("vm.example.com", [resolver.endpoint], isIPv6Enabled: false).get()
+            #expect(found.addresses.allSatisfy { !$0.isV6 })
+            #expect(found.lifetime == .seconds(77))
+        }
+    }
+
+    @Test("one family is enough, whatever becomes of the question for the other", arguments: [0, 3, 5])
+    func halfAnswer(code: UInt8) async throws {
+        try await ScriptedResolver.with({ message, _ in
+            if try! DNSQuery(message).question?.type == .a { return [resolved(message, [IPAddress("192.0.2.7")!])] }
+            var answer = resolved(message, [])
+            answer[3] |= code
+            return [answer]
+        }) { resolver in
+            let found = try await self.resolve("vm.example.com", [resolver.endpoint]).get()
+            #expect(found == ResolvedHost(addresses: [IPAddress("192.0.2.7")!], lifetime: .seconds(77)))
+        }
+    }
+
+    @Test("what the resolvers do not know, or no domain name, the system may know from elsewhere")
+    func fallBack() async throws {
+        let known = ResolvedHost(addresses: [IPAddress("192.0.2.9")!])
+        let system = Hosts(["db": known, "under_score!": known])
+        try await ScriptedResolver.with({ message, _ in
+            var answer = resolved(message, [])
+            answer[3] |= 3
+            return [answer]
+        }) { resolver in
+            #expect(await self.resolve("db", [resolver.endpoint], system: system) == .success(known))
+        }
+        #expect(await self.resolve("db", [], system: system) == .success(known))
+    }
+
+    @Test("a name that nobody knows is answered with what both say")
+    func unknown() async throws {
+        let answer = await self.resolve("vm.example.com", [])
+        guard case .failure(let reason) = answer else {
+            Issue.record("found \(answer)")
+            return
+        }
+        #expect("\(reason)".contains("no resolver is known"))
+        #expect("\(reason)".hasSuffix("the system's resolver: nobody is called vm.example.com"))
     }
 }
 

@@ -20,7 +20,8 @@ final class LoopbackMesh {
     init() throws {
         self.log = MeshLog(destination: self.memory)
         self.ca = try TestCA()
-        self.telemetry = ConnectionTelemetry(log: self.log, metrics: TrafficMetrics(MetricsRegistry()))
+        self.telemetry = ConnectionTelemetry(
+            log: self.log, metrics: TrafficMetrics(MetricsRegistry(), budget: SeriesBudget()))
     }
 
     /// 127.x.y.`host`

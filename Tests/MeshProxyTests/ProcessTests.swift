@@ -22,7 +22,10 @@ private final class ScriptedTunnel: Tunnel {
         self.state.withLock { $0.events.append("serve \(pod.name)") }
     }
     func serveSelf(_ pod: EnrolledPod) throws { self.state.withLock { $0.events.append("serve self \(pod.name)") } }
-    func removePod(uid: String) { self.state.withLock { $0.events.append("remove \(uid)") } }
+    func removePod(uid: String, whenDone: @escaping @Sendable () -> Void) {
+        self.state.withLock { $0.events.append("remove \(uid)") }
+        whenDone()
+    }
     func drain(deadline: Duration) async {
         self.state.withLock { $0.events.append("drain \(deadline)") }
         await self.draining.withLock { $0 }?()
@@ -90,7 +93,7 @@ struct ProcessTests {
             configuration: try self.configuration(), log: MeshLog(destination: memory),
             surroundings: ProxyProcess.Surroundings(
                 followMesh: { sinks.give($0) }, signer: NoSigner(), obeyAgent: { enrolments.give($0) },
-                makeTunnel: { _, _, observer in
+                makeTunnel: { _, _, observer, _ in
                     observers.give(observer)
                     return tunnel
                 }),
@@ -152,7 +155,7 @@ struct ProcessTests {
             (root["certificates"] as? [[String: Any]])?.first?["identity"] as? String
                 == "spiffe://cluster.local/ns/ns1/sa/client")
 
-        #expect(try await self.get(bound.metrics, "/metrics").text.hasSuffix("# EOF\n"))
+        #expect(try await self.get(bound.metrics, "/metrics").text.contains("# TYPE istio_build gauge\n"))
         #expect(
             try await self.get(bound.metrics, "/stats/prometheus").text.contains(
                 "istio_build{component=\"ztunnel\",tag=\"1.2.3\"} 1"))
@@ -174,7 +177,7 @@ struct ProcessTests {
             configuration: try self.configuration(), log: MeshLog(destination: Memory()),
             surroundings: ProxyProcess.Surroundings(
                 followMesh: { _ in }, signer: NoSigner(), obeyAgent: { _ in },
-                makeTunnel: { _, _, _ in ScriptedTunnel() }),
+                makeTunnel: { _, _, _, _ in ScriptedTunnel() }),
             shutdown: ShutdownSignal(), version: "0", bound: { ports.give($0) })
         async let ended: Void = process.run()
         let bound = await ports.take()
@@ -191,7 +194,7 @@ struct ProcessTests {
             configuration: try self.configuration(), log: MeshLog(destination: Memory()),
             surroundings: ProxyProcess.Surroundings(
                 followMesh: { await $0.synced() }, signer: NoSigner(), obeyAgent: { enrolments.give($0) },
-                makeTunnel: { _, _, _ in tunnel }),
+                makeTunnel: { _, _, _, _ in tunnel }),
             shutdown: shutdown, version: "0", certificatesLimit: .zero)
         async let ended: Void = process.run()
         let enrolment = await enrolments.take()
@@ -212,7 +215,7 @@ struct ProcessTests {
             configuration: try self.configuration(), log: MeshLog(destination: Memory()),
             surroundings: ProxyProcess.Surroundings(
                 followMesh: { _ in }, signer: NoSigner(), obeyAgent: { _ in Issue.record("nobody to obey yet") },
-                makeTunnel: { _, _, _ in
+                makeTunnel: { _, _, _, _ in
                     Issue.record("no tunnel before the mesh is known")
                     return ScriptedTunnel()
                 }),
@@ -232,7 +235,7 @@ struct ProcessTests {
             surroundings: ProxyProcess.Surroundings(
                 followMesh: { await $0.synced() }, signer: NoSigner(),
                 obeyAgent: { _ in Issue.record("nobody to obey without a tunnel") },
-                makeTunnel: { _, _, _ in throw NoTunnel() }),
+                makeTunnel: { _, _, _, _ in throw NoTunnel() }),
             shutdown: ShutdownSignal(), version: "0", bound: { ports.give($0) })
         await #expect(throws: NoTunnel.self) { try await process.run() }
         // Everything is closed behind it.
@@ -245,7 +248,8 @@ struct ProcessTests {
         let ports = Handed<ProxyProcess.BoundPorts>()
         let shutdown = ShutdownSignal()
         let surroundings = ProxyProcess.Surroundings(
-            followMesh: { _ in }, signer: NoSigner(), obeyAgent: { _ in }, makeTunnel: { _, _, _ in ScriptedTunnel() })
+            followMesh: { _ in }, signer: NoSigner(), obeyAgent: { _ in },
+            makeTunnel: { _, _, _, _ in ScriptedTunnel() })
         let first = ProxyProcess(
             configuration: try self.configuration(), log: MeshLog(destination: Memory()), surroundings: surroundings,
             shutdown: shutdown, version: "0", bound: { ports.give($0) })

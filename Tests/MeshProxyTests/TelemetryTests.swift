@@ -26,7 +26,7 @@ struct TelemetryTests {
     private let telemetry: ConnectionTelemetry
 
     init() {
-        let metrics = TrafficMetrics(self.registry)
+        let metrics = TrafficMetrics(self.registry, budget: SeriesBudget())
         self.flows = FlowTable(metrics)
         self.log = MeshLog(destination: self.memory)
         self.telemetry = ConnectionTelemetry(log: self.log, metrics: metrics)
@@ -114,6 +114,34 @@ struct TelemetryTests {
         #expect(!self.registry.openMetrics().contains("istio_tcp_connections"))
     }
 
+    @Test("every early refusal is counted by its reason and explained", arguments: RefusalReason.Kind.allCases)
+    func refusals(kind: RefusalReason.Kind) async {
+        for direction in [ConnectionRecord.Direction.inbound, .outbound] {
+            self.telemetry.refusedEarly(
+                direction: direction, source: nil, destination: nil, RefusalReason(.connect, "why", kind: kind))
+        }
+        await self.log.flush()
+        #expect(self.memory.lines.count { $0.hasSuffix("error=\"why\"") } == 2)
+        for direction in ["inbound", "outbound"] {
+            let series = "martlet_connections_refused_total{direction=\"\(direction)\",reason=\"\(kind.rawValue)\"} 1\n"
+            #expect(self.registry.openMetrics().contains(series))
+        }
+    }
+
+    @Test("12.1: as JSON a line has the same keys in the same order")
+    func jsonLine() async throws {
+        let plain = AccessLog.closed(self.outbound(), self.end(.connect, "no answer"))
+        let json = String(decoding: plain.bytes(.json), as: UTF8.self)
+        let keys = [
+            "level", "time", "scope", "message", "src.addr", "src.workload", "src.namespace", "src.identity",
+            "src.cluster", "dst.addr", "dst.hbone_addr", "dst.service", "dst.workload", "dst.namespace", "dst.identity",
+            "dst.cluster", "direction", "bytes_sent", "bytes_recv", "duration", "error",
+        ]
+        let found = json.matches(of: #/[{,]"([a-z_.]+)":/#).map { String($0.output.1) }
+        #expect(found == keys)
+        #expect(json.contains(#""bytes_sent":11,"bytes_recv":22,"duration":"13ms","error":"no answer"}"#))
+    }
+
     @Test("opening is logged at debug level")
     func openedLine() async throws {
         self.telemetry.opened(self.outbound())
@@ -197,6 +225,50 @@ struct TelemetryTests {
         #expect(self.telemetry.live.map(\.id) == [1, 2])
         self.telemetry.closed(self.outbound(), end: self.end())
         #expect(self.telemetry.live.map(\.id) == [2])
+    }
+
+    @Test("flows without a connection are let go of, and their series with them; those with one stay")
+    func idleFlows() async {
+        let time = Mutex(ContinuousClock.now)
+        let budget = SeriesBudget(seriesMax: 6) { time.withLock { $0 } }
+        let registry = MetricsRegistry()
+        let metrics = TrafficMetrics(registry, budget: budget)
+        let flows = FlowTable(metrics)
+        let telemetry = ConnectionTelemetry(log: self.log, metrics: metrics)
+        registry.show(budget)
+        func scrape() -> String {
+            time.withLock { $0 += SeriesBudget.idleAfter }
+            return registry.openMetrics()
+        }
+        var open = self.outbound(1)
+        open.labels = flows.labels(self.flow(.source))
+        var short = self.inbound()
+        short.labels = flows.labels(self.flow(.destination))
+        for record in [open, short] { telemetry.opened(record) }
+        #expect(budget.usedCount == 6)
+        // No room for the label of its end: it counts under overflow, which is better than nowhere.
+        telemetry.closed(short, end: self.end())
+        short.labels = nil
+        #expect(
+            registry.openMetrics().contains(
+                "istio_tcp_connections_closed_total{reporter=\"overflow\",source_workload=\"overflow\""))
+        // A flow that nobody had room for counts there too ...
+        let late = flows.labels(self.flow(.source, mutualTLS: false))
+        #expect(late.isOverflow)
+        // ... until those that rest make room.
+        _ = scrape()
+        #expect(budget.usedCount == 3)
+        #expect(flows.count == 2)
+        #expect(!flows.labels(self.flow(.source, mutualTLS: false)).isOverflow)
+        telemetry.moved(open, sent: 5, received: 1)
+        let text = scrape()
+        #expect(text.contains("istio_tcp_connections_opened_total{reporter=\"source\""))
+        #expect(!text.contains("istio_tcp_connections_opened_total{reporter=\"destination\""))
+        #expect(
+            text.split(separator: "\n").contains {
+                $0.hasPrefix("istio_tcp_sent_bytes_total{reporter=\"source\"") && $0.hasSuffix(" 5")
+            })
+        telemetry.closed(open, end: self.end())
     }
 
     @Test("equal flows share their labels")

@@ -15,7 +15,7 @@ struct World {
 
     init(node: String? = "n1") {
         self.state = MeshState(nodeName: node)
-        self.flows = FlowTable(TrafficMetrics(self.registry))
+        self.flows = FlowTable(TrafficMetrics(self.registry, budget: SeriesBudget()))
     }
 
     /// Begins with the client `ns1/client` at 10.1.0.1 on this node, taking part in the mesh.

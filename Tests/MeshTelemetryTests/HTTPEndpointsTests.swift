@@ -55,10 +55,11 @@ struct HTTPEndpointsTests {
         try await self.serve(EndpointRoute.metrics(registry)) { port in
             let plain = try await self.exchange(port, self.get(path))
             #expect(plain.contains("content-type: text/plain; charset=utf-8\r\n"))
-            #expect(plain.hasSuffix("c_total 1\n# EOF\n"))
+            #expect(plain.hasSuffix("# TYPE c_total counter\nc_total 1\n"))
             let open = try await self.exchange(
                 port, self.get(path, headers: "accept: application/openmetrics-text;version=1.0.0,*/*\r\n"))
             #expect(open.contains("content-type: application/openmetrics-text;charset=utf-8;version=1.0.0\r\n"))
+            #expect(open.hasSuffix("# TYPE c counter\nc_total 1\n# EOF\n"))
         }
     }
 

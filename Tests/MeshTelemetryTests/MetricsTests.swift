@@ -40,7 +40,7 @@ struct MetricsTests {
         #expect(
             registry.openMetrics() == """
                 # HELP pushes Pushes.
-                # TYPE pushes counter
+                # TYPE pushes unknown
                 pushes{type="wds"} 1
                 # EOF
 

@@ -1,6 +1,7 @@
 internal import KubeAPI
 public import KubeClient
 public import Logging
+internal import MeshDNS
 internal import NIOCore
 internal import NIOPosix
 internal import Synchronization
@@ -37,7 +38,6 @@ public struct ClusterDNS: Sendable {
     private static let connectionsMax = 256
     /// A TCP client that is silent for so long is closed.
     private static let idleMax = Duration.seconds(10)
-    private static let messageBytesMax = 65_535
 
     private let configuration: Configuration
     private let view: ClusterView
@@ -54,7 +54,7 @@ public struct ClusterDNS: Sendable {
     /// - Throws: ``Failure`` when the domain is no domain name.
     public init(cluster: any KubeCluster, configuration: Configuration, logger: Logger) throws {
         // Room for the longest name below it: two labels of a service, an endpoint's, "svc".
-        guard let domain = DNSName(configuration.domain), !domain.labels.isEmpty, configuration.domain.utf8.count <= 60
+        guard let domain = DNSName(configuration.domain), domain != .root, configuration.domain.utf8.count <= 60
         else {
             throw Failure(
                 description: "\"\(configuration.domain)\" is no cluster domain; wanted one like cluster.local")
@@ -122,9 +122,9 @@ public struct ClusterDNS: Sendable {
                     case .answer(let answer):
                         try await outbound.write(
                             AddressedEnvelope(remoteAddress: client, data: ByteBuffer(bytes: answer)))
-                    case .ask(let query, let chased):
+                    case .ask(let asked, let chased):
                         group.addTask {
-                            let answer = await self.remote(query, chased, isDatagram: true)
+                            let answer = await self.remote(asked, chased)
                             try await outbound.write(
                                 AddressedEnvelope(remoteAddress: client, data: ByteBuffer(bytes: answer)))
                         }
@@ -172,9 +172,8 @@ public struct ClusterDNS: Sendable {
                     while let bytes = message {
                         switch self.local(bytes, isDatagram: false) {
                         case .answer(let answer): try await outbound.write(DNSFrame.framed(answer))
-                        case .ask(let query, let chased):
-                            try await outbound.write(
-                                DNSFrame.framed(await self.remote(query, chased, isDatagram: false)))
+                        case .ask(let asked, let chased):
+                            try await outbound.write(DNSFrame.framed(await self.remote(asked, chased)))
                         case .nothing: return
                         }
                         watchdog.touch()
@@ -193,60 +192,38 @@ public struct ClusterDNS: Sendable {
     }
 
     private enum Step {
-        case answer([UInt8]), ask(DNSQuery, chased: (DNSName, DNSResponse)?), nothing
-    }
-
-    private func bytesMax(_ query: DNSQuery, _ isDatagram: Bool) -> Int {
-        guard isDatagram else { return Self.messageBytesMax }
-        return Int(min(query.payloadBytes ?? 512, DNSWriter.payloadBytes))
+        case answer([UInt8]), ask(AskedQuestion, chased: (DNSName, DNSResponse)?), nothing
     }
 
     private func local(_ bytes: [UInt8], isDatagram: Bool) -> Step {
-        let query: DNSQuery
-        do throws(DNSMalformed) {
-            query = try DNSReader.query(bytes)
+        let asked: AskedQuestion
+        do throws(AskedQuestion.Fault) {
+            asked = try AskedQuestion(bytes, isDatagram: isDatagram)
         } catch {
             switch error {
             case .ignored: return .nothing
-            case .answered(let id, let code): return .answer(DNSWriter.failure(id: id, code))
+            case .answered(let message): return .answer(message)
             }
         }
-        switch self.zone.answer(query.question) {
-        case .response(let response):
-            return .answer(DNSWriter.response(response, to: query, bytesMax: self.bytesMax(query, isDatagram)))
-        case .forward: return .ask(query, chased: nil)
-        case .chase(let name, let response): return .ask(query, chased: (name, response))
+        switch self.zone.answer(asked.question) {
+        case .response(let response): return .answer(asked.answered(response))
+        case .forward: return .ask(asked, chased: nil)
+        case .chase(let name, let response): return .ask(asked, chased: (name, response))
         }
     }
 
-    private func remote(
-        _ query: DNSQuery, _ chased: (name: DNSName, response: DNSResponse)?, isDatagram: Bool
-    ) async -> [UInt8] {
+    private func remote(_ asked: AskedQuestion, _ chased: (name: DNSName, response: DNSResponse)?) async -> [UInt8] {
         let isAllowed = self.load.forwards.withLock { count in
             count += 1
             return count <= Self.forwardsMax
         }
         defer { self.load.forwards.withLock { $0 -= 1 } }
-        let bytesMax = self.bytesMax(query, isDatagram)
-        var question = query.question
-        if let chased { question.name = chased.name }
-        guard isAllowed, let answer = await self.forwarder.ask(question, recursionDesired: query.recursionDesired)
-        else {
-            let response = chased?.response ?? DNSResponse(.serverFailure, isAuthoritative: false)
-            return DNSWriter.response(response, to: query, bytesMax: bytesMax)
+        let question = chased.map { DNSQuery.Question($0.name, asked.question.type) } ?? asked.question
+        guard isAllowed, let answer = await self.forwarder.ask(question) else {
+            return asked.answered(chased?.response ?? DNSResponse(.serverFailure, isAuthoritative: false))
         }
-        if var response = chased?.response {
-            response.answers += answer.reply.answers
-            return DNSWriter.response(response, to: query, bytesMax: bytesMax)
-        }
-        guard answer.bytes.count <= bytesMax else {
-            return DNSWriter.response(
-                DNSResponse(answer.reply.code, isAuthoritative: false, answers: answer.reply.answers), to: query,
-                bytesMax: bytesMax)
-        }
-        var bytes = answer.bytes
-        bytes[0] = UInt8(query.id >> 8)
-        bytes[1] = UInt8(query.id & 0xff)
-        return bytes
+        guard var response = chased?.response else { return asked.answered(as: answer) }
+        response.answers += DNSRecord.answers(of: answer)
+        return asked.answered(response)
     }
 }

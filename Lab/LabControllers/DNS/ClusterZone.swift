@@ -1,4 +1,5 @@
 package import KubeAPI
+package import MeshDNS
 
 /// What cluster DNS answers: a pure function of a question and of the Services and EndpointSlices at that moment.
 ///
@@ -54,7 +55,7 @@ package struct ClusterZone: Sendable {
         self.objects = objects
     }
 
-    package func answer(_ question: DNSQuestion) -> Answer {
+    package func answer(_ question: DNSQuery.Question) -> Answer {
         if let labels = question.name.below(self.domain) { return self.inside(question, labels) }
         if let reversed = DNSName("in-addr.arpa").flatMap({ question.name.below($0) }), reversed.count == 4 {
             let records = self.pointers(reversed.reversed().joined(separator: "."), question.name)
@@ -75,10 +76,10 @@ package struct ClusterZone: Sendable {
     }
     /// Our own names are short enough; a zone that is not is refused when the server is made.
     private func name(_ labels: [String]) -> DNSName {
-        DNSName(labels: labels.map { Array($0.utf8) } + self.domain.labels) ?? self.domain
+        DNSName(labels: labels.map { Array($0.utf8)[...] } + self.domain.labels) ?? self.domain
     }
     private var absent: Answer { .response(DNSResponse(.nameError, authority: [self.soa])) }
-    private func found(_ question: DNSQuestion, _ records: [DNSRecord], additional: [DNSRecord] = []) -> Answer {
+    private func found(_ question: DNSQuery.Question, _ records: [DNSRecord], additional: [DNSRecord] = []) -> Answer {
         let matching = records.filter { $0.type == question.type || question.type == .any || $0.type == .cname }
         return .response(
             DNSResponse(
@@ -88,7 +89,7 @@ package struct ClusterZone: Sendable {
 
     // MARK: Names of the zone
 
-    private func inside(_ question: DNSQuestion, _ labels: [String]) -> Answer {
+    private func inside(_ question: DNSQuery.Question, _ labels: [String]) -> Answer {
         switch labels.last {
         case nil:
             let records = [self.soa, DNSRecord(self.domain, ttl: Self.ttl, .ns(self.name(["ns", "dns"])))]
@@ -99,7 +100,7 @@ package struct ClusterZone: Sendable {
         }
     }
 
-    private func pod(_ question: DNSQuestion, _ labels: [String]) -> Answer {
+    private func pod(_ question: DNSQuery.Question, _ labels: [String]) -> Answer {
         if labels.isEmpty { return self.found(question, []) }
         guard let namespace = labels.last, self.objects.hasNamespace(namespace) else { return self.absent }
         if labels.count == 1 { return self.found(question, []) }
@@ -108,7 +109,7 @@ package struct ClusterZone: Sendable {
         return self.found(question, [DNSRecord(question.name, ttl: Self.ttl, .a(number))])
     }
 
-    private func service(_ question: DNSQuestion, _ labels: [String], depth: Int) -> Answer {
+    private func service(_ question: DNSQuery.Question, _ labels: [String], depth: Int) -> Answer {
         if labels.isEmpty { return self.found(question, []) }
         guard let namespace = labels.last, self.objects.hasNamespace(namespace) else { return self.absent }
         if labels.count == 1 { return self.found(question, []) }
@@ -128,7 +129,7 @@ package struct ClusterZone: Sendable {
         }
     }
 
-    private func external(_ question: DNSQuestion, _ service: KubeObject, _ depth: Int) -> Answer {
+    private func external(_ question: DNSQuery.Question, _ service: KubeObject, _ depth: Int) -> Answer {
         guard let target = service.spec["externalName"]?.string.flatMap({ DNSName($0) }) else { return self.absent }
         let alias = DNSRecord(question.name, ttl: Self.ttl, .cname(target))
         if question.type == .cname { return self.found(question, [alias]) }
@@ -136,7 +137,7 @@ package struct ClusterZone: Sendable {
             return .chase(target, DNSResponse(.noError, answers: [alias]))
         }
         guard depth < Self.chainMax, labels.last == "svc" else { return self.found(question, [alias]) }
-        switch self.service(DNSQuestion(target, question.type), Array(labels.dropLast()), depth: depth + 1) {
+        switch self.service(DNSQuery.Question(target, question.type), Array(labels.dropLast()), depth: depth + 1) {
         case .response(var response):
             response.answers.insert(alias, at: 0)
             return .response(response)
@@ -147,7 +148,7 @@ package struct ClusterZone: Sendable {
         }
     }
 
-    private func addresses(_ question: DNSQuestion, _ service: KubeObject, _ key: ObjectKey) -> Answer {
+    private func addresses(_ question: DNSQuery.Question, _ service: KubeObject, _ key: ObjectKey) -> Answer {
         if question.type == .srv { return self.ports(question, service, key, port: nil, proto: nil) }
         if let address = service.spec["clusterIP"]?.string.flatMap({ IPv4Text.number($0) }) {
             return self.found(question, [DNSRecord(question.name, ttl: Self.ttl, .a(address))])
@@ -182,7 +183,7 @@ package struct ClusterZone: Sendable {
         }
     }
 
-    private func endpoint(_ question: DNSQuestion, _ key: ObjectKey, _ name: String) -> Answer {
+    private func endpoint(_ question: DNSQuery.Question, _ key: ObjectKey, _ name: String) -> Answer {
         let matching = self.endpoints(key).filter { $0.name.lowercased() == name }
         if matching.isEmpty { return self.absent }
         return self.found(question, matching.map { DNSRecord(question.name, ttl: Self.ttl, .a($0.address)) })
@@ -190,7 +191,7 @@ package struct ClusterZone: Sendable {
 
     /// SRV records; of all ports when none is named.
     private func ports(
-        _ question: DNSQuestion, _ service: KubeObject, _ key: ObjectKey, port: String?, proto: String?
+        _ question: DNSQuery.Question, _ service: KubeObject, _ key: ObjectKey, port: String?, proto: String?
     ) -> Answer {
         func matches(_ entry: JSONValue) -> Bool {
             (port == nil || entry["name"]?.string?.lowercased() == port)
@@ -236,6 +237,16 @@ package struct ClusterZone: Sendable {
             }
         }
         return records
+    }
+}
+
+extension DNSName {
+    /// The labels before `zone`, in lower case; nil when the name is not at or below it.
+    func below(_ zone: DNSName) -> [String]? {
+        let own = self.labels
+        let count = own.count - zone.labels.count
+        guard count >= 0, DNSName(labels: own[count...]) == zone else { return nil }
+        return own[..<count].map { String(decoding: $0, as: UTF8.self).lowercased() }
     }
 }
 

@@ -1,3 +1,4 @@
+package import MeshDNS
 package import NIOCore
 internal import NIOPosix
 
@@ -7,7 +8,6 @@ package struct DNSForwarder: Sendable {
     /// Wait for one resolver; the next one is asked after that.
     private static let timeout = Duration.seconds(2)
     private static let resolversMax = 3
-    private static let messageBytesMax = 65_535
 
     package struct Resolver: Hashable, Sendable {
         package var host: String
@@ -30,28 +30,25 @@ package struct DNSForwarder: Sendable {
         }
     }
 
-    /// The first good answer; nil when there is none.
-    package func ask(_ question: DNSQuestion, recursionDesired: Bool = true) async -> (
-        bytes: [UInt8], reply: DNSReader.Reply
-    )? {
+    /// The first answer of a resolver, as it came; nil when there is none.
+    package func ask(_ question: DNSQuery.Question) async -> [UInt8]? {
         for resolver in self.resolvers {
-            if let answer = await self.ask(resolver, question, recursionDesired, overTCP: false) {
-                guard answer.reply.isTruncated else { return answer }
-                if let whole = await self.ask(resolver, question, recursionDesired, overTCP: true) { return whole }
+            if let answer = await self.ask(resolver, question, overTCP: false) {
+                guard DNSHeader(answer)?.isTruncated == true else { return answer }
+                if let whole = await self.ask(resolver, question, overTCP: true) { return whole }
             }
         }
         return nil
     }
 
-    private func ask(
-        _ resolver: Resolver, _ question: DNSQuestion, _ recursionDesired: Bool, overTCP: Bool
-    ) async -> (bytes: [UInt8], reply: DNSReader.Reply)? {
-        let query = DNSQuery(
-            id: .random(in: .min ... .max), recursionDesired: recursionDesired, question: question,
-            payloadBytes: DNSWriter.payloadBytes)
-        return await withTaskGroup(of: (bytes: [UInt8], reply: DNSReader.Reply)?.self) { group in
+    private func ask(_ resolver: Resolver, _ question: DNSQuery.Question, overTCP: Bool) async -> [UInt8]? {
+        let id = UInt16.random(in: .min ... .max)
+        let bytes = DNSWriter.query(id: id, question, payloadBytes: DNSResponseWriter.payloadBytes)
+        guard let query = try? DNSQuery(bytes) else { return nil }
+        let exchange = DNSExchange(bytes, query, id: id)
+        return await withTaskGroup(of: [UInt8]?.self) { group in
             group.addTask {
-                try? await (overTCP ? Self.overTCP(resolver, query) : Self.overUDP(resolver, query))
+                try? await (overTCP ? Self.overTCP(resolver, exchange) : Self.overUDP(resolver, exchange))
             }
             group.addTask {
                 try? await Task.sleep(for: Self.timeout)
@@ -63,17 +60,7 @@ package struct DNSForwarder: Sendable {
         }
     }
 
-    private static func matching(_ bytes: [UInt8], _ query: DNSQuery) -> (bytes: [UInt8], reply: DNSReader.Reply)? {
-        guard let reply = DNSReader.reply(bytes), reply.id == query.id,
-            reply.question?.name.lowercased == query.question.name.lowercased,
-            reply.question?.type == query.question.type
-        else { return nil }
-        return (bytes, reply)
-    }
-
-    private static func overUDP(
-        _ resolver: Resolver, _ query: DNSQuery
-    ) async throws -> (bytes: [UInt8], reply: DNSReader.Reply)? {
+    private static func overUDP(_ resolver: Resolver, _ exchange: DNSExchange) async throws -> [UInt8]? {
         let channel = try await DatagramBootstrap(group: .singletonMultiThreadedEventLoopGroup)
             .connect(host: resolver.host, port: resolver.port) { channel in
                 channel.eventLoop.makeCompletedFuture {
@@ -84,17 +71,16 @@ package struct DNSForwarder: Sendable {
         return try await channel.executeThenClose { inbound, outbound in
             guard let remote = channel.channel.remoteAddress else { return nil }
             try await outbound.write(
-                AddressedEnvelope(remoteAddress: remote, data: ByteBuffer(bytes: DNSWriter.query(query))))
+                AddressedEnvelope(remoteAddress: remote, data: ByteBuffer(bytes: exchange.bytes)))
             for try await envelope in inbound {
-                if let answer = Self.matching(Array(envelope.data.readableBytesView), query) { return answer }
+                let answer = Array(envelope.data.readableBytesView)
+                if exchange.isAnswered(by: answer) { return answer }
             }
             return nil
         }
     }
 
-    private static func overTCP(
-        _ resolver: Resolver, _ query: DNSQuery
-    ) async throws -> (bytes: [UInt8], reply: DNSReader.Reply)? {
+    private static func overTCP(_ resolver: Resolver, _ exchange: DNSExchange) async throws -> [UInt8]? {
         let channel = try await ClientBootstrap(group: .singletonMultiThreadedEventLoopGroup)
             .connect(host: resolver.host, port: resolver.port) { channel in
                 channel.eventLoop.makeCompletedFuture {
@@ -102,10 +88,10 @@ package struct DNSForwarder: Sendable {
                 }
             }
         return try await channel.executeThenClose { inbound, outbound in
-            try await outbound.write(DNSFrame.framed(DNSWriter.query(query)))
+            try await outbound.write(DNSFrame.framed(exchange.bytes))
             var frames = DNSFrame()
             for try await more in inbound {
-                if let message = frames.received(more) { return Self.matching(message, query) }
+                if let message = frames.received(more) { return exchange.isAnswered(by: message) ? message : nil }
             }
             return nil
         }

@@ -3,6 +3,7 @@
 // The kernel calls that Swift cannot make by itself: variadic ones, ones with ancillary data, ones that must not be
 // torn apart by a thread switch. Every function returns a negative errno on failure and never sets anything else.
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -67,6 +68,10 @@ void cmx_trim_heap(void);
 // caller. After timeout_ms the program is killed and -ETIMEDOUT returned.
 int cmx_run_program(const char *const argv[], const void *input, size_t input_count, int timeout_ms, int *status,
                     int *out, int *err);
+
+// Starts a program in `directory`, without input; its output goes where ours does, or nowhere. The caller waits for it.
+int cmx_start_program(const char *const argv[], const char *const environment[], const char *directory, bool quiet,
+                      pid_t *child);
 
 // Netlink --------------------------------------------------------------------------------------------------------
 

@@ -6,16 +6,15 @@ package struct DNSMetrics: Sendable {
     private static let labels = [
         "request_query_type", "request_protocol", "source_canonical_service", "source_canonical_revision",
     ]
-    /// Of each family: the names of types and protocols are a fixed set, so this is for some hundred workloads.
-    private static let seriesMax = 4000
     private static let secondsBounds = [0.0005, 0.001, 0.01, 0.1, 1, 5]
 
     let requests, upstreamRequests, upstreamFailures: CounterFamily
     let upstreamSeconds: HistogramFamily
 
-    package init(_ registry: MetricsRegistry) {
+    /// - Parameter budget: the names of types and protocols are a fixed set, but workloads come and go.
+    package init(_ registry: MetricsRegistry, budget: SeriesBudget) {
         func counter(_ name: String, _ help: String) -> CounterFamily {
-            registry.counter(name, help, labels: Self.labels, seriesMax: Self.seriesMax)
+            registry.counter(name, help, labels: Self.labels, budget: budget)
         }
         self.requests = counter("istio_dns_requests_total", "The total number of captured DNS requests (unstable)")
         self.upstreamRequests = counter(
@@ -26,7 +25,7 @@ package struct DNSMetrics: Sendable {
         self.upstreamSeconds = registry.histogram(
             "istio_dns_upstream_request_duration_seconds",
             "The time in seconds until a resolver answered a DNS request (unstable)", labels: Self.labels,
-            bounds: Self.secondsBounds, seriesMax: Self.seriesMax)
+            bounds: Self.secondsBounds, budget: budget)
     }
 
     static func values(_ type: DNSRecordType?, _ transport: DNSTransport, _ peer: PeerAttributes?) -> [String] {

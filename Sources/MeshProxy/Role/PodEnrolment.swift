@@ -22,7 +22,9 @@ extension SharedNetworkNamespace: PodNamespace {
 package protocol PodServer: Sendable {
     /// Returns once the pod's ports are bound.
     func start(_ pod: EnrolledPod, _ namespace: any PodNamespace) throws
-    func stop(uid: String)
+    /// Stops at once.
+    /// - Parameter whenDone: called once, on any thread, when the pod's peers have been told and its network may go.
+    func stop(uid: String, whenDone: @escaping @Sendable () -> Void)
 }
 
 /// Which pods this node proxy serves, by order of the node agent.
@@ -47,6 +49,9 @@ package actor PodEnrolment: ZDSHandler {
     package static let retryInterval = Duration.seconds(5)
     /// Rounds of tries for which pending pods hold back the first readiness.
     package static let holdingTriesMax = 2
+    /// How long a removed pod's network is held back until its peers have been told. Those that answer do so within a
+    /// round trip; the node agent waits 5 s for us.
+    package static let farewellLimit = Duration.seconds(2)
     /// A node has about 250 pods; more than this is an agent gone mad.
     static let podsMax = 10_000
     /// The name in the readiness answer.
@@ -56,6 +61,7 @@ package actor PodEnrolment: ZDSHandler {
     private let readiness: Readiness
     private let log: Logger
     private let trustDomain: @Sendable (EnrolledPod) -> String?
+    private let farewellLimit: Duration
     private let active, pendingCount: Gauge
     private let started, stopped: Counter
 
@@ -73,12 +79,14 @@ package actor PodEnrolment: ZDSHandler {
     /// - Parameter trustDomain: of a pod, for dumps.
     package init(
         server: any PodServer, readiness: Readiness, registry: MetricsRegistry, log: Logger,
+        farewellLimit: Duration = PodEnrolment.farewellLimit,
         trustDomain: @escaping @Sendable (EnrolledPod) -> String? = { _ in nil }
     ) {
         self.server = server
         self.readiness = readiness
         self.log = log
         self.trustDomain = trustDomain
+        self.farewellLimit = farewellLimit
         self.active = registry.gauge(
             "workload_manager_active_proxy_count", "The total number current workloads with active proxies (unstable)"
         ).with()
@@ -151,15 +159,39 @@ package actor PodEnrolment: ZDSHandler {
 
     package func keep(uid: String) { self.named.insert(uid) }
 
-    package func delete(uid: String) {
+    /// Returns when the pod's peers have been told, so that its network stays for as long: the agent lets go of it when
+    /// it has our answer, and peers whose packets then lead nowhere would wait for a PING to fail.
+    package func delete(uid: String) async {
         self.pending[uid] = nil
         if self.isSnapshotDone {
-            self.stop(uid)
+            let (told, continuation) = AsyncStream.makeStream(of: Bool.self)
+            let member = self.serving[uid]
+            self.stop(uid) { continuation.yield(true) }
+            self.update()
+            if let member { await self.waitUntilTold(of: member.pod, told, continuation) }
         } else {
             // A pod that runs is left to the comparison with the whole snapshot.
             self.named.remove(uid)
+            self.update()
         }
-        self.update()
+    }
+
+    private func waitUntilTold(
+        of pod: EnrolledPod, _ told: AsyncStream<Bool>, _ continuation: AsyncStream<Bool>.Continuation
+    ) async {
+        let limit = Task { [farewellLimit] in
+            try await Task.sleep(for: farewellLimit)
+            continuation.yield(false)
+        }
+        defer { limit.cancel() }
+        for await wasTold in told {
+            if !wasTold {
+                self.log.warning(
+                    "not all peers of a released pod took the farewell in time",
+                    metadata: ["pod": "\(pod.namespace)/\(pod.name)", "limit": "\(self.farewellLimit)"])
+            }
+            return
+        }
     }
 
     package func snapshotSent() {
@@ -189,9 +221,9 @@ package actor PodEnrolment: ZDSHandler {
         return nil
     }
 
-    private func stop(_ uid: String) {
+    private func stop(_ uid: String, whenDone: @escaping @Sendable () -> Void = {}) {
         guard let member = self.serving.removeValue(forKey: uid) else { return }
-        self.server.stop(uid: uid)
+        self.server.stop(uid: uid, whenDone: whenDone)
         self.stopped.add()
         self.log.info(
             "pod released", metadata: ["pod": "\(member.pod.namespace)/\(member.pod.name)", "uid": "\(uid)"])

@@ -66,6 +66,8 @@ package struct ProxyConfiguration: Sendable {
     /// `LOG_FORMAT`, `RUST_LOG`
     package var logFormat = LogLine.Format.plain
     package var logDirectives = LogDirectives()
+    /// `MARTLET_METRICS_SERIES_MAX`: of those metrics whose labels come from traffic.
+    package var seriesMax = SeriesBudget.seriesMaxDefault
     /// Fixed by the mesh's charts.
     package var readinessPort = 15021
     package var statsPort = 15020
@@ -131,6 +133,8 @@ package struct ProxyConfiguration: Sendable {
         self.usesBaggage = try reader.flag("ENABLE_RESPONSE_BAGGAGE") ?? true
         self.localApplicationTunnel = try reader.flag("LOCALHOST_APP_TUNNEL") ?? true
         self.logsPolicyAtInfo = try reader.flag("AUTHZ_POLICY_INFO_LOGGING") ?? false
+        self.seriesMax =
+            try reader.number("MARTLET_METRICS_SERIES_MAX", in: 100...1_000_000) ?? self.seriesMax
         if let format = reader.text("LOG_FORMAT") {
             guard let known = LogLine.Format(rawValue: format) else {
                 throw InvalidSetting("LOG_FORMAT", format, wanted: "plain or json")

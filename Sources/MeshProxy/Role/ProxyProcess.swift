@@ -26,14 +26,15 @@ package struct ProxyProcess: Sendable {
         package var obeyAgent: @Sendable (PodEnrolment) async -> Void
         /// When it throws, the process ends with that error.
         package var makeTunnel:
-            @Sendable (MeshSnapshot, any CertificateSource, any ConnectionObserver) throws -> any Tunnel
+            @Sendable (MeshSnapshot, any CertificateSource, any ConnectionObserver, any HostResolver) throws
+                -> any Tunnel
 
         package init(
             followMesh: @escaping @Sendable (any MeshStateSink) async -> Void, signer: any CertificateSigner,
             obeyAgent: @escaping @Sendable (PodEnrolment) async -> Void,
             makeTunnel:
                 @escaping @Sendable (
-                    MeshSnapshot, any CertificateSource, any ConnectionObserver
+                    MeshSnapshot, any CertificateSource, any ConnectionObserver, any HostResolver
                 ) throws -> any Tunnel
         ) {
             self.followMesh = followMesh
@@ -87,12 +88,18 @@ package struct ProxyProcess: Sendable {
 
         let registry = MetricsRegistry()
         registry.addProcessMetrics(component: "ztunnel", tag: self.version)
-        let metrics = TrafficMetrics(registry)
+        let budget = SeriesBudget(seriesMax: configuration.seriesMax)
+        let metrics = TrafficMetrics(registry, budget: budget)
+        registry.show(budget)
         let telemetry = ConnectionTelemetry(log: self.log, metrics: metrics)
         let slot = TunnelSlot()
         let forwarder = self.forwarder(group)
+        let hosts = MeshHostResolver(
+            forwarder: forwarder, isIPv6Enabled: configuration.isIPv6Enabled,
+            system: SystemHostResolver(isIPv6Enabled: configuration.isIPv6Enabled))
         let names = configuration.dns.map {
-            DNSService($0, forwarder: forwarder, metrics: DNSMetrics(registry), log: self.log, group: group)
+            DNSService(
+                $0, forwarder: forwarder, metrics: DNSMetrics(registry, budget: budget), log: self.log, group: group)
         }
         let certificates = CertificateManager(signer: self.surroundings.signer, log: self.log.logger("ca")) {
             slot.certificateRenewed($0)
@@ -147,7 +154,7 @@ package struct ProxyProcess: Sendable {
                 await directory.waitUntilSynced()
                 if Task.isCancelled { return }
                 do {
-                    _ = try slot.fill { try surroundings.makeTunnel($0, certificates, telemetry) }
+                    _ = try slot.fill { try surroundings.makeTunnel($0, certificates, telemetry, hosts) }
                 } catch {
                     shutdown.request("\(error)")
                     throw error
@@ -246,9 +253,10 @@ private struct SlotPodServer: PodServer {
         }
     }
 
-    func stop(uid: String) {
-        self.slot.tunnel?.removePod(uid: uid)
+    func stop(uid: String, whenDone: @escaping @Sendable () -> Void) {
         self.names?.stop(uid: uid)
+        guard let tunnel = self.slot.tunnel else { return whenDone() }
+        tunnel.removePod(uid: uid, whenDone: whenDone)
     }
 
     struct NotStarted: Error, CustomStringConvertible {

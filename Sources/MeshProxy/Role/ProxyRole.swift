@@ -58,10 +58,10 @@ extension ProxyProcess.Surroundings {
             obeyAgent: { enrolment in
                 await ZDSClient(path: configuration.agentSocket, log: log.logger("zds")).run(handler: enrolment)
             },
-            makeTunnel: { view, certificates, observer in
+            makeTunnel: { view, certificates, observer, resolver in
                 try TunnelEngine(
                     configuration: configuration.tunnel, view: view, certificates: certificates, observer: observer,
-                    resolver: SystemHostResolver(isIPv6Enabled: configuration.isIPv6Enabled))
+                    resolver: resolver)
             })
     }
 }

@@ -10,7 +10,8 @@ package protocol Tunnel: Sendable {
     func serve(_ pod: EnrolledPod, namespace descriptor: CInt) throws
     /// Takes HBONE for the proxy's own pod, in the proxy's own namespace; nothing is captured there.
     func serveSelf(_ pod: EnrolledPod) throws
-    func removePod(uid: String)
+    /// - Parameter whenDone: called once, on any thread, when the pod's peers have been told.
+    func removePod(uid: String, whenDone: @escaping @Sendable () -> Void)
     func drain(deadline: Duration) async
 }
 

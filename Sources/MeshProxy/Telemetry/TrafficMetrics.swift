@@ -17,12 +17,13 @@ package struct TrafficMetrics: Sendable {
         "request_protocol", "response_flags", "connection_security_policy", "source_region", "source_zone",
         "destination_region", "destination_zone",
     ]
-    /// Of each of the five families. A node serves about 250 pods; this is 80 flows for each.
-    static let seriesMax = 20_000
+    /// Of all families here whose labels tell who talks to whom.
+    let budget: SeriesBudget
 
-    package init(_ registry: MetricsRegistry) {
+    package init(_ registry: MetricsRegistry, budget: SeriesBudget) {
+        self.budget = budget
         func counter(_ name: String, _ help: String) -> CounterFamily {
-            registry.counter(name, help, labels: Self.labels, seriesMax: Self.seriesMax)
+            registry.counter(name, help, labels: Self.labels, budget: budget)
         }
         self.opened = counter("istio_tcp_connections_opened_total", "The total number of TCP connections opened")
         self.closed = counter("istio_tcp_connections_closed_total", "The total number of TCP connections closed")
@@ -35,7 +36,7 @@ package struct TrafficMetrics: Sendable {
             "istio_tcp_connections_failed_total", "The total number of TCP connections that failed (unstable)")
         self.onDemandDNS = registry.counter(
             "istio_on_demand_dns_total", "The total number of requests that used on-demand DNS (unstable)",
-            labels: Self.nameLookupLabels, seriesMax: Self.seriesMax)
+            labels: Self.nameLookupLabels, budget: budget)
         self.refused = registry.counter(
             "martlet_connections_refused_total",
             "Connections refused before enough was known for an access log record, by reason",

@@ -128,7 +128,7 @@ final class Unbound: Sendable {
           control-enable: no
 
         """.write(to: file, atomically: true, encoding: .utf8)
-        self.process = try ChildProgram([Self.program, "-d", "-c", file.path], isQuiet: true)
+        self.process = try ChildProgram([Self.program, "-d", "-c", file.path])
     }
 
     /// Says who did not answer, and how the resolver is.
@@ -137,7 +137,7 @@ final class Unbound: Sendable {
             return try await body()
         } catch {
             let log = (try? String(contentsOf: self.folder.appendingPathComponent("log"), encoding: .utf8)) ?? "no log"
-            Issue.record("\(who), no answer to \(message): \(error); runs: \(self.process.isRunning); log: \(log)")
+            Issue.record("\(who), no answer to \(message): \(error); status: \(self.process.waitStatus.map(String.init) ?? "runs"); log: \(log)")
             throw error
         }
     }

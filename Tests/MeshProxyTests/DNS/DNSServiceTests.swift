@@ -18,7 +18,7 @@ struct NameBench {
 
     init() {
         self.registry = MetricsRegistry()
-        self.metrics = DNSMetrics(self.registry)
+        self.metrics = DNSMetrics(self.registry, budget: SeriesBudget())
         self.settings.port = 0
         self.settings.mark = 0
         self.settings.address = IPAddress("127.0.0.1")!
