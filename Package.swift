@@ -187,7 +187,7 @@ let package = Package(
 
         // Wire types.
         target("MeshProto", [protobuf, grpcCore, grpcProtobuf], exclude: ["Protos"]),
-        target("MeshChannel", [grpcCore, grpcNIO]),
+        target("MeshChannel", [grpcCore, grpcNIO, nio("NIOCore"), nioSSL]),
         target("KubeAPI"),
 
         // The byte path.
@@ -262,7 +262,7 @@ let package = Package(
             "MeshXDSTests",
             [
                 "MeshXDS", "MeshCA", "MeshChannel", "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO,
-                protobuf, log,
+                nio("NIOCore"), nio("NIOEmbedded"), protobuf, log,
             ]),
         test(
             "MeshCATests",

@@ -41,9 +41,9 @@ def agent(path):
     threading.Thread(target=serve, daemon=True).start()
 
 
-def resident_mb(pid):
+def resident_mb(pid, kind="VmRSS"):
     with open(f"/proc/{pid}/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) / 1024
+        return next(int(line.split()[1]) for line in file if line.startswith(kind + ":")) / 1024
 
 
 def cpu_seconds(pid):
@@ -85,6 +85,8 @@ def once(binaries, workloads, services):
             figures = {"ready_s": wait_until_ready(started), "ready_cpu_s": cpu_seconds(proxy.pid)}
             time.sleep(3)
             figures["rss_mb"] = resident_mb(proxy.pid)
+            figures["rss_anonymous_mb"] = resident_mb(proxy.pid, "RssAnon")
+            figures["rss_peak_mb"] = resident_mb(proxy.pid, "VmHWM")
             used = cpu_seconds(proxy.pid)
             time.sleep(5)
             figures["idle_cores"] = (cpu_seconds(proxy.pid) - used) / 5
@@ -122,7 +124,9 @@ def main():
         "# The node proxy as a process", "",
         "Written by `Benchmarks/proxy.py`: `martlet proxy` with xDS and CA connected over TLS, no pods. Medians of "
         f"{options.repetitions} (range). A delta is one changed workload, from the control plane's change to the proxy's "
-        "acknowledgement after it was applied, both sides' work included.", "",
+        "acknowledgement after it was applied, both sides' work included. Resident memory is that of three seconds after "
+        "ready: by then the proxy has given back the program pages that only its start needed (they stay in the page "
+        "cache), and its peak is from before; the anonymous part is what nobody but the proxy can use.", "",
         f"- Date: {time.strftime('%F')}, machine: {os.cpu_count()} cores, kernel {os.uname().release}", "",
         "| mesh | figure | median (range) |", "|---|---|---|",
     ]

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/netlink.h>
+#include <malloc.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -333,3 +334,7 @@ int cmx_route_socket(void) {
   }
   return sock;
 }
+
+// Memory ---------------------------------------------------------------------------------------------------------
+
+void cmx_trim_heap(void) { malloc_trim(0); }

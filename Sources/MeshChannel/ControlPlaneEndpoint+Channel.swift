@@ -1,6 +1,8 @@
 internal import Foundation
 package import GRPCCore
 package import GRPCNIOTransportHTTP2
+internal import NIOCore
+internal import NIOSSL
 
 extension ControlPlaneEndpoint {
     package typealias Transport = HTTP2ClientTransport.Posix
@@ -72,6 +74,16 @@ extension ControlPlaneEndpoint {
             config.connection.keepalive = .init(
                 time: .seconds(30), timeout: .seconds(10), allowWithoutCalls: true)
             config.connection.maxIdleTime = nil
+            // Called when the pipeline is complete and nothing has arrived yet.
+            let isPlaintext = self.roots == .plaintext
+            config.channelDebuggingCallbacks.onCreateTCPConnection = { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let pipeline = channel.pipeline.syncOperations
+                    try pipeline.addHandler(
+                        FrameAlignment(),
+                        position: isPlaintext ? .first : .after(pipeline.handler(type: NIOSSLClientHandler.self)))
+                }
+            }
             // The caller decides when to try again; a long wait inside would only hide the failure.
             config.backoff = .init(initial: .milliseconds(100), max: .seconds(5), multiplier: 2, jitter: 0.2)
         }

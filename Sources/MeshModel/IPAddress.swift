@@ -1,25 +1,25 @@
-/// An IPv4 or IPv6 address as a value: 17 bytes, no allocation. An IPv4-mapped IPv6 address is always
+/// An IPv4 or IPv6 address as a value: 16 bytes, no allocation. An IPv4-mapped IPv6 address is always
 /// stored as the IPv4 address it maps (`spec` of the data plane: every address is normalised this way).
 public struct IPAddress: Hashable, Sendable {
+    /// IPv6; an IPv4 address is kept as the IPv6 address that maps it, which no other address can be.
+    private let upper, lower: UInt64
+
+    private init(upper: UInt64, lower: UInt64) {
+        self.upper = upper
+        self.lower = lower
+    }
+
+    /// ::ffff:0:0/96, as the upper half of `lower` (RFC 4291, 2.5.5.2).
+    private static let mapped: UInt64 = 0xffff
+
+    public var isV6: Bool { self.upper != 0 || self.lower >> 32 != Self.mapped }
     /// Network order read as big-endian numbers; an IPv4 address is the lowest 32 bits of `low`.
-    public let high, low: UInt64
-    public let isV6: Bool
+    public var high: UInt64 { self.upper }
+    public var low: UInt64 { self.isV6 ? self.lower : self.lower & 0xffff_ffff }
 
-    private init(high: UInt64, low: UInt64, isV6: Bool) {
-        self.high = high
-        self.low = low
-        self.isV6 = isV6
-    }
+    public init(v4 bits: UInt32) { self.init(upper: 0, lower: Self.mapped << 32 | UInt64(bits)) }
 
-    public init(v4 bits: UInt32) { self.init(high: 0, low: UInt64(bits), isV6: false) }
-
-    public init(v6High high: UInt64, low: UInt64) {
-        if high == 0, low >> 32 == 0xffff {
-            self.init(v4: UInt32(truncatingIfNeeded: low))
-        } else {
-            self.init(high: high, low: low, isV6: true)
-        }
-    }
+    public init(v6High high: UInt64, low: UInt64) { self.init(upper: high, lower: low) }
 
     /// Four or sixteen bytes in network order; nil for any other count.
     public init?(bytes: some Collection<UInt8>) {

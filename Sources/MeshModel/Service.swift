@@ -79,7 +79,8 @@ public struct WeightedWaypoint: Hashable, Sendable {
 /// What the address stream carries.
 public enum MeshAddress: Hashable, Sendable {
     case workload(Workload)
-    case service(Service)
+    /// Indirect: a service is four times as big as a workload, and a first response has a hundred thousand of both.
+    indirect case service(Service)
 
     /// The xDS resource name: the workload's uid, or the service's `<namespace>/<hostname>`.
     public var resourceName: String {

@@ -74,6 +74,10 @@ public struct ApplicationTunnel: Hashable, Sendable {
 
 /// One endpoint of the mesh: a pod, a VM, or an external address (`istio.workload.Workload`).
 /// Defaults that the wire leaves out are already applied here (trust domain, service account, cluster, capacity).
+///
+/// A node proxy keeps a hundred thousand of them, so that what the pods of one Deployment have in common and what the
+/// pods of one node have in common are kept apart, behind one reference each: ``common`` and ``site``. Copies share
+/// them; whoever keeps many gives equal ones the same object.
 public struct Workload: Hashable, Sendable {
     public enum TunnelProtocol: UInt8, Hashable, Sendable { case none = 0, hbone = 1 }
     public enum NetworkMode: UInt8, Hashable, Sendable { case standard = 0, hostNetwork = 1 }
@@ -82,34 +86,10 @@ public struct Workload: Hashable, Sendable {
     /// Globally unique: `<cluster>//Pod/<namespace>/<name>` for a pod.
     public var uid: String
     public var name = ""
-    public var namespace = ""
     public var addresses: [IPAddress] = []
-    /// A DNS name to resolve when `addresses` is empty.
-    public var hostname = ""
-    public var network = ""
-    public var tunnelProtocol = TunnelProtocol.none
-    public var trustDomain = "cluster.local"
-    public var serviceAccount = "default"
-    public var waypoint: GatewayAddress?
-    public var networkGateway: GatewayAddress?
-    public var node = ""
-    public var canonicalName = ""
-    public var canonicalRevision = ""
-    public var kind = Kind.pod
-    /// The owner's name, e.g. the Deployment's.
-    public var workloadName = ""
-    public var isNativeTunnel = false
-    public var applicationTunnel: ApplicationTunnel?
-    /// Key `<namespace>/<hostname>` of each service this endpoint belongs to, and its ports there.
-    public var services: [NamespacedName: [ServicePort]] = [:]
-    /// Keys of the selector-scoped policies that apply; namespace and global ones apply by themselves.
-    public var authorizationPolicies: [NamespacedName] = []
     public var isHealthy = true
-    public var clusterID = "Kubernetes"
-    public var locality = Locality()
-    public var networkMode = NetworkMode.standard
-    /// Load-balancing weight; 0 gets no traffic.
-    public var capacity: UInt32 = 1
+    public var common = Common.standard
+    public var site = Site.unknown
 
     public init(uid: String) { self.uid = uid }
 

@@ -261,6 +261,56 @@ struct StoreTests {
         #expect(world.snapshot.state.workload(uid: "cluster//Pod/ns1/server") == nil)
     }
 
+    @Test("what workloads have in common is kept once, and for as long as one of them has it")
+    func sharedFacts() throws {
+        func pod(_ name: String, node: String = "n1", account: String = "default") -> Workload {
+            var workload = Workload(uid: name)
+            workload.name = name
+            workload.namespace = "ns1"
+            workload.workloadName = "web"
+            workload.serviceAccount = account
+            workload.node = node
+            return workload
+        }
+        var world = World()
+        world.add(pod("a"), pod("b"), pod("c", node: "n2"))
+        #expect(world.state.sharedFacts == (commons: 1, sites: 2))
+        let (a, c) = try (
+            #require(world.state.workload(uid: "a")).workload, #require(world.state.workload(uid: "c")).workload
+        )
+        #expect(a.common === c.common)
+        #expect(a.site !== c.site)
+
+        world.add(pod("a", account: "other"))
+        #expect(world.state.sharedFacts == (commons: 2, sites: 2))
+        #expect(world.state.workload(uid: "b")?.workload.serviceAccount == "default")
+        world.remove("a", "c")
+        #expect(world.state.sharedFacts == (commons: 1, sites: 1))
+        world.remove("b")
+        #expect(world.state.sharedFacts == (commons: 0, sites: 0))
+    }
+
+    @Test("of three at one address the best answers, then the next, whichever leaves first")
+    func threeAtOneAddress() {
+        var world = World()
+        func uid() -> String? {
+            world.state.workload(at: NetworkAddress(network: "", address: IPAddress("10.1.0.1")!))?.workload.uid
+        }
+        func entry(_ uid: String) -> Workload {
+            var workload = Workload(uid: uid)
+            workload.addresses = [IPAddress("10.1.0.1")!]
+            return workload
+        }
+        world.add(entry("c//Pod/ns/pod"), entry("c/external/one"), entry("c/external/two"))
+        #expect(uid() == "c//Pod/ns/pod")
+        world.remove("c//Pod/ns/pod")
+        #expect(uid() == "c/external/two")
+        world.remove("c/external/one")
+        #expect(uid() == "c/external/two")
+        world.remove("c/external/two")
+        #expect(uid() == nil)
+    }
+
     @Test("a change in a large mesh does not touch the rest of it")
     func large() {
         var world = World()

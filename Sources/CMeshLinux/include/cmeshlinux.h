@@ -56,6 +56,11 @@ ssize_t cmx_send(int sock, const void *bytes, size_t count, int fd);
 // A truncated message or truncated ancillary data: what came is closed, -EMSGSIZE.
 ssize_t cmx_receive(int sock, void *bytes, size_t capacity, int *fd);
 
+// Memory ---------------------------------------------------------------------------------------------------------
+
+// Gives whole free pages of the heap back to the kernel; glibc does so by itself only at the heap's end.
+void cmx_trim_heap(void);
+
 // Programs -------------------------------------------------------------------------------------------------------
 
 // Runs a program to its end, in the namespaces of the calling thread. The input and both outputs are memory files, so

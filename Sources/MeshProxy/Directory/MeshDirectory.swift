@@ -18,23 +18,27 @@ package actor MeshDirectory: MeshStateSink {
     private var localIdentities: Set<WorkloadIdentity> = []
     private let published: @Sendable (MeshSnapshot) -> Void
     private let identitiesChanged: @Sendable (_ added: Set<WorkloadIdentity>, _ removed: Set<WorkloadIdentity>) -> Void
+    private let applied: @Sendable (_ resources: Int) -> Void
 
     /// - Parameters:
     ///   - published: called with every new snapshot, in order.
     ///   - identitiesChanged: called when identities of this node's mesh workloads appear or are gone.
+    ///   - applied: called after each update, with the number of resources that it brought and took.
     package init(
         nodeName: String?, settings: RoutingSettings, flows: FlowTable,
         published: @escaping @Sendable (MeshSnapshot) -> Void = { _ in },
         identitiesChanged:
             @escaping @Sendable (
                 _ added: Set<WorkloadIdentity>, _ removed: Set<WorkloadIdentity>
-            ) -> Void = { _, _ in }
+            ) -> Void = { _, _ in },
+        applied: @escaping @Sendable (_ resources: Int) -> Void = { _ in }
     ) {
         self.state = MeshState(nodeName: nodeName)
         self.settings = settings
         self.flows = flows
         self.published = published
         self.identitiesChanged = identitiesChanged
+        self.applied = applied
     }
 
     package var snapshot: MeshSnapshot {
@@ -55,6 +59,7 @@ package actor MeshDirectory: MeshStateSink {
             self.state.apply(upserted: upserted, removed: removed)
         }
         if self.isSynced { self.published(self.snapshot) }
+        self.applied(update.resourceCount)
     }
 
     /// Connections that wait for these keys are asked again, with a snapshot that has what came for them.

@@ -7,17 +7,17 @@ package import MeshPolicy
 ///
 /// A value that is cheap to copy and to change after it was copied: the dictionaries are persistent hash tries, so a
 /// change touches a few nodes and a published snapshot keeps the old ones. Lists under one key are short (services of
-/// one VIP, workloads of one address), except a service's endpoints, which are laid out once per update.
+/// one VIP, workloads of one address), except a service's endpoints, which are a hash trie of their own.
 package struct MeshState: Sendable {
     private var workloads: TreeDictionary<String, WorkloadEntry> = [:]
     /// The one to answer first.
-    private var byAddress: TreeDictionary<NetworkAddress, [WorkloadEntry]> = [:]
-    private var local: TreeDictionary<WorkloadEntry.PodKey, [WorkloadEntry]> = [:]
+    private var byAddress: TreeDictionary<NetworkAddress, Few<WorkloadEntry>> = [:]
+    private var local: TreeDictionary<WorkloadEntry.PodKey, Few<WorkloadEntry>> = [:]
     /// By namespace and DNS name, for those that have one.
-    private var byHostname: TreeDictionary<NamespacedName, [WorkloadEntry]> = [:]
+    private var byHostname: TreeDictionary<NamespacedName, Few<WorkloadEntry>> = [:]
     private var services: TreeDictionary<NamespacedName, ServiceEntry> = [:]
-    private var servicesByHostname: TreeDictionary<String, [NamespacedName]> = [:]
-    private var servicesByAddress: TreeDictionary<NetworkAddress, [NamespacedName]> = [:]
+    private var servicesByHostname: TreeDictionary<String, Few<NamespacedName>> = [:]
+    private var servicesByAddress: TreeDictionary<NetworkAddress, Few<NamespacedName>> = [:]
     /// How many services have a wildcard host name of so many labels.
     private var wildcards: [Int: Int] = [:]
     /// Ascending: which lengths of wildcard host names are worth trying.
@@ -25,12 +25,13 @@ package struct MeshState: Sendable {
     private var blocks = BlockIndex()
     /// Also of services that have not arrived yet, and of workloads that are not healthy.
     private var endpoints: TreeDictionary<NamespacedName, TreeDictionary<String, Endpoint>> = [:]
+    private var shared = SharedFacts()
     package private(set) var policies = PolicySet.empty
     private var policiesByKey: [NamespacedName: AuthorizationPolicy] = [:]
 
     /// Nil: workloads of every node count as local.
     private let nodeName: String?
-    /// How often a service's endpoints were laid out; for tests.
+    /// How often a service was made anew because its endpoints changed; for tests.
     package private(set) var serviceLayouts = 0
 
     package init(nodeName: String?) { self.nodeName = nodeName }
@@ -54,7 +55,7 @@ extension MeshState {
             switch address {
             case .workload(let workload):
                 if let old = self.workloads[workload.uid] { self.remove(old, &changed) }
-                self.insert(WorkloadEntry(workload), &changed)
+                self.insert(WorkloadEntry(self.shared.share(workload), isLocal: self.isLocal(workload)), &changed)
             case .service(let service):
                 self.removeService(service.key)
                 self.insert(service)
@@ -80,14 +81,17 @@ extension MeshState {
         if workload.networkMode == .standard {
             for address in workload.addresses {
                 let key = NetworkAddress(network: workload.network, address: address)
-                var sharing = self.byAddress[key] ?? []
+                guard var sharing = self.byAddress[key] else {
+                    self.byAddress[key] = .one(entry)
+                    continue
+                }
                 // The higher rank answers; among equals the later arrival.
-                sharing.insert(entry, at: sharing.firstIndex { $0.rank <= entry.rank } ?? sharing.endIndex)
+                sharing.insert(entry) { $0.rank <= entry.rank }
                 self.byAddress[key] = sharing
             }
         }
-        if self.isLocal(workload) { self.local[entry.podKey, default: []].append(entry) }
-        if !workload.hostname.isEmpty { self.byHostname[Self.hostKey(workload), default: []].append(entry) }
+        if self.isLocal(workload) { self.local[entry.podKey].append(entry) }
+        if !workload.hostname.isEmpty { self.byHostname[Self.hostKey(workload)].append(entry) }
         for (service, ports) in workload.services {
             self.endpoints[service, default: [:]][workload.uid] = Endpoint(workload: entry, ports: ports)
             changed.insert(service)
@@ -109,13 +113,14 @@ extension MeshState {
             if self.endpoints[service]?.isEmpty == true { self.endpoints[service] = nil }
             changed.insert(service)
         }
+        self.shared.release(workload)
     }
 
     private mutating func insert(_ service: Service) {
-        self.services[service.key] = ServiceEntry(service, endpoints: [])
-        self.servicesByHostname[service.hostname, default: []].append(service.key)
+        self.services[service.key] = ServiceEntry(service, endpoints: [:])
+        self.servicesByHostname[service.hostname].append(service.key)
         self.countWildcard(service, by: 1)
-        for address in service.addresses { self.servicesByAddress[address, default: []].append(service.key) }
+        for address in service.addresses { self.servicesByAddress[address].append(service.key) }
         for block in Set(service.blocks) { self.blocks.insert(block, service.key) }
     }
 
@@ -146,8 +151,7 @@ extension MeshState {
 
     private mutating func lay(out service: Service) {
         self.serviceLayouts += 1
-        self.services[service.key] = ServiceEntry(
-            service, endpoints: (self.endpoints[service.key] ?? [:]).values.map { $0 })
+        self.services[service.key] = ServiceEntry(service, endpoints: self.endpoints[service.key] ?? [:])
     }
 
     private static func hostKey(_ workload: Workload) -> NamespacedName {
@@ -155,19 +159,17 @@ extension MeshState {
     }
 
     private static func remove<Key: Hashable>(
-        _ entry: WorkloadEntry, from index: inout TreeDictionary<Key, [WorkloadEntry]>, _ key: Key
+        _ entry: WorkloadEntry, from index: inout TreeDictionary<Key, Few<WorkloadEntry>>, _ key: Key
     ) {
-        guard var list = index[key] else { return }
-        list.removeAll { $0 === entry }
-        index[key] = list.isEmpty ? nil : list
+        guard let list = index[key] else { return }
+        index[key] = list.removing { $0 === entry }
     }
 
     private static func remove<Key: Hashable>(
-        _ service: NamespacedName, from index: inout TreeDictionary<Key, [NamespacedName]>, _ key: Key
+        _ service: NamespacedName, from index: inout TreeDictionary<Key, Few<NamespacedName>>, _ key: Key
     ) {
-        guard var list = index[key] else { return }
-        list.removeAll { $0 == service }
-        index[key] = list.isEmpty ? nil : list
+        guard let list = index[key] else { return }
+        index[key] = list.removing { $0 == service }
     }
 }
 
@@ -194,7 +196,9 @@ extension MeshState {
     /// The service that a client of `namespace` means by an address: an exact one first, then a block. Nil as namespace
     /// sees everything.
     package func service(at address: NetworkAddress, from namespace: String?) -> ServiceEntry? {
-        if let keys = self.servicesByAddress[address], let best = self.best(of: keys, from: namespace) { return best }
+        if let keys = self.servicesByAddress[address], let best = self.best(of: keys.all, from: namespace) {
+            return best
+        }
         if self.blocks.isEmpty { return nil }
         var longest: ServiceEntry?
         var own: ServiceEntry?
@@ -213,12 +217,12 @@ extension MeshState {
 
     /// All services of one host name, in the order of their arrival.
     func services(hostname: String) -> [ServiceEntry] {
-        (self.servicesByHostname[hostname] ?? []).compactMap { self.services[$0] }
+        (self.servicesByHostname[hostname]?.all ?? []).compactMap { self.services[$0] }
     }
 
     /// The service that a client of `namespace` means by a host name.
     package func service(hostname: String, from namespace: String?) -> ServiceEntry? {
-        self.servicesByHostname[hostname].flatMap { self.best(of: $0, from: namespace) }
+        self.servicesByHostname[hostname].flatMap { self.best(of: $0.all, from: namespace) }
     }
 
     /// Of those that may be seen: the client's own namespace, then the canonical one, then whoever came first.
@@ -239,12 +243,15 @@ extension MeshState {
     package var localIdentities: Set<WorkloadIdentity> {
         var identities: Set<WorkloadIdentity> = []
         for (_, entries) in self.local {
-            for entry in entries where entry.workload.tunnelProtocol == .hbone || entry.workload.isNativeTunnel {
+            for entry in entries.all where entry.workload.tunnelProtocol == .hbone || entry.workload.isNativeTunnel {
                 identities.insert(entry.identity)
             }
         }
         return identities
     }
+
+    /// How many different facts the workloads share; for tests.
+    package var sharedFacts: (commons: Int, sites: Int) { self.shared.counts }
 
     // For dumps.
     package var allWorkloads: [WorkloadEntry] { self.workloads.values.map { $0 } }

@@ -1,3 +1,4 @@
+internal import Collections
 package import MeshModel
 internal import Synchronization
 
@@ -40,27 +41,17 @@ package struct EndpointGroup: Sendable {
     }
 }
 
-/// A service as the directory keeps it, with the endpoints that may be chosen. Built anew when one of them changes:
-/// once per update, however many endpoints the update brings.
+/// A service as the directory keeps it, with the endpoints that may be chosen. Made anew when one of them changes,
+/// once per update, and laid out only when the first client asks: most services are of no concern to this node.
 package final class ServiceEntry: Sendable {
-    /// Places of clients whose ranking is kept. The clients of one node differ in their node's place only when
-    /// workloads of other nodes count as local.
-    static let placesMax = 8
-
     package let service: Service
-    /// Healthy ones, or all when the service says so.
-    package let endpoints: [Endpoint]
-    /// Everybody, for services that do not rank.
-    private let everybody: [EndpointGroup]
-    private let ranked = Mutex<[ClientPlace: [EndpointGroup]]>([:])
+    private let known: TreeDictionary<String, Endpoint>
+    private let laidOut = Mutex<EndpointLayout?>(nil)
 
-    package init(_ service: Service, endpoints: some Sequence<Endpoint>) {
+    /// - Parameter endpoints: by the workload's uid.
+    init(_ service: Service, endpoints: TreeDictionary<String, Endpoint>) {
         self.service = service
-        let endpoints = endpoints.filter {
-            $0.workload.workload.isHealthy || service.loadBalancing.healthPolicy == .allowAll
-        }
-        self.endpoints = endpoints
-        self.everybody = [EndpointGroup(endpoints.indices.map(Int32.init), of: endpoints)]
+        self.known = endpoints
     }
 
     var key: NamespacedName { self.service.key }
@@ -70,28 +61,63 @@ package final class ServiceEntry: Sendable {
         return self.service.namespace == namespace
     }
 
+    /// Takes a lock; to be asked once for a decision.
+    var layout: EndpointLayout {
+        self.laidOut.withLock { laidOut in
+            if let laidOut { return laidOut }
+            let layout = EndpointLayout(self.known.values, self.service.loadBalancing)
+            laidOut = layout
+            return layout
+        }
+    }
+
+    package var endpoints: [Endpoint] { self.layout.endpoints }
+}
+
+/// The endpoints of a service in the order of draws.
+final class EndpointLayout: Sendable {
+    /// Places of clients whose ranking is kept. The clients of one node differ in their node's place only when
+    /// workloads of other nodes count as local.
+    static let placesMax = 8
+
+    /// Healthy ones, or all when the service says so.
+    let endpoints: [Endpoint]
+    /// Everybody, for services that do not rank.
+    private let everybody: [EndpointGroup]
+    private let balancing: LoadBalancing
+    private let ranked = Mutex<[ClientPlace: [EndpointGroup]]>([:])
+
+    init(_ endpoints: some Sequence<Endpoint>, _ balancing: LoadBalancing) {
+        let endpoints = endpoints.filter {
+            $0.workload.workload.isHealthy || balancing.healthPolicy == .allowAll
+        }
+        self.endpoints = endpoints
+        self.balancing = balancing
+        self.everybody = [EndpointGroup(endpoints.indices.map(Int32.init), of: endpoints)]
+    }
+
     /// The endpoints as they suit a client, the best first. Worked out once for each place that clients are at.
     func groups(for client: WorkloadEntry) -> [EndpointGroup] {
-        let balancing = self.service.loadBalancing
-        switch balancing.mode {
+        switch self.balancing.mode {
         case .standard, .passthrough: return self.everybody
         case .strict, .failover:
-            if balancing.routingPreference.isEmpty { return self.everybody }
+            if self.balancing.routingPreference.isEmpty { return self.everybody }
         }
+        let place = client.place
         return self.ranked.withLock { ranked in
-            if let found = ranked[client.place] { return found }
+            if let found = ranked[place] { return found }
             if ranked.count >= Self.placesMax { ranked.removeAll() }
-            let groups = self.rank(for: client.place, balancing)
-            ranked[client.place] = groups
+            let groups = self.rank(for: place)
+            ranked[place] = groups
             return groups
         }
     }
 
-    private func rank(for place: ClientPlace, _ balancing: LoadBalancing) -> [EndpointGroup] {
+    private func rank(for place: ClientPlace) -> [EndpointGroup] {
         var byRank: [Int: [Int32]] = [:]
         for (index, endpoint) in self.endpoints.enumerated() {
             let rank = place.rank(
-                balancing.routingPreference, endpoint.workload.place, isStrict: balancing.mode == .strict)
+                self.balancing.routingPreference, endpoint.workload.place, isStrict: self.balancing.mode == .strict)
             if let rank { byRank[rank, default: []].append(Int32(index)) }
         }
         return byRank.keys.sorted(by: >).map { EndpointGroup(byRank[$0]!, of: self.endpoints) }

@@ -108,6 +108,7 @@ package struct ProxyProcess: Sendable {
         }
         var routing = configuration.routing(self.log)
         routing.demand = self.surroundings.demand
+        let memory = MemoryRelease()
         let directory = MeshDirectory(
             nodeName: configuration.nodeName, settings: routing, flows: FlowTable(metrics),
             published: { snapshot in
@@ -117,7 +118,8 @@ package struct ProxyProcess: Sendable {
             identitiesChanged: { added, removed in
                 certificates.prefetch(added)
                 certificates.forget(removed)
-            })
+            },
+            applied: { memory.ask(after: $0) })
         let enrolment = PodEnrolment(
             server: SlotPodServer(slot: slot, names: names), readiness: readiness, registry: registry,
             log: self.log.logger("zds"),
@@ -155,6 +157,7 @@ package struct ProxyProcess: Sendable {
             }
             tasks.addTask { await self.surroundings.followMesh(directory) }
             tasks.addTask { await certificates.run() }
+            tasks.addTask { await memory.run() }
             let orders = Task { [surroundings, shutdown, certificatesLimit] in
                 await directory.waitUntilSynced()
                 if Task.isCancelled { return }
@@ -173,6 +176,7 @@ package struct ProxyProcess: Sendable {
                 readiness.done(Self.stateTask)
                 await certificates.waitForFirst(within: certificatesLimit)
                 app.info("the mesh is known; serving pods")
+                memory.ask()
                 await withTaskGroup(of: Void.self) { both in
                     both.addTask { await surroundings.obeyAgent(enrolment) }
                     both.addTask { await enrolment.retryForever() }

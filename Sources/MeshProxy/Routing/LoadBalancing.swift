@@ -4,7 +4,7 @@ internal import MeshTunnel
 /// Chooses one endpoint of a service for one connection: by capacity, the less busy of two, not one that keeps failing.
 ///
 /// Costs the same for two endpoints and for ten thousand: draws from a table that the service keeps, see
-/// ``ServiceEntry/groups(for:)``. Only when ``drawsMax`` draws miss (nearly everybody is excluded, ejected or does not
+/// ``EndpointLayout/groups(for:)``. Only when ``drawsMax`` draws miss (nearly everybody is excluded, ejected or does not
 /// serve the port) all are looked at.
 struct EndpointChoice {
     /// Where a service's port leads: the endpoint and the port there.
@@ -36,25 +36,29 @@ struct EndpointChoice {
     private static let drawsMax = 8
 
     func draw(using random: inout some RandomNumberGenerator) -> Result? {
-        let groups = self.service.groups(for: self.client)
+        let layout = self.service.layout
+        let groups = layout.groups(for: self.client)
         for sparesFailing in [true, false] {
             if !sparesFailing, self.book == nil { break }
             for group in groups {
-                if let result = self.draw(from: group, sparesFailing, using: &random) { return result }
+                if let result = self.draw(from: group, of: layout.endpoints, sparesFailing, using: &random) {
+                    return result
+                }
             }
         }
         return nil
     }
 
     private func draw(
-        from group: EndpointGroup, _ sparesFailing: Bool, using random: inout some RandomNumberGenerator
+        from group: EndpointGroup, of endpoints: [Endpoint], _ sparesFailing: Bool,
+        using random: inout some RandomNumberGenerator
     ) -> Result? {
         guard let total = group.totals.last else { return nil }
         var first: (index: Int, result: Result)?
         for _ in 0..<Self.drawsMax {
             let index = group.member(holding: UInt64.random(in: 0..<total, using: &random))
             if index == first?.index { continue }
-            guard let result = self.candidate(self.service.endpoints[index], sparesFailing) else { continue }
+            guard let result = self.candidate(endpoints[index], sparesFailing) else { continue }
             guard let first else {
                 if self.book == nil || group.members.count == 1 { return result }
                 first = (index, result)
@@ -62,7 +66,7 @@ struct EndpointChoice {
             }
             return self.lessBusy(first.result, result)
         }
-        return first?.result ?? self.scan(group, sparesFailing, using: &random)
+        return first?.result ?? self.scan(group, of: endpoints, sparesFailing, using: &random)
     }
 
     /// Connections per capacity decide; the first drawn keeps a tie, so that capacities stay proportions at rest.
@@ -77,12 +81,13 @@ struct EndpointChoice {
 
     /// One pass over a group, keeping each candidate with the chance that its capacity is of all so far.
     private func scan(
-        _ group: EndpointGroup, _ sparesFailing: Bool, using random: inout some RandomNumberGenerator
+        _ group: EndpointGroup, of endpoints: [Endpoint], _ sparesFailing: Bool,
+        using random: inout some RandomNumberGenerator
     ) -> Result? {
         var chosen: Result?
         var total: UInt64 = 0
         for index in group.members {
-            let endpoint = self.service.endpoints[Int(index)]
+            let endpoint = endpoints[Int(index)]
             guard let result = self.candidate(endpoint, sparesFailing) else { continue }
             let capacity = UInt64(endpoint.workload.workload.capacity)
             total += capacity

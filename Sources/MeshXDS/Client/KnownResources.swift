@@ -31,25 +31,36 @@ package struct KnownResources {
 
     /// Good resources count even when others in the same response are refused. A refused one keeps its last
     /// accepted version (or none), so that a reconnect makes the server send it again.
-    package mutating func receive(_ response: Envoy_Service_Discovery_V3_DeltaDiscoveryResponse) -> Outcome {
+    ///
+    /// Takes the response, and lets go of each resource once it is decoded: a first one holds the whole mesh.
+    package mutating func receive(_ response: consuming Envoy_Service_Discovery_V3_DeltaDiscoveryResponse) -> Outcome {
         var outcome = Outcome()
-        switch response.typeURL {
+        let (type, removed, resources) = (response.typeURL, response.removedResources, response.resources)
+        response = .init()
+        switch type {
         case XDSType.address:
             var upserted: [MeshAddress] = []
-            self.each(response, &outcome) { resource throws(RejectedResource) in
+            upserted.reserveCapacity(resources.count)
+            var pool = FactsPool()
+            self.each(consume resources, type, &outcome) { resource throws(RejectedResource) in
                 let message: Istio_Workload_Address = try Self.message(in: resource)
                 let address = try MeshAddress(message, name: resource.name)
                 guard address.resourceName == resource.name else {
                     throw RejectedResource(
                         name: resource.name, reason: "the content calls itself \(address.resourceName)")
                 }
-                upserted.append(address)
-                return []
+                if case .workload(var workload) = address {
+                    pool.share(&workload)
+                    upserted.append(.workload(workload))
+                } else {
+                    upserted.append(address)
+                }
+                return ([], held: address.resourceName)
             }
-            outcome.update = .addresses(upserted: upserted, removed: response.removedResources)
+            outcome.update = .addresses(upserted: upserted, removed: removed)
         case XDSType.authorization:
             var upserted: [AuthorizationPolicy] = []
-            self.each(response, &outcome) { resource throws(RejectedResource) in
+            self.each(consume resources, type, &outcome) { resource throws(RejectedResource) in
                 let message: Istio_Security_Authorization = try Self.message(in: resource)
                 let decoded = try AuthorizationPolicy.decode(message, name: resource.name)
                 guard decoded.policy.key.description == resource.name else {
@@ -57,38 +68,47 @@ package struct KnownResources {
                         name: resource.name, reason: "the content calls itself \(decoded.policy.key)")
                 }
                 upserted.append(decoded.policy)
-                return decoded.flaws
+                return (decoded.flaws, held: resource.name)
             }
             outcome.update = .policies(
-                upserted: upserted, removed: response.removedResources.compactMap(NamespacedName.init))
+                upserted: upserted, removed: removed.compactMap(NamespacedName.init))
         default:
             return outcome  // a type nobody asked for: acknowledged and forgotten
         }
-        for name in response.removedResources { self.versions[response.typeURL]?[name] = nil }
-        if outcome.rejected.isEmpty { self.synced.insert(response.typeURL) }
+        for name in removed { self.versions[type]?[name] = nil }
+        if outcome.rejected.isEmpty { self.synced.insert(type) }
         return outcome
     }
 
+    /// - Parameter decode: returns what is wrong with a resource that is in force all the same, and its name as the
+    ///   decoded value holds it, so that the name is kept once and not twice.
     private mutating func each(
-        _ response: Envoy_Service_Discovery_V3_DeltaDiscoveryResponse, _ outcome: inout Outcome,
-        _ decode: (Envoy_Service_Discovery_V3_Resource) throws(RejectedResource) -> [String]
+        _ resources: consuming [Envoy_Service_Discovery_V3_Resource], _ type: String, _ outcome: inout Outcome,
+        _ decode: (Envoy_Service_Discovery_V3_Resource) throws(RejectedResource) -> (flaws: [String], held: String)
     ) {
-        for resource in response.resources {
+        var versions = self.versions.removeValue(forKey: type) ?? [:]
+        // Whoever gives all resources of a push one version has it kept once.
+        var last = ""
+        for index in resources.indices {
+            let resource = resources[index]
+            resources[index] = .init()
             do throws(RejectedResource) {
-                let flaws = try decode(resource)
+                let (flaws, name) = try decode(resource)
                 if flaws.isEmpty {
-                    self.versions[response.typeURL, default: [:]][resource.name] = resource.version
+                    if resource.version != last { last = resource.version }
+                    versions[name] = last
                 } else {
                     outcome.rejected.append(
                         RejectedResource(name: resource.name, reason: flaws.joined(separator: ", ")))
                     // It is in force (in its stricter form), so its removal must be heard of after a reconnect; the
                     // version is one that no server gives, so that it is also sent again.
-                    self.versions[response.typeURL, default: [:]][resource.name] = "flawed"
+                    versions[name] = "flawed"
                 }
             } catch {
                 outcome.rejected.append(error)
             }
         }
+        self.versions[type] = versions
     }
 
     private static func message<M: Message>(

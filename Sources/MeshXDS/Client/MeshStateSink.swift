@@ -5,6 +5,14 @@ public enum MeshUpdate: Hashable, Sendable {
     /// `removed` holds resource names: a workload's uid or a service's `<namespace>/<hostname>`.
     case addresses(upserted: [MeshAddress], removed: [String])
     case policies(upserted: [AuthorizationPolicy], removed: [NamespacedName])
+
+    /// What it brings and what it takes.
+    public var resourceCount: Int {
+        switch self {
+        case .addresses(let upserted, let removed): upserted.count + removed.count
+        case .policies(let upserted, let removed): upserted.count + removed.count
+        }
+    }
 }
 
 /// Who keeps the mesh's state. Calls come one after the other; the answer to the control plane waits for them.

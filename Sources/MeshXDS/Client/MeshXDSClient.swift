@@ -122,7 +122,7 @@ extension MeshXDSClient {
                     }
                     for try await message in response.messages {
                         await opened.set()
-                        outbox.yield(await self.receive(message))
+                        outbox.yield(await self.receive(consume message))
                     }
                     tasks.cancelAll()
                 }
@@ -165,14 +165,21 @@ extension MeshXDSClient {
             }
         }
 
-        private func receive(_ response: Response) async -> Request {
-            let outcome = self.known.receive(response)
+        private func receive(_ response: consuming Response) async -> Request {
+            var answer = Request()
+            answer.typeURL = response.typeURL
+            answer.responseNonce = response.nonce
+            // The response is consumed below; only names are kept of it, and only if somebody asks.
+            let asksForAddresses = self.demands != nil && answer.typeURL == XDSType.address
+            let named = asksForAddresses ? response.resources.map { ($0.name, $0.aliases) } : []
+            let removed = asksForAddresses ? response.removedResources : []
+            let outcome = self.known.receive(consume response)
             if let update = outcome.update { await self.sink.apply(update) }
-            if response.typeURL == XDSType.address, let demands {
+            if asksForAddresses, let demands {
                 // A resource that was refused answers nothing: whoever waits for it must not take it for absent.
                 let refused = Set(outcome.rejected.map(\.name))
-                let good = response.resources.filter { !refused.contains($0.name) }
-                let change = demands.answered(good.flatMap { [$0.name] + $0.aliases } + response.removedResources)
+                let good = named.filter { !refused.contains($0.0) }
+                let change = demands.answered(good.flatMap { [$0.0] + $0.1 } + removed)
                 if !change.isEmpty {
                     await self.sink.demandsChanged(answered: change.answered, forgotten: change.forgotten)
                 }
@@ -181,12 +188,9 @@ extension MeshXDSClient {
                 self.saidSynced = true
                 await self.sink.synced()
             }
-            var answer = Request()
-            answer.typeURL = response.typeURL
-            answer.responseNonce = response.nonce
             if !outcome.rejected.isEmpty {
                 let reasons = outcome.rejected.map(\.description).joined(separator: "; ")
-                self.logger.error("refused resources", metadata: ["type": "\(response.typeURL)", "why": "\(reasons)"])
+                self.logger.error("refused resources", metadata: ["type": "\(answer.typeURL)", "why": "\(reasons)"])
                 answer.errorDetail.message = reasons
             }
             return answer

@@ -8,53 +8,18 @@ extension Workload {
         if proto.uid.isEmpty { throw Reason("a workload without uid") }
         self.init(uid: proto.uid)
         self.name = proto.name
-        self.namespace = proto.namespace
         for bytes in proto.addresses { self.addresses.append(try IPAddress(decoding: bytes)) }
-        self.hostname = proto.hostname
-        self.network = proto.network
-        switch proto.tunnelProtocol {
-        case .none: self.tunnelProtocol = .none
-        case .hbone: self.tunnelProtocol = .hbone
-        case .legacyIstioMtls: throw Reason("tunnel protocol LEGACY_ISTIO_MTLS is not supported")
-        case .UNRECOGNIZED(let number): throw Reason("unknown tunnel protocol \(number)")
-        }
-        if !proto.trustDomain.isEmpty { self.trustDomain = proto.trustDomain }
-        if !proto.serviceAccount.isEmpty { self.serviceAccount = proto.serviceAccount }
-        if !proto.clusterID.isEmpty { self.clusterID = proto.clusterID }
-        if proto.hasWaypoint { self.waypoint = try GatewayAddress(decoding: proto.waypoint) }
-        if proto.hasNetworkGateway { self.networkGateway = try GatewayAddress(decoding: proto.networkGateway) }
-        self.node = proto.node
-        self.canonicalName = proto.canonicalName
-        self.canonicalRevision = proto.canonicalRevision
-        // Only a label of metrics and logs, so a kind newer than us is no reason to lose the workload.
-        self.kind = UInt8(exactly: proto.workloadType.rawValue).flatMap(Kind.init) ?? .pod
-        self.workloadName = proto.workloadName
-        self.isNativeTunnel = proto.nativeTunnel
-        if proto.hasApplicationTunnel {
-            let port = UInt16(truncatingIfNeeded: proto.applicationTunnel.port)
-            self.applicationTunnel = ApplicationTunnel(
-                handoff: try decodeEnum(proto.applicationTunnel.protocol.rawValue, "application tunnel protocol"),
-                port: port == 0 ? nil : port)
-        }
-        for (text, list) in proto.services {
-            guard let key = NamespacedName(text) else {
-                throw Reason("service key \"\(text)\" is not <namespace>/<hostname>")
-            }
-            self.services[key] = list.ports.map(ServicePort.init(decoding:))
-        }
-        // A key without a slash names no policy there can be; kept, it makes the workload refuse (fail closed).
-        self.authorizationPolicies = proto.authorizationPolicies.map {
-            NamespacedName($0) ?? NamespacedName(namespace: "", name: $0)
-        }
         switch proto.status {
         case .healthy: self.isHealthy = true
         case .unhealthy: self.isHealthy = false
         case .UNRECOGNIZED(let number): throw Reason("unknown workload status \(number)")
         }
-        self.locality = Locality(
-            region: proto.locality.region, zone: proto.locality.zone, subzone: proto.locality.subzone)
-        self.networkMode = try decodeEnum(proto.networkMode.rawValue, "network mode")
-        if proto.hasCapacity { self.capacity = proto.capacity.value }
+        self.common = Common(try CommonFacts(decoding: proto))
+        self.site = Site(
+            SiteFacts(
+                node: proto.node,
+                locality: Locality(
+                    region: proto.locality.region, zone: proto.locality.zone, subzone: proto.locality.subzone)))
     }
 
     var proto: Istio_Workload_Workload {
@@ -98,5 +63,49 @@ extension Workload {
             message.networkMode = self.networkMode == .hostNetwork ? .hostNetwork : .standard
             if self.capacity != 1 { message.capacity = Google_Protobuf_UInt32Value(self.capacity) }
         }
+    }
+}
+
+extension Workload.CommonFacts {
+    fileprivate init(decoding proto: Istio_Workload_Workload) throws(Reason) {
+        self.init()
+        self.namespace = proto.namespace
+        self.hostname = proto.hostname
+        self.network = proto.network
+        switch proto.tunnelProtocol {
+        case .none: self.tunnelProtocol = .none
+        case .hbone: self.tunnelProtocol = .hbone
+        case .legacyIstioMtls: throw Reason("tunnel protocol LEGACY_ISTIO_MTLS is not supported")
+        case .UNRECOGNIZED(let number): throw Reason("unknown tunnel protocol \(number)")
+        }
+        if !proto.trustDomain.isEmpty { self.trustDomain = proto.trustDomain }
+        if !proto.serviceAccount.isEmpty { self.serviceAccount = proto.serviceAccount }
+        if !proto.clusterID.isEmpty { self.clusterID = proto.clusterID }
+        if proto.hasWaypoint { self.waypoint = try GatewayAddress(decoding: proto.waypoint) }
+        if proto.hasNetworkGateway { self.networkGateway = try GatewayAddress(decoding: proto.networkGateway) }
+        self.canonicalName = proto.canonicalName
+        self.canonicalRevision = proto.canonicalRevision
+        // Only a label of metrics and logs, so a kind newer than us is no reason to lose the workload.
+        self.kind = UInt8(exactly: proto.workloadType.rawValue).flatMap(Workload.Kind.init) ?? .pod
+        self.workloadName = proto.workloadName
+        self.isNativeTunnel = proto.nativeTunnel
+        if proto.hasApplicationTunnel {
+            let port = UInt16(truncatingIfNeeded: proto.applicationTunnel.port)
+            self.applicationTunnel = ApplicationTunnel(
+                handoff: try decodeEnum(proto.applicationTunnel.protocol.rawValue, "application tunnel protocol"),
+                port: port == 0 ? nil : port)
+        }
+        for (text, list) in proto.services {
+            guard let key = NamespacedName(text) else {
+                throw Reason("service key \"\(text)\" is not <namespace>/<hostname>")
+            }
+            self.services[key] = list.ports.map(ServicePort.init(decoding:))
+        }
+        // A key without a slash names no policy there can be; kept, it makes the workload refuse (fail closed).
+        self.authorizationPolicies = proto.authorizationPolicies.map {
+            NamespacedName($0) ?? NamespacedName(namespace: "", name: $0)
+        }
+        self.networkMode = try decodeEnum(proto.networkMode.rawValue, "network mode")
+        if proto.hasCapacity { self.capacity = proto.capacity.value }
     }
 }

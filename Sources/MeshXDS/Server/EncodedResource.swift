@@ -19,6 +19,11 @@ package final class EncodedResource: Sendable {
 
     /// In bytes of SHA-256. A hash that anyone could collide would let an update be taken for its predecessor.
     static let versionBytes = 12
+    /// Fifteen digits of these say twelve bytes (85^15 > 2^96), and fifteen bytes are what a `String` holds without
+    /// memory of its own: client and server keep one for each of a hundred thousand resources. (RFC 1924, section 4.2.)
+    static let versionDigits = Array(
+        "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~".utf8)
+    static let versionLength = 15
 
     package init(_ address: MeshAddress) {
         self.message = Self.encode(address.proto, address.resourceName, XDSType.address)
@@ -58,11 +63,22 @@ package final class EncodedResource: Sendable {
         let hash = SHA256.hash(data: bytes).prefix(Self.versionBytes)
         return .with {
             $0.name = name
-            $0.version = hash.map { byte in (byte < 16 ? "0" : "") + String(byte, radix: 16) }.joined()
+            $0.version = Self.version(hash)
             $0.resource = Google_Protobuf_Any.with {
                 $0.typeURL = type
                 $0.value = .init(bytes)
             }
         }
+    }
+
+    private static func version(_ hash: some Sequence<UInt8>) -> String {
+        var rest = hash.reduce(UInt128(0)) { $0 << 8 | UInt128($1) }
+        var digits: [UInt8] = []
+        for _ in 0..<Self.versionLength {
+            let (quotient, digit) = rest.quotientAndRemainder(dividingBy: 85)
+            digits.append(Self.versionDigits[Int(digit)])
+            rest = quotient
+        }
+        return String(decoding: digits, as: UTF8.self)
     }
 }
