@@ -1,6 +1,7 @@
 // TLS 1.3 over memory, with BoringSSL: see the header for the contract of each function.
 
 #include "cmeshloop.h"
+#include "revocation.h"
 
 #include <CNIOBoringSSL.h>
 #include <cstdio>
@@ -296,6 +297,16 @@ size_t cml_tls_peer_uris(cml_tls *session, void *out, size_t capacity) {
     GENERAL_NAMES_free(names);
     X509_free(leaf);
     return written;
+}
+
+bool cml_tls_peer_revoked(cml_tls *session, const cml_revocations *revocations, char *serial, size_t capacity) {
+    // Both lists borrow from the session and its context.
+    const STACK_OF(X509) *sent = SSL_get_peer_full_cert_chain(session->ssl);
+    STACK_OF(X509_OBJECT) *roots =
+        X509_STORE_get1_objects(SSL_CTX_get_cert_store(SSL_get_SSL_CTX(session->ssl)));
+    bool revoked = sent != nullptr && cml_revocations_find(revocations, sent, roots, serial, capacity);
+    sk_X509_OBJECT_pop_free(roots, X509_OBJECT_free);
+    return revoked;
 }
 
 bool cml_tls_is_h2(cml_tls *session) {

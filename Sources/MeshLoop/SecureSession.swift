@@ -17,8 +17,15 @@ public protocol SecureSession: AnyObject {
     func alert(_ code: UInt8, into out: UnsafeMutableRawBufferPointer) -> Int
     /// URI names of the verified peer certificate, in its order.
     func peerURIs() -> [String]
+    /// The serial number of a certificate which the verified peer sent and the list revokes; nil: there is none.
+    func revoked(by list: RevocationList) -> String?
     /// Why the last call failed.
     var errorText: String { get }
+}
+
+extension SecureSession {
+    /// Of sessions without certificates none is revoked.
+    public func revoked(by list: RevocationList) -> String? { nil }
 }
 
 extension TLSSession: SecureSession {}

@@ -81,6 +81,15 @@ public final class TLSSession {
         }
     }
 
+    /// The serial number of a certificate which the verified peer sent and the list revokes; nil: there is none.
+    public func revoked(by list: RevocationList) -> String? {
+        withUnsafeTemporaryAllocation(of: CChar.self, capacity: 128) { text in
+            // SAFETY: both objects live through the call, which writes a zero-terminated text when it answers true.
+            guard cml_tls_peer_revoked(self.raw, list.raw, text.baseAddress, text.count) else { return nil }
+            return text.baseAddress.map { String(cString: $0) } ?? ""
+        }
+    }
+
     /// Whether both sides agreed on h2; false also when the peer spoke no ALPN.
     public var isHTTP2: Bool { cml_tls_is_h2(self.raw) }
 

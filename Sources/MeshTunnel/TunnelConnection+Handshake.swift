@@ -67,7 +67,7 @@ extension TunnelConnection {
         self.worker.shared.counters.handshakeDone(isInbound: self.isServer)
         if let error = self.judgePeer(tls) {
             let sealed = self.loop.scratch.sealed
-            let count = tls.alert(Self.accessDenied, into: sealed)
+            let count = tls.alert(error.alert, into: sealed)
             if count > 0 { self.sendSealed(sealed.baseAddress!, count) }
             return self.close(error)
         }
@@ -95,7 +95,9 @@ extension TunnelConnection {
             }
             self.peerIdentity = proven
         }
-        return nil
+        guard let error = self.worker.revocation.refusal(of: self, tls) else { return nil }
+        self.worker.shared.observer.rejectedByRevocation(self.isServer ? .inbound : .outbound)
+        return error
     }
 
     func sendPreface() {

@@ -115,7 +115,7 @@ struct ConfigurationTests {
             ("CONNECTION_TERMINATION_DEADLINE", "soon"), ("TERMINATION_GRACE_PERIOD_SECONDS", "-5"),
             ("LOG_FORMAT", "xml"), ("RUST_LOG", "loud"), ("ISTIO_METAJSON_X", "{"), ("UNSTABLE_ENABLE_SOCKS5", "true"),
             ("USER_TIMEOUT_ENABLED", "true"), ("INPOD_PORT_REUSE", "false"), ("PROXY_WORKLOAD_INFO", "ns/name/sa"),
-            ("XDS_ON_DEMAND", "true"), ("TLS12_ENABLED", "true"), ("CRL_PATH", "/crl.pem"),
+            ("XDS_ON_DEMAND", "true"), ("TLS12_ENABLED", "true"),
             ("COMPLIANCE_POLICY", "pqc"), ("LOCAL_XDS_PATH", "/x"), ("PROXY_CONFIG", "{}"),
         ])
     func refused(name: String, value: String) {

@@ -93,6 +93,11 @@ extension ProxyConfiguration {
         json.member("connectionWindowSize", self.tunnelWindowBytes)
         json.member("frameSize", self.frameBytesMax)
         json.member("secretTtlSeconds", self.certificateValidity.components.seconds)
+        if let revocationFile = self.revocationFile {
+            json.member("crlPath", revocationFile)
+        } else {
+            json.null("crlPath")
+        }
         json.member("selfTerminationDeadlineSeconds", self.drainDeadline.components.seconds)
         json.member("enableResponseBaggage", self.usesBaggage)
         json.member("adminPort", self.adminPort)

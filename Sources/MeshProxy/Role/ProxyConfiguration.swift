@@ -46,6 +46,8 @@ package struct ProxyConfiguration: Sendable {
     package var metadata: [String: MetadataValue] = [:]
     /// `SECRET_TTL`
     package var certificateValidity = Duration.seconds(86_400)
+    /// `CRL_PATH`: certificates that are revoked, PEM or DER. Nil: nobody looks.
+    package var revocationFile: String?
     /// `ZTUNNEL_WORKER_THREADS`, `ZTUNNEL_CPU_LIMIT` ...
     package var workerThreads = 2
     /// `POOL_MAX_STREAMS_PER_CONNECTION`, `POOL_UNUSED_RELEASE_TIMEOUT`
@@ -78,7 +80,7 @@ package struct ProxyConfiguration: Sendable {
     ///   - cores: processors online.
     ///   - fileExists: for settings that are a path or a text.
     /// - Throws: ``InvalidSetting`` for the first value that cannot be used, also for features this proxy does not
-    ///   have: a mesh whose operator asked for revocation lists must not run without.
+    ///   have: a mesh whose operator asked for one must not run without.
     package init(
         environment: [String: String], cores: Int = ProcessInfo.processInfo.activeProcessorCount,
         fileExists: (String) -> Bool = { FileManager.default.fileExists(atPath: $0) }
@@ -111,6 +113,7 @@ package struct ProxyConfiguration: Sendable {
         }
         self.metadata = try Self.metadata(reader)
         self.certificateValidity = try reader.duration("SECRET_TTL") ?? self.certificateValidity
+        self.revocationFile = reader.text("CRL_PATH")
         let limits = [
             try reader.processors("ZTUNNEL_RESOURCE_CPU_LIMIT"), try reader.processors("ZTUNNEL_CPU_LIMIT"),
         ]
@@ -162,7 +165,7 @@ package struct ProxyConfiguration: Sendable {
         if try reader.flag("INPOD_PORT_REUSE") == false {
             throw InvalidSetting("INPOD_PORT_REUSE", "false", wanted: "true: a successor could not bind its ports")
         }
-        for name in ["CRL_PATH", "COMPLIANCE_POLICY", "LOCAL_XDS", "LOCAL_XDS_PATH", "PROXY_WORKLOAD_INFO"] {
+        for name in ["COMPLIANCE_POLICY", "LOCAL_XDS", "LOCAL_XDS_PATH", "PROXY_WORKLOAD_INFO"] {
             if let value = reader.text(name) {
                 throw InvalidSetting(name, value, wanted: "nothing: this node proxy does not have the feature")
             }

@@ -97,6 +97,10 @@ package struct ProxyProcess: Sendable {
         let certificates = CertificateManager(signer: self.surroundings.signer, log: self.log.logger("ca")) {
             slot.certificateRenewed($0)
         }
+        let revocations = configuration.revocationFile.map { path in
+            RevocationWatch(path: path, log: self.log.logger("crl")) { slot.publish($0) }
+        }
+        revocations?.start()
         let directory = MeshDirectory(
             nodeName: configuration.nodeName, settings: configuration.routing(self.log), flows: FlowTable(metrics),
             published: { snapshot in
@@ -140,6 +144,7 @@ package struct ProxyProcess: Sendable {
         let outcome = await withTaskGroup(of: Void.self) { tasks in
             tasks.addTask { await self.surroundings.followMesh(directory) }
             tasks.addTask { await certificates.run() }
+            if let revocations { tasks.addTask { await revocations.run() } }
             let orders = Task { [surroundings, shutdown, certificatesLimit] in
                 await directory.waitUntilSynced()
                 if Task.isCancelled { return }
