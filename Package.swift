@@ -181,7 +181,7 @@ let package = Package(
 
         // Wire types.
         target("MeshProto", [protobuf, grpcCore, grpcProtobuf], exclude: ["Protos"]),
-        target("MeshChannel", [grpcCore, grpcNIO]),
+        target("MeshChannel", [grpcCore, grpcNIO, nioSSL]),
         target("KubeAPI"),
 
         // The byte path.

@@ -99,7 +99,8 @@ enum TunnelError: Error, Hashable, CustomStringConvertible {
         // The peer could not reach the application; 4xx is a decision that another endpoint must not get around.
         case .refused(_, let status): status >= 500
         case .selfCall, .certificateUnavailable, .tlsFailed, .wrongIdentity, .wrongTrustDomain, .revoked,
-            .revocationUnknown, .peerRevoked, .protocolBroken, .answerTimedOut, .clientReset, .peerReset, .policyChanged, .podRemoved,
+            .revocationUnknown, .peerRevoked, .protocolBroken, .answerTimedOut, .clientReset, .peerReset,
+            .policyChanged, .podRemoved,
             .drained:
             false
         }
@@ -113,7 +114,8 @@ enum TunnelError: Error, Hashable, CustomStringConvertible {
             true
         case .refused(_, let status): status >= 500
         case .selfCall, .certificateUnavailable, .tlsFailed, .wrongIdentity, .wrongTrustDomain, .revoked,
-            .revocationUnknown, .peerRevoked, .streamRefused, .tooManyTunnels, .tooManyInboundTunnels, .crowdedOut, .clientReset, .peerReset, .policyChanged, .podRemoved,
+            .revocationUnknown, .peerRevoked, .streamRefused, .tooManyTunnels, .tooManyInboundTunnels, .crowdedOut,
+            .clientReset, .peerReset, .policyChanged, .podRemoved,
             .drained:
             false
         }

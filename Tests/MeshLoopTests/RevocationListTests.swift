@@ -40,7 +40,8 @@ struct RevocationListTests {
         }
         #expect(reason(Array("hello".utf8)) == "list 1: not the encoding of a list")
         #expect(reason(good + [0]) == "list 1: not the encoding of a list")
-        #expect(reason(TestCA.pem(list: good) + TestCA.pem(list: [0x30, 3, 1])) == "list 2: not the encoding of a list")
+        #expect(
+            reason(TestCA.pem(list: good) + TestCA.pem(list: [0x30, 3, 1])) == "list 2: not the encoding of a list")
         #expect(reason(TestCA.pem(list: good).dropLast(60)) == "list 1: a PEM block is broken")
         // Every prefix is refused, or (cut before the first line was whole) is no list.
         for length in 1..<good.count { #expect(reason(Array(good[..<length])) != nil) }

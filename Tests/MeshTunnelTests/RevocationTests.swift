@@ -126,7 +126,9 @@ struct RevocationTests {
         _ = await pods.stop()
     }
 
-    @Test("W13: a list that comes later cuts the live connections of those it names, on either side", arguments: [true, false])
+    @Test(
+        "W13: a list that comes later cuts the live connections of those it names, on either side",
+        arguments: [true, false])
     func live(isServer: Bool) async throws {
         let pods = try self.pods()
         let socket = try pods.connect()

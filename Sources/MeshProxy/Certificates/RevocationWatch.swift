@@ -85,7 +85,8 @@ package final class RevocationWatch: Sendable {
         case .load: self.load()
         case .missing:
             self.publish(.ignored)
-            self.log.warning("no revocation list is there yet: nothing counts as revoked until one is", metadata: self.place)
+            self.log.warning(
+                "no revocation list is there yet: nothing counts as revoked until one is", metadata: self.place)
         case .gone:
             self.log.error(
                 "the revocation list is gone; what it said stays in force until another is there", metadata: self.place)

@@ -19,6 +19,7 @@ extension ProxyConfiguration {
                 interval: CInt(clamping: $0.interval.components.seconds), count: CInt($0.retries))
         }
         tunnel.loops = self.workerThreads
+        tunnel.trustDomainAliases = self.trustDomainAliases
         tunnel.streamsPerTunnelMax = self.streamsPerTunnelMax
         tunnel.idleTunnelTimeout = self.idleTunnelTimeout
         tunnel.streamWindowBytes = self.streamWindowBytes
@@ -93,6 +94,7 @@ extension ProxyConfiguration {
         json.member("connectionWindowSize", self.tunnelWindowBytes)
         json.member("frameSize", self.frameBytesMax)
         json.member("secretTtlSeconds", self.certificateValidity.components.seconds)
+        json.member("trustDomainAliases", self.trustDomainAliases.sorted().joined(separator: ","))
         if let revocationFile = self.revocationFile {
             json.member("crlPath", revocationFile)
         } else {

@@ -46,6 +46,8 @@ package struct ProxyConfiguration: Sendable {
     package var metadata: [String: MetadataValue] = [:]
     /// `SECRET_TTL`
     package var certificateValidity = Duration.seconds(86_400)
+    /// `TRUST_DOMAIN_ALIASES`: as MeshConfig `trustDomainAliases`, which nothing tells a node proxy.
+    package var trustDomainAliases: Set<String> = []
     /// `CRL_PATH`: certificates that are revoked, PEM or DER. Nil: nobody looks.
     package var revocationFile: String?
     /// `ZTUNNEL_WORKER_THREADS`, `ZTUNNEL_CPU_LIMIT` ...
@@ -113,6 +115,7 @@ package struct ProxyConfiguration: Sendable {
         }
         self.metadata = try Self.metadata(reader)
         self.certificateValidity = try reader.duration("SECRET_TTL") ?? self.certificateValidity
+        self.trustDomainAliases = try Self.trustDomainAliases(reader)
         self.revocationFile = reader.text("CRL_PATH")
         let limits = [
             try reader.processors("ZTUNNEL_RESOURCE_CPU_LIMIT"), try reader.processors("ZTUNNEL_CPU_LIMIT"),
@@ -208,6 +211,16 @@ package struct ProxyConfiguration: Sendable {
             throw InvalidSetting(name, value, wanted: "the path of a file that exists, SYSTEM, or certificates as PEM")
         }
         return .file(value)
+    }
+
+    private static func trustDomainAliases(_ reader: EnvironmentReader) throws(InvalidSetting) -> Set<String> {
+        guard let text = reader.text("TRUST_DOMAIN_ALIASES") else { return [] }
+        let names = text.split(separator: ",", omittingEmptySubsequences: false).map { $0.filter { $0 != " " } }
+        guard names.allSatisfy({ !$0.isEmpty && !$0.contains("/") && !$0.contains("*") }) else {
+            throw InvalidSetting(
+                "TRUST_DOMAIN_ALIASES", text, wanted: "trust domains with commas between them: a.example,b")
+        }
+        return Set(names)
     }
 
     private static func token(
