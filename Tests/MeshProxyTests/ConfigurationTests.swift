@@ -108,7 +108,9 @@ struct ConfigurationTests {
         arguments: [
             ("PROXY_MODE", "dedicated"), ("ENABLE_PROXY", "false"), ("XDS_ADDRESS", ""), ("XDS_ADDRESS", "http://x:1"),
             ("CA_ADDRESS", "https://:15012"), ("XDS_ROOT_CA", "/no/such/file"), ("AUTH_TOKEN", "/no/such/file"),
-            ("PACKET_MARK", "0"), ("IPV6_ENABLED", "maybe"), ("ENABLE_ORIG_SRC", "2"), ("KEEPALIVE_TIME", "3"),
+            ("PACKET_MARK", "0"), ("TRUST_DOMAIN_ALIASES", "a,,b"),
+            ("TRUST_DOMAIN_ALIASES", "spiffe://a"), ("IPV6_ENABLED", "maybe"), ("ENABLE_ORIG_SRC", "2"),
+            ("KEEPALIVE_TIME", "3"),
             ("KEEPALIVE_RETRIES", "0"), ("SECRET_TTL", "1 day"), ("ZTUNNEL_WORKER_THREADS", "many"),
             ("ZTUNNEL_WORKER_THREADS", "-1"), ("ZTUNNEL_WORKER_THREADS", "x%"), ("ZTUNNEL_CPU_LIMIT", "2Gi"),
             ("POOL_MAX_STREAMS_PER_CONNECTION", "0"), ("HTTP2_FRAME_SIZE", "100"),
