@@ -100,7 +100,8 @@ struct TransitionTests {
         var transition = TrustTransition(short)
         #expect(transition.offer(late, now: self.now) == .adopted)
 
-        for (signer, roots) in [(short, late), (late, short)] {
+        let alone = try CertificateAuthority(certificatePEM: next.certificatePEM, privateKeyPEM: next.privateKeyPEM)
+        for (signer, roots) in [(short, alone), (alone, short)] {
             let leaf = try Certificate(derEncoded: self.answer(signer).chain[0])
             let root = try Certificate(pemEncoded: roots.certificatePEM)
             #expect(root.publicKey.isValidSignature(leaf.signature, for: leaf) && leaf.issuer == root.subject)
