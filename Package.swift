@@ -202,7 +202,7 @@ let package = Package(
         target("MeshLinux", ["CMeshLinux"]),
         .target(name: "CMeshLinux"),
 
-        target("MeshTestSupport", ["MeshModel", "MeshIdentity", x509, crypto, asn1]),
+        target("MeshTestSupport", ["MeshLoop", "MeshModel", "MeshIdentity", x509, crypto, asn1]),
 
         // The lab: knows Kubernetes and hosts, not the mesh.
         target(
@@ -225,8 +225,8 @@ let package = Package(
         target(
             "LabCluster",
             [
-                "LabAPIServer", "LabControllers", "LabNode", "KubeAPI", "KubeClient", nio("NIOCore"), nio("NIOPosix"),
-                arguments, log,
+                "LabAPIServer", "LabControllers", "LabNode", "KubeAPI", "KubeClient", "MeshLinux", nio("NIOCore"),
+                nio("NIOPosix"), arguments, log,
             ], path: "Lab/LabCluster"),
 
         test("MeshModelTests", ["MeshModel", "MeshIdentity"]),
@@ -276,7 +276,8 @@ let package = Package(
         test("MeshCLITests", ["MeshCLI", "KubeAPI"]),
         test("KubeAPITests", ["KubeAPI"]),
         test("KubeClientTests", ["KubeClient", "KubeAPI"]),
-        test("LabAPIServerTests", ["LabAPIServer", "LabNode", "KubeAPI", "KubeClient", crypto, log]),
+        test(
+            "LabAPIServerTests", ["LabAPIServer", "LabNode", "KubeAPI", "KubeClient", "MeshTestSupport", crypto, log]),
         test("LabControllersTests", ["LabControllers", "LabAPIServer", "KubeAPI", "KubeClient", log]),
         test("LabNodeTests", ["LabNode", "KubeAPI", "KubeClient", "MeshLinux", log]),
         test("LabClusterTests", ["LabCluster", "LabNode", "KubeAPI", "KubeClient", arguments]),

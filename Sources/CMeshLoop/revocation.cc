@@ -147,7 +147,7 @@ static bool speaks_any(
     return false;
 }
 
-bool cml_revocations_find(
+static bool find(
     const cml_revocations *revocations, const STACK_OF(X509) *sent, const STACK_OF(X509_OBJECT) *roots,
     char *serial, size_t capacity) {
     for (size_t i = 0; i < sk_X509_num(sent); i++) {
@@ -171,4 +171,61 @@ bool cml_revocations_find(
     }
     ERR_clear_error();
     return false;
+}
+
+// ---- Peers
+
+/// The bytes of a certificate are shared by all connections with that peer; the parsed form would cost kilobytes for
+/// each, and is made when it is needed.
+struct cml_peer {
+    STACK_OF(CRYPTO_BUFFER) *sent;
+    SSL_CTX *context;
+};
+
+cml_peer *cml_peer_of(const SSL *ssl) {
+    const STACK_OF(CRYPTO_BUFFER) *sent = SSL_get0_peer_certificates(ssl);
+    if (sent == nullptr || sk_CRYPTO_BUFFER_num(sent) == 0) return nullptr;
+    STACK_OF(CRYPTO_BUFFER) *kept = sk_CRYPTO_BUFFER_new_null();
+    if (kept == nullptr) return nullptr;
+    for (size_t i = 0; i < sk_CRYPTO_BUFFER_num(sent); i++) {
+        CRYPTO_BUFFER *certificate = sk_CRYPTO_BUFFER_value(sent, i);
+        if (sk_CRYPTO_BUFFER_push(kept, certificate) == 0) {
+            sk_CRYPTO_BUFFER_pop_free(kept, CRYPTO_BUFFER_free);
+            return nullptr;
+        }
+        CRYPTO_BUFFER_up_ref(certificate);
+    }
+    SSL_CTX *context = SSL_get_SSL_CTX(ssl);
+    SSL_CTX_up_ref(context);
+    return new cml_peer{kept, context};
+}
+
+void cml_peer_free(cml_peer *peer) {
+    if (peer == nullptr) return;
+    sk_CRYPTO_BUFFER_pop_free(peer->sent, CRYPTO_BUFFER_free);
+    SSL_CTX_free(peer->context);
+    delete peer;
+}
+
+bool cml_peer_revoked(const cml_peer *peer, const cml_revocations *revocations, char *serial, size_t capacity) {
+    if (revocations->entries == 0) return false;
+    STACK_OF(X509) *sent = sk_X509_new_null();
+    for (size_t i = 0; sent != nullptr && i < sk_CRYPTO_BUFFER_num(peer->sent); i++) {
+        X509 *certificate = X509_parse_from_buffer(sk_CRYPTO_BUFFER_value(peer->sent, i));
+        // They could be parsed in the handshake; one that cannot now has run out of memory.
+        if (certificate == nullptr || sk_X509_push(sent, certificate) == 0) {
+            X509_free(certificate);
+            sk_X509_pop_free(sent, X509_free);
+            sent = nullptr;
+        }
+    }
+    if (sent == nullptr) {
+        snprintf(serial, capacity, "unknown");
+        return true;
+    }
+    STACK_OF(X509_OBJECT) *roots = X509_STORE_get1_objects(SSL_CTX_get_cert_store(peer->context));
+    bool revoked = find(revocations, sent, roots, serial, capacity);
+    sk_X509_OBJECT_pop_free(roots, X509_OBJECT_free);
+    sk_X509_pop_free(sent, X509_free);
+    return revoked;
 }

@@ -1,6 +1,7 @@
 // TLS 1.3 over memory, with BoringSSL: see the header for the contract of each function.
 
 #include "cmeshloop.h"
+#include "records.h"
 #include "revocation.h"
 
 #include <CNIOBoringSSL.h>
@@ -18,6 +19,9 @@ struct cml_tls_context {
 /// consumed. The BIO below is the only reader and writer of them.
 struct cml_tls {
     SSL *ssl;
+    /// Once settled; `ssl` is null then.
+    cml_records *records;
+    bool is_server;
     const uint8_t *in;
     size_t in_length;
     uint8_t *out;
@@ -212,6 +216,7 @@ cml_tls *cml_tls_new(cml_tls_context *context) {
     BIO_set_data(bio, session);
     SSL_set_bio(session->ssl, bio, bio);
     SSL_set_shed_handshake_config(session->ssl, 1);
+    session->is_server = context->is_server;
     if (context->is_server) {
         SSL_set_accept_state(session->ssl);
     } else {
@@ -223,6 +228,7 @@ cml_tls *cml_tls_new(cml_tls_context *context) {
 void cml_tls_free(cml_tls *session) {
     if (session == nullptr) return;
     SSL_free(session->ssl);
+    records_free(session->records);
     delete session;
 }
 
@@ -239,36 +245,49 @@ int cml_tls_handshake(cml_tls *session, void *out, size_t capacity, size_t *writ
     return SSL_get_error(session->ssl, result) == SSL_ERROR_WANT_READ ? 0 : -1;
 }
 
-long cml_tls_read(cml_tls *session, void *plain, size_t capacity) {
-    ERR_clear_error();
-    int result = SSL_read(session->ssl, plain, static_cast<int>(capacity));
-    if (result > 0) return result;
-    switch (SSL_get_error(session->ssl, result)) {
-        case SSL_ERROR_WANT_READ: return 0;
-        case SSL_ERROR_ZERO_RETURN: return -1;
-        default: return -2;
-    }
+size_t cml_tls_unused(cml_tls *session) { return session->in_length; }
+
+bool cml_tls_settle(cml_tls *session, uint64_t records_per_key) {
+    session->records = records_take(session->ssl, session->is_server, records_per_key);
+    if (session->records == nullptr) return false;
+    SSL_free(session->ssl);
+    session->ssl = nullptr;
+    // Only its length counts from now on.
+    session->in = nullptr;
+    return true;
 }
 
-long cml_tls_write(cml_tls *session, const void *plain, size_t length, void *out, size_t capacity) {
-    Output lent(session, out, capacity);
-    int result = SSL_write(session->ssl, plain, static_cast<int>(length));
-    return result == static_cast<int>(length) ? static_cast<long>(session->out_length) : -1;
+int cml_tls_open(cml_tls *session, void *bytes, size_t length, size_t *consumed, size_t *count) {
+    return records_open(session->records, static_cast<uint8_t *>(bytes), length, consumed, count);
+}
+
+size_t cml_tls_seal(cml_tls *session, void *record, size_t count) {
+    return records_seal(session->records, static_cast<uint8_t *>(record), count, SSL3_RT_APPLICATION_DATA);
+}
+
+size_t cml_tls_begin(cml_tls *session, void *out, size_t capacity) {
+    return records_begin(session->records, static_cast<uint8_t *>(out), capacity);
 }
 
 size_t cml_tls_close(cml_tls *session, void *out, size_t capacity) {
+    if (session->records != nullptr)
+        return records_alert(
+            session->records, SSL3_AL_WARNING, SSL_AD_CLOSE_NOTIFY, static_cast<uint8_t *>(out), capacity);
     Output lent(session, out, capacity);
     SSL_shutdown(session->ssl);
     return session->out_length;
 }
 
 size_t cml_tls_alert(cml_tls *session, uint8_t alert, void *out, size_t capacity) {
+    if (session->records != nullptr)
+        return records_alert(session->records, SSL3_AL_FATAL, alert, static_cast<uint8_t *>(out), capacity);
     Output lent(session, out, capacity);
     SSL_send_fatal_alert(session->ssl, alert);
     return session->out_length;
 }
 
 size_t cml_tls_peer_uris(cml_tls *session, void *out, size_t capacity) {
+    if (session->ssl == nullptr) return 0;
     X509 *leaf = SSL_get_peer_certificate(session->ssl);
     if (leaf == nullptr || SSL_get_verify_result(session->ssl) != X509_V_OK) {
         X509_free(leaf);
@@ -299,17 +318,10 @@ size_t cml_tls_peer_uris(cml_tls *session, void *out, size_t capacity) {
     return written;
 }
 
-bool cml_tls_peer_revoked(cml_tls *session, const cml_revocations *revocations, char *serial, size_t capacity) {
-    // Both lists borrow from the session and its context.
-    const STACK_OF(X509) *sent = SSL_get_peer_full_cert_chain(session->ssl);
-    STACK_OF(X509_OBJECT) *roots =
-        X509_STORE_get1_objects(SSL_CTX_get_cert_store(SSL_get_SSL_CTX(session->ssl)));
-    bool revoked = sent != nullptr && cml_revocations_find(revocations, sent, roots, serial, capacity);
-    sk_X509_OBJECT_pop_free(roots, X509_OBJECT_free);
-    return revoked;
-}
+cml_peer *cml_tls_peer(cml_tls *session) { return session->ssl == nullptr ? nullptr : cml_peer_of(session->ssl); }
 
 bool cml_tls_is_h2(cml_tls *session) {
+    if (session->ssl == nullptr) return false;
     const uint8_t *name = nullptr;
     unsigned length = 0;
     SSL_get0_alpn_selected(session->ssl, &name, &length);
@@ -317,12 +329,17 @@ bool cml_tls_is_h2(cml_tls *session) {
 }
 
 const char *cml_tls_group(cml_tls *session) {
+    if (session->ssl == nullptr) return "";
     uint16_t group = SSL_get_group_id(session->ssl);
     const char *name = group == 0 ? nullptr : SSL_get_group_name(group);
     return name == nullptr ? "" : name;
 }
 
 size_t cml_tls_error(cml_tls *session, char *text, size_t capacity) {
+    if (session->records != nullptr) {
+        int length = snprintf(text, capacity, "%s", session->records->failure);
+        return length < 0 ? 0 : static_cast<size_t>(length) < capacity ? static_cast<size_t>(length) : capacity - 1;
+    }
     long verification = SSL_get_verify_result(session->ssl);
     uint32_t code = ERR_peek_error();
     int length;

@@ -1,28 +1,24 @@
 internal import CMeshLoop
 
-/// TLS of one connection, through memory: ciphertext in, ciphertext out, never a socket.
-///
-/// One thread. After a ``feed(_:)`` read or handshake until "wants more": then, and only then, the session holds
-/// nothing back that the socket would not report again.
+/// TLS 1.3 of one connection: BoringSSL's handshake, then a record layer of our own with its keys (`CMeshLoop`).
 public final class TLSSession {
     public enum Progress: Equatable { case done, wantsMore, failed }
-    public enum ReadResult: Equatable {
-        case plain(Int)
-        case wantsMore
-        /// The peer said close_notify.
-        case closed
-        case failed
-    }
+
+    /// Records sealed with one key; then the next is derived. AES-GCM is good for 24 million full ones
+    /// (RFC 8446, 5.5).
+    public static let recordsPerKey: UInt64 = 1 << 23
 
     private let raw: OpaquePointer
     // The context outlives the session's use of it (BoringSSL counts references to the inner object only).
-    private let context: TLSContext
+    private var context: TLSContext?
+    private let recordsPerKey: UInt64
 
     /// Nil when memory is short.
-    public init?(_ context: TLSContext) {
+    public init?(_ context: TLSContext, recordsPerKey: UInt64 = TLSSession.recordsPerKey) {
         guard let raw = cml_tls_new(context.raw) else { return nil }
         self.raw = raw
         self.context = context
+        self.recordsPerKey = recordsPerKey
     }
 
     deinit { cml_tls_free(self.raw) }
@@ -41,18 +37,34 @@ public final class TLSSession {
         }
     }
 
-    @inline(__always)
-    public func read(into plain: UnsafeMutableRawPointer, _ capacity: Int) -> ReadResult {
-        let result = cml_tls_read(self.raw, plain, capacity)
-        if result > 0 { return .plain(result) }
-        return result == 0 ? .wantsMore : result == -1 ? .closed : .failed
+    public var unusedBytes: Int { cml_tls_unused(self.raw) }
+
+    public func settle() -> Bool {
+        guard cml_tls_settle(self.raw, self.recordsPerKey) else { return false }
+        self.context = nil
+        return true
     }
 
-    /// Seals all `count` bytes. Nil when the session failed.
     @inline(__always)
-    public func write(_ plain: UnsafeRawPointer, _ count: Int, into out: UnsafeMutableRawBufferPointer) -> Int? {
-        let result = cml_tls_write(self.raw, plain, count, out.baseAddress, out.count)
-        return result < 0 ? nil : result
+    public func open(_ bytes: UnsafeMutableRawBufferPointer) -> TLSRecord.Opened {
+        var (length, text) = (0, 0)
+        switch cml_tls_open(self.raw, bytes.baseAddress, bytes.count, &length, &text) {
+        case 1: return .data(bytes: length, text: text)
+        case 2: return .nothing(bytes: length)
+        case 0: return .wantsMore
+        case -1: return .closed
+        default: return .failed
+        }
+    }
+
+    @inline(__always)
+    public func seal(_ record: UnsafeMutableRawPointer, _ count: Int) -> Bool {
+        cml_tls_seal(self.raw, record, count) == count + TLSRecord.overheadBytes
+    }
+
+    @inline(__always)
+    public func begin(into out: UnsafeMutableRawBufferPointer) -> Int {
+        cml_tls_begin(self.raw, out.baseAddress, out.count)
     }
 
     /// The close_notify record's length in `out`.
@@ -65,7 +77,7 @@ public final class TLSSession {
         cml_tls_alert(self.raw, code, out.baseAddress, out.count)
     }
 
-    /// URI names of the verified peer certificate, in its order. Text that is not UTF-8 is left out.
+    /// URI names of the verified peer certificate, in its order; none once settled. Text that is not UTF-8 is left out.
     public func peerURIs() -> [String] {
         withUnsafeTemporaryAllocation(byteCount: 34 << 10, alignment: 1) { buffer in
             let count = cml_tls_peer_uris(self.raw, buffer.baseAddress, buffer.count)
@@ -81,19 +93,13 @@ public final class TLSSession {
         }
     }
 
-    /// The serial number of a certificate which the verified peer sent and the list revokes; nil: there is none.
-    public func revoked(by list: RevocationList) -> String? {
-        withUnsafeTemporaryAllocation(of: CChar.self, capacity: 128) { text in
-            // SAFETY: both objects live through the call, which writes a zero-terminated text when it answers true.
-            guard cml_tls_peer_revoked(self.raw, list.raw, text.baseAddress, text.count) else { return nil }
-            return text.baseAddress.map { String(cString: $0) } ?? ""
-        }
-    }
+    /// What the verified peer proved itself with; nil once settled.
+    public var peerCertificates: PeerCertificates? { cml_tls_peer(self.raw).map { PeerCertificates(adopting: $0) } }
 
-    /// Whether both sides agreed on h2; false also when the peer spoke no ALPN.
+    /// Whether both sides agreed on h2; false also when the peer spoke no ALPN, and once settled.
     public var isHTTP2: Bool { cml_tls_is_h2(self.raw) }
 
-    /// The key exchange of the finished handshake.
+    /// The key exchange of the finished handshake; empty once settled.
     public var group: String { String(cString: cml_tls_group(self.raw)) }
 
     /// Why the last call failed.

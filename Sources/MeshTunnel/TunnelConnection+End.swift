@@ -118,17 +118,15 @@ extension TunnelConnection {
             HTTP2FrameWriter.appendGoAway(
                 lastStream: self.lastPeerStream, code: code, debug: code == .noError ? "" : text, to: &self.control)
         }
-        let sealed = self.loop.scratch.sealed
-        var count = 0
-        if !self.control.isEmpty {
-            let written = self.control.withUnsafeBytes { tls.write($0.baseAddress!, $0.count, into: sealed) }
-            self.control = []
-            guard let written else { return }
-            count = written
-        }
-        // SAFETY: `count` bytes of `sealed` are used; the close_notify record goes behind them.
-        let rest = UnsafeMutableRawBufferPointer(rebasing: sealed[count...])
-        let total = count + tls.closeNotify(into: rest)
-        _ = Sockets.write(self.descriptor, sealed.baseAddress!, total)
+        var batch = RecordBatch(self.loop.scratch, tls)
+        self.takeControl(&batch)
+        self.control = []
+        batch.seal()
+        guard !batch.hasFailed else { return }
+        let outgoing = self.loop.scratch.outgoing
+        // SAFETY: `start` bytes are used; the close_notify record goes behind them.
+        let total =
+            batch.start + tls.closeNotify(into: UnsafeMutableRawBufferPointer(rebasing: outgoing[batch.start...]))
+        _ = Sockets.write(self.descriptor, outgoing.baseAddress!, total)
     }
 }

@@ -52,7 +52,7 @@ extension TunnelConnection {
     /// Drives the handshake with what was fed; sends its messages at once, because the peer waits for them.
     func advanceHandshake() {
         guard let tls else { return }
-        let sealed = self.loop.scratch.sealed
+        let sealed = self.loop.scratch.outgoing
         let (progress, count) = tls.handshake(into: sealed)
         if count > 0 { self.sendSealed(sealed.baseAddress!, count) }
         guard self.phase == .handshaking else { return }
@@ -66,11 +66,12 @@ extension TunnelConnection {
     func handshakeDone(_ tls: any SecureSession) {
         self.worker.shared.counters.handshakeDone(isInbound: self.isServer)
         if let error = self.judgePeer(tls) {
-            let sealed = self.loop.scratch.sealed
+            let sealed = self.loop.scratch.outgoing
             let count = tls.alert(error.alert, into: sealed)
             if count > 0 { self.sendSealed(sealed.baseAddress!, count) }
             return self.close(error)
         }
+        guard tls.settle() else { return self.close(.tlsFailed(self.peer, "no keys after the handshake")) }
         // The reference serves a peer without ALPN; one that chose another protocol cannot get here.
         self.phase = .open
         self.sendPreface()
@@ -97,7 +98,9 @@ extension TunnelConnection {
             }
             self.peerIdentity = proven
         }
-        guard let error = self.worker.revocation.refusal(of: self, tls) else { return nil }
+        let revocation = self.worker.revocation
+        if revocation.isLookedAt { self.peerCertificates = tls.peerCertificates }
+        guard let error = revocation.refusal(of: self) else { return nil }
         self.worker.shared.observer.rejectedByRevocation(self.isServer ? .inbound : .outbound)
         return error
     }

@@ -3,58 +3,59 @@ internal import MeshHTTP
 internal import MeshLoop
 internal import MeshModel
 
-// Reading: socket → TLS → frames, all in the loop's scratch buffers.
+// Reading: socket → TLS → frames, all in the loop's scratch buffer.
 //
-// SAFETY of this file: payload slices and gathered vectors point into `scratch.opened`. They are delivered before the
-// buffer is filled again and before `readBatch` returns.
+// SAFETY of this file: records are opened where they were read, and payload slices and gathered vectors point there.
+// They are delivered before the buffer is filled again and before `readBatch` returns.
 
 extension TunnelConnection {
     func readBatch() {
         for _ in 0..<Self.readsPerTurnMax {
-            let scratch = self.loop.scratch
-            switch Sockets.read(self.descriptor, scratch.received.baseAddress!, scratch.received.count) {
-            case .moved(let count):
-                self.heard()
-                self.opened(UnsafeRawBufferPointer(rebasing: scratch.received[..<count]))
-                if self.phase == .closed { return }
-                // A short read emptied the socket, and what comes later is a new edge. Not so with FIN: its edge may
-                // have come already, and only a read that answers "ended" shows it.
-                if count < scratch.received.count, !self.sawEnd {
-                    self.hasMoreToRead = false
-                    return
-                }
-            case .wouldBlock:
+            let received = self.loop.scratch.received
+            let kept = self.remainder.move(to: received.baseAddress!)
+            let result = Sockets.read(self.descriptor, received.baseAddress! + kept, ScratchBuffers.readBytes)
+            guard case .moved(let count) = result else {
+                self.remainder.keep(UnsafeRawBufferPointer(rebasing: received[..<kept]))
+                self.hasMoreToRead = false
+                return result == .wouldBlock ? () : self.close(.peerClosed(self.peer))
+            }
+            self.heard()
+            self.opened(UnsafeMutableRawBufferPointer(rebasing: received[..<(kept + count)]))
+            if self.phase == .closed { return }
+            // A short read emptied the socket, and what comes later is a new edge. Not so with FIN: its edge may
+            // have come already, and only a read that answers "ended" shows it.
+            if count < ScratchBuffers.readBytes, !self.sawEnd {
                 self.hasMoreToRead = false
                 return
-            case .ended: return self.close(.peerClosed(self.peer))
-            case .failed: return self.close(.peerClosed(self.peer))
             }
         }
         self.wantsTurn()
     }
 
-    /// Everything in `ciphertext` is used up here: the session is read until it wants more, so that nothing stays in
-    /// it that no edge will ever announce.
-    private func opened(_ ciphertext: UnsafeRawBufferPointer) {
+    /// Everything in `ciphertext` is used up here, or kept: nothing stays that no edge will ever announce.
+    private func opened(_ ciphertext: UnsafeMutableRawBufferPointer) {
         guard let tls else { return }
-        tls.feed(ciphertext)
+        var at = 0
         if self.phase == .handshaking {
+            tls.feed(UnsafeRawBufferPointer(ciphertext))
             self.advanceHandshake()
             guard self.phase == .open else { return }
+            at = ciphertext.count - tls.unusedBytes
         }
-        let plain = self.loop.scratch.opened
-        var end = 0
         while self.phase == .open {
-            if plain.count - end < ScratchBuffers.recordBytes {
-                self.flushGathered()
-                end = 0
-            }
-            switch tls.read(into: plain.baseAddress! + end, plain.count - end) {
-            case .plain(let count):
-                self.parse(UnsafeRawBufferPointer(rebasing: plain[end..<(end + count)]))
-                end += count
+            let rest = UnsafeMutableRawBufferPointer(rebasing: ciphertext[at...])
+            switch tls.open(rest) {
+            case .data(let bytes, let text):
+                let start = TLSRecord.headerBytes
+                self.parse(UnsafeRawBufferPointer(rebasing: rest[start..<(start + text)]))
+                at += bytes
+            case .nothing(let bytes):
+                // The peer may have asked for a record of ours.
+                self.wantsTurn()
+                at += bytes
             case .wantsMore:
                 self.flushGathered()
+                if self.phase == .open { self.remainder.keep(UnsafeRawBufferPointer(rest)) }
                 return
             case .closed:
                 self.flushGathered()

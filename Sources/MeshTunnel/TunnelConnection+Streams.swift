@@ -57,7 +57,7 @@ extension TunnelConnection {
     private func sendHeaders(_ id: HTTP2StreamID, _ block: [UInt8], endStream: Bool) {
         HTTP2FrameWriter.appendHeaders(
             stream: id, block: block, endStream: endStream,
-            frameBytesMax: min(self.peerSettings.frameBytesMax, ScratchBuffers.recordBytes), to: &self.control)
+            frameBytesMax: min(self.peerSettings.frameBytesMax, TLSRecord.textBytesMax), to: &self.control)
         self.wantsTurn()
     }
 

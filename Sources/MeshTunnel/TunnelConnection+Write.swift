@@ -3,14 +3,11 @@ internal import MeshHTTP
 internal import MeshLoop
 internal import MeshModel
 
-// Writing: control frames and whatever applications have, framed in `scratch.outgoing` and sealed into
-// `scratch.sealed`, once per turn.
-//
-// SAFETY of this file: offsets into `outgoing` stay below its count; both buffers are free again when `pump` returns.
+// Writing: control frames and whatever applications have, framed and sealed in `scratch.outgoing`, once per turn.
 
 extension TunnelConnection {
     /// Payload of a DATA frame: with its header it fills one TLS record, and every peer must accept it.
-    static let payloadBytesMax = ScratchBuffers.recordBytes - HTTP2FrameWriter.Bytes.dataHeader
+    static let payloadBytesMax = TLSRecord.textBytesMax - HTTP2FrameWriter.Bytes.dataHeader
     /// Bytes taken from one application before the next has its chance.
     static let quotaBytes = 256 << 10
     /// Batches sealed in one turn before other connections have theirs.
@@ -27,29 +24,15 @@ extension TunnelConnection {
 
     func pump() {
         guard self.flushUnsent(), self.phase == .open, let tls else { return }
-        let outgoing = self.loop.scratch.outgoing
         var batches = 0
         while true {
-            var end = 0
-            if !self.control.isEmpty {
-                // Within bounds: `controlBytesMax` is half of `outgoing`, a little more arrives between the checks.
-                end = min(self.control.count, outgoing.count)
-                self.control.withUnsafeBytes {
-                    outgoing.baseAddress!.copyMemory(from: $0.baseAddress!, byteCount: end)
-                }
-                if end == self.control.count {
-                    self.control.removeAll(keepingCapacity: self.control.capacity <= 512)
-                } else {
-                    self.control.removeFirst(end)
-                }
-            }
-            self.pullApplications(&end)
-            guard end > 0 else { return }
-            let sealed = self.loop.scratch.sealed
-            guard let count = tls.write(outgoing.baseAddress!, end, into: sealed) else {
-                return self.close(.tlsFailed(self.peer, tls.errorText))
-            }
-            self.sendSealed(sealed.baseAddress!, count)
+            var batch = RecordBatch(self.loop.scratch, tls)
+            self.takeControl(&batch)
+            self.pullApplications(&batch)
+            guard !batch.isEmpty || batch.hasFailed else { return }
+            batch.seal()
+            guard !batch.hasFailed else { return self.close(.tlsFailed(self.peer, tls.errorText)) }
+            self.sendSealed(self.loop.scratch.outgoing.baseAddress!, batch.start)
             if self.phase == .closed || !self.unsent.isEmpty { return }
             let canSendMore =
                 !self.control.isEmpty || (self.readyHead < self.ready.count && self.sendWindow.sendable > 0)
@@ -59,18 +42,28 @@ extension TunnelConnection {
         }
     }
 
+    /// Control frames go first. `controlBytesMax` is half of the buffer; a little more arrives between the checks.
+    func takeControl(_ batch: inout RecordBatch) {
+        guard !self.control.isEmpty else { return }
+        let taken = self.control.withUnsafeBytes { batch.append($0) }
+        if taken == self.control.count {
+            self.control.removeAll(keepingCapacity: self.control.capacity <= 512)
+        } else {
+            self.control.removeFirst(taken)
+        }
+    }
+
     /// Takes from ready streams, one after the other, while there is room for a full frame.
-    private func pullApplications(_ end: inout Int) {
-        let room = self.loop.scratch.outgoing.count
+    private func pullApplications(_ batch: inout RecordBatch) {
         // A stream that goes back to the queue gets its next turn in the next batch.
         let last = self.ready.count
-        while self.readyHead < last, end + ScratchBuffers.recordBytes <= room {
+        while self.readyHead < last, batch.hasRoom {
             let stream = self.ready[self.readyHead]
             if self.sendWindow.sendable == 0, !stream.isClosed, !stream.isAtEnd { break }
             self.readyHead += 1
             stream.isQueued = false
             if stream.isClosed { continue }
-            self.pull(stream, &end)
+            self.pull(stream, &batch)
         }
         if self.readyHead == self.ready.count {
             self.ready.removeAll(keepingCapacity: self.ready.capacity <= 256)
@@ -82,29 +75,18 @@ extension TunnelConnection {
     }
 
     /// Reads the application's bytes straight to where their frames need them, and writes the frame headers between.
-    private func pull(_ stream: TunnelStream, _ end: inout Int) {
+    private func pull(_ stream: TunnelStream, _ batch: inout RecordBatch) {
         guard let app = stream.app, app.isReadable else { return }
-        let outgoing = self.loop.scratch.outgoing.baseAddress!
-        let room = self.loop.scratch.outgoing.count
         let window = min(stream.sendWindow.sendable, self.sendWindow.sendable, Self.quotaBytes)
         if window == 0 {
             // Shut. Only the end of the stream needs no window; bytes wait for WINDOW_UPDATE.
-            if stream.isAtEnd { self.appEnded(stream, &end) }
+            if stream.isAtEnd { self.appEnded(stream, &batch) }
             return
         }
         let vectors = self.loop.scratch.readVectors
-        var count = 0
-        var wanted = 0
-        var at = end
         // Sixteen vectors for a message that fits one frame cost more than the message.
         let countMax = stream.sendsBulk ? ScratchBuffers.readVectorsMax : 1
-        while wanted < window, at + ScratchBuffers.recordBytes <= room, count < countMax {
-            let length = min(Self.payloadBytesMax, window - wanted)
-            vectors[count] = iovec(iov_base: outgoing + at + HTTP2FrameWriter.Bytes.dataHeader, iov_len: length)
-            count += 1
-            wanted += length
-            at += HTTP2FrameWriter.Bytes.dataHeader + length
-        }
+        let (count, wanted) = batch.payloadVectors(vectors, countMax: countMax, window: window)
         let result =
             count == 1
             ? Sockets.read(app.descriptor, vectors[0].iov_base, vectors[0].iov_len)
@@ -114,30 +96,22 @@ extension TunnelConnection {
             stream.sendWindow.consume(moved)
             self.sendWindow.consume(moved)
             stream.countFromApp(moved)
-            var left = moved
-            while left > 0 {
-                let length = min(left, Self.payloadBytesMax)
-                _ = HTTP2FrameWriter.writeDataHeader(
-                    stream: stream.id, length: length, endStream: false, at: outgoing + end)
-                end += HTTP2FrameWriter.Bytes.dataHeader + length
-                left -= length
-            }
-            let hadRoomForMore = count == 1 && window > Self.payloadBytesMax
-            stream.sendsBulk = moved >= Self.payloadBytesMax
-            if moved == wanted, hadRoomForMore, end + ScratchBuffers.recordBytes <= room {
-                return self.pull(stream, &end)
+            batch.framePayload(stream.id, moved)
+            let hadRoomForMore = count == 1 && window > wanted
+            stream.sendsBulk = moved >= min(wanted, Self.payloadBytesMax)
+            if moved == wanted, hadRoomForMore, batch.hasRoom {
+                return self.pull(stream, &batch)
             }
             // A short read emptied the socket, unless FIN is behind the bytes: see `readBatch`.
             if moved == wanted || app.sawEnd { self.markReady(stream) } else { app.isReadable = false }
         case .wouldBlock: app.isReadable = false
-        case .ended: self.appEnded(stream, &end)
+        case .ended: self.appEnded(stream, &batch)
         case .failed(let code): stream.appFailed(app, code: code)
         }
     }
 
-    private func appEnded(_ stream: TunnelStream, _ end: inout Int) {
-        end += HTTP2FrameWriter.writeDataHeader(
-            stream: stream.id, length: 0, endStream: true, at: self.loop.scratch.outgoing.baseAddress! + end)
+    private func appEnded(_ stream: TunnelStream, _ batch: inout RecordBatch) {
+        batch.appendEnd(stream.id)
         stream.appEnded()
     }
 

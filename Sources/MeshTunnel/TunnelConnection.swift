@@ -71,6 +71,8 @@ final class TunnelConnection: EventSource {
 
     /// Proven by the handshake.
     var peerIdentity: WorkloadIdentity?
+    /// Kept where certificates may be revoked later.
+    var peerCertificates: PeerCertificates?
     var phase: Phase
     var draining = Draining.no
     var isDraining: Bool { self.draining != .no }
@@ -92,6 +94,8 @@ final class TunnelConnection: EventSource {
 
     /// Frames other than DATA, in order, to be sealed with the next batch.
     var control: [UInt8] = []
+    /// Ciphertext whose record is not complete.
+    var remainder = RecordRemainder()
     /// Ciphertext that the socket refused. Nothing more is sealed until it is gone.
     var unsent = PendingBytes()
     var isWritable: Bool

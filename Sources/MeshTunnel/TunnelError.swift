@@ -52,7 +52,7 @@ enum TunnelError: Error, Hashable, CustomStringConvertible {
             "\(peer) was refused: its certificate with serial number \(serial) is revoked by the CRL; it needs a new one"
         case .revocationUnknown(let peer, let reason):
             "\(peer) was refused: nobody can tell whether its certificate is revoked, because the CRL at CRL_PATH cannot "
-                + "be read: \(reason)"
+                + "be used: \(reason)"
         case .peerRevoked: "connection closed: peer certificate revoked by CRL"
         case .protocolBroken(let peer, let reason): "HTTP/2 with \(peer) failed: \(reason)"
         case .peerClosed(let peer): "\(peer) closed the tunnel"

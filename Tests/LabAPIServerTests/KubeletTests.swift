@@ -2,6 +2,7 @@ import Foundation
 import KubeAPI
 import KubeClient
 import LabAPIServer
+import MeshTestSupport
 import Testing
 
 /// Streams to kubelets, with a stand-in kubelet and a client written in Python: what crosses the wire is theirs.
@@ -72,13 +73,10 @@ struct KubeletTests {
     private final class Kubelet {
         // Unix socket paths are short.
         let socket = "/tmp/kubelet-\(UUID().uuidString.prefix(8)).sock"
-        private let process = Process()
+        private let process: ChildProgram
 
         init() throws {
-            self.process.executableURL = URL(fileURLWithPath: "/usr/bin/python3")
-            self.process.arguments = ["-c", KubeletTests.kubelet, self.socket]
-            self.process.standardInput = FileHandle.nullDevice
-            try self.process.run()
+            self.process = try ChildProgram(["/usr/bin/python3", "-c", KubeletTests.kubelet, self.socket])
         }
 
         /// It names its socket when it listens.
@@ -90,7 +88,7 @@ struct KubeletTests {
         }
 
         deinit {
-            kill(self.process.processIdentifier, SIGKILL)
+            self.process.stop()
             try? FileManager.default.removeItem(atPath: self.socket)
         }
     }

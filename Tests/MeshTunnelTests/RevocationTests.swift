@@ -18,10 +18,15 @@ struct RevocationTests {
         self.server = try self.ca.issue(TwoPods.serverIdentity)
     }
 
-    private func pods(client: TestCA.Issued? = nil) throws -> TwoPods {
-        try TwoPods(
+    /// In both engines an empty list is in force.
+    private func pods(
+        client: TestCA.Issued? = nil, configure: (inout TunnelConfiguration) -> Void = { _ in }
+    ) throws -> TwoPods {
+        let pods = try TwoPods(
             target: self.echo.port, clientCertificates: OneCertificate(client ?? self.client),
-            serverCertificates: OneCertificate(self.server))
+            serverCertificates: OneCertificate(self.server), configure: configure)
+        for engine in [pods.client, pods.server] { engine.publish(.list(try RevocationList([]))) }
+        return pods
     }
 
     private func list(_ ca: TestCA, _ certificates: [UInt8]...) throws -> Revocation {
@@ -151,9 +156,7 @@ struct RevocationTests {
 
     @Test("W13: resting tunnels are cut too, all of many, over several turns of the loop")
     func resting() async throws {
-        let pods = try TwoPods(
-            target: self.echo.port, clientCertificates: OneCertificate(self.client),
-            serverCertificates: OneCertificate(self.server), configure: { $0.streamsPerTunnelMax = 1 })
+        let pods = try self.pods(configure: { $0.streamsPerTunnelMax = 1 })
         var sockets: [BlockingSocket] = []
         for _ in 0..<20 {
             let socket = try pods.connect()
@@ -165,6 +168,19 @@ struct RevocationTests {
         let log = await pods.serverObserver.wait { $0.closed.count == 20 && $0.revoked.count == 20 }
         #expect(log.closed.allSatisfy { $0.end.flag == .certificateRevoked })
         try await eventually { pods.server.statistics.inboundTunnels == 0 }
+        _ = await pods.stop()
+    }
+
+    @Test("where nobody asked for lists nothing is kept of peers; when they are asked for later, those are cut")
+    func lateStart() async throws {
+        let pods = try TwoPods(
+            target: self.echo.port, clientCertificates: OneCertificate(self.client),
+            serverCertificates: OneCertificate(self.server))
+        let socket = try pods.connect()
+        try await self.expectEchoes(socket)
+        pods.server.publish(try self.list(self.ca))
+        await #expect(throws: BlockingSocket.Failure.self) { try await offThread { try socket.receiveToEnd() } }
+        try await self.expectEchoes(pods)
         _ = await pods.stop()
     }
 }

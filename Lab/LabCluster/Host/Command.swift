@@ -1,4 +1,5 @@
 internal import Foundation
+internal import MeshLinux
 
 /// Runs a program of the host to its end.
 struct Command {
@@ -16,27 +17,18 @@ struct Command {
             .first { FileManager.default.isExecutableFile(atPath: $0) }
     }
 
+    /// What a program of the host may take: `ip` and `umount` are done in milliseconds.
+    private static let timeout = Duration.seconds(60)
+
     static func run(_ arguments: [String]) throws(LabError) -> Result {
-        guard let program = self.find(arguments[0]) else { throw LabError("\(arguments[0]) is not installed") }
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: program)
-        process.arguments = Array(arguments.dropFirst())
-        process.environment = ["PATH": self.path, "LC_ALL": "C"]
-        let output = Pipe()
-        let error = Pipe()
-        process.standardInput = FileHandle.nullDevice
-        process.standardOutput = output
-        process.standardError = error
-        do { try process.run() } catch {
-            throw LabError("cannot start \(program): \(error)")
+        guard self.find(arguments[0]) != nil else { throw LabError("\(arguments[0]) is not installed") }
+        do {
+            let output = try Program.run(arguments, timeout: self.timeout)
+            return Result(
+                exitCode: Int32(output.exitCode), output: output.standardOutput, error: output.standardError)
+        } catch {
+            throw LabError("cannot run \(arguments.joined(separator: " ")): \(error)")
         }
-        // The programs we run say little on stderr, so reading one after the other cannot block them.
-        let text = output.fileHandleForReading.readDataToEndOfFile()
-        let complaint = error.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        return Result(
-            exitCode: process.terminationStatus, output: String(decoding: text, as: UTF8.self),
-            error: String(decoding: complaint, as: UTF8.self))
     }
 
     @discardableResult

@@ -137,12 +137,30 @@ void cml_tls_free(cml_tls *session);
 void cml_tls_feed(cml_tls *session, const void *bytes, size_t length);
 /// 1 done, 0 wants more, -1 failed (`cml_tls_error`). `*written` bytes of `out` are to be sent in every case.
 int cml_tls_handshake(cml_tls *session, void *out, size_t capacity, size_t *written);
-/// > 0 plaintext bytes, 0 wants more ciphertext, -1 the peer closed in order, -2 failed.
-long cml_tls_read(cml_tls *session, void *plain, size_t capacity);
-/// Seals all of `plain`; the ciphertext's length, or -1 when it failed or `out` is too small
-/// (22 bytes per started 16 KiB and 64 for key updates suffice).
-long cml_tls_write(cml_tls *session, const void *plain, size_t length, void *out, size_t capacity);
-/// close_notify, or the given fatal alert; the ciphertext's length.
+/// Bytes of the last feed, at its end, that the handshake did not use; also once settled.
+size_t cml_tls_unused(cml_tls *session);
+/// After the handshake, and after everything about the peer has been asked: keeps the keys and nothing else. A new
+/// key is derived after `records_per_key` sealed records. From now on only the functions below serve.
+bool cml_tls_settle(cml_tls *session, uint64_t records_per_key);
+
+/// Before the text of a record and in all around it; the text of one record at most (RFC 8446, 5).
+enum { CML_RECORD_HEADER = 5, CML_RECORD_OVERHEAD = 22, CML_RECORD_BYTES = 16384 };
+
+enum {
+    CML_OPEN_WANTS_MORE = 0,  ///< The record is not complete.
+    CML_OPEN_DATA = 1,        ///< `*count` bytes of text lie at `bytes + CML_RECORD_HEADER`.
+    CML_OPEN_NOTHING = 2,     ///< A record that brings no data.
+    CML_OPEN_CLOSED = -1,     ///< The peer closed in order.
+    CML_OPEN_FAILED = -2,
+};
+/// Opens the first record of `bytes` where it lies. `*consumed` is its length, unless it wants more or failed.
+int cml_tls_open(cml_tls *session, void *bytes, size_t length, size_t *consumed, size_t *count);
+/// Seals the `count` bytes at `record + CML_RECORD_HEADER` where they lie; `record` has room for `count` and
+/// CML_RECORD_OVERHEAD. The record's length, or 0.
+size_t cml_tls_seal(cml_tls *session, void *record, size_t count);
+/// A record that must go before the next sealed one, nearly never: a KeyUpdate. Its length.
+size_t cml_tls_begin(cml_tls *session, void *out, size_t capacity);
+/// close_notify, or the given fatal alert, in either part of life; the ciphertext's length.
 size_t cml_tls_close(cml_tls *session, void *out, size_t capacity);
 size_t cml_tls_alert(cml_tls *session, uint8_t alert, void *out, size_t capacity);
 
@@ -162,9 +180,14 @@ size_t cml_revocations_lists(const cml_revocations *revocations);
 size_t cml_revocations_entries(const cml_revocations *revocations);
 /// Whether a list says that a newer one should exist by now.
 bool cml_revocations_outdated(const cml_revocations *revocations, int64_t now_seconds);
-/// Whether a certificate that the peer of a finished handshake sent is revoked by a list which its issuer signed: an
-/// authority among those the peer sent, or one of the roots. The serial number, as hexadecimal text, is then in `serial`.
-bool cml_tls_peer_revoked(cml_tls *session, const cml_revocations *revocations, char *serial, size_t capacity);
+/// The certificates that the peer of a finished handshake sent, with the roots it was verified with: what is needed to
+/// ask again later. Null once settled, and when memory is short.
+typedef struct cml_peer cml_peer;
+cml_peer *cml_tls_peer(cml_tls *session);
+void cml_peer_free(cml_peer *peer);
+/// Whether one of its certificates is revoked by a list which its issuer signed: an authority among those the peer sent,
+/// or one of the roots. The serial number, as hexadecimal text, is then in `serial`.
+bool cml_peer_revoked(const cml_peer *peer, const cml_revocations *revocations, char *serial, size_t capacity);
 
 /// Whether the peer agreed on h2.
 bool cml_tls_is_h2(cml_tls *session);

@@ -84,7 +84,8 @@ package final class RevocationWatch: Sendable {
         case .nothing: break
         case .load: self.load()
         case .missing:
-            self.publish(.ignored)
+            // Not "ignored": peers that come meanwhile are to be known when there is a list.
+            if let nothing = try? RevocationList([]) { self.publish(.list(nothing)) }
             self.log.warning(
                 "no revocation list is there yet: nothing counts as revoked until one is", metadata: self.place)
         case .gone:

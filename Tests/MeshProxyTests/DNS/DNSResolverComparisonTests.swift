@@ -2,6 +2,7 @@ import Foundation
 import MeshDNS
 import MeshModel
 import MeshProxy
+import MeshTestSupport
 import NIOCore
 import NIOPosix
 import Testing
@@ -73,7 +74,7 @@ final class Unbound: Sendable {
     static let program = "/usr/sbin/unbound"
 
     let endpoint: IPEndpoint
-    private let process: Process
+    private let process: ChildProgram
     private let folder: URL
 
     struct NotStarted: Error {}
@@ -127,13 +128,7 @@ final class Unbound: Sendable {
           control-enable: no
 
         """.write(to: file, atomically: true, encoding: .utf8)
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: Self.program)
-        process.arguments = ["-d", "-c", file.path]
-        process.standardOutput = FileHandle.nullDevice
-        process.standardError = FileHandle.nullDevice
-        try process.run()
-        self.process = process
+        self.process = try ChildProgram([Self.program, "-d", "-c", file.path], isQuiet: true)
     }
 
     /// Says who did not answer, and how the resolver is.
@@ -148,8 +143,7 @@ final class Unbound: Sendable {
     }
 
     func stop() {
-        self.process.terminate()
-        self.process.waitUntilExit()
+        self.process.stop()
         try? FileManager.default.removeItem(at: self.folder)
     }
 }

@@ -11,8 +11,7 @@ final class SimulatedSession: SecureSession {
     private enum Stage { case clientStart, clientWaits, serverStart, serverWaits, done }
 
     /// type, sequence number (16 bits), length (16 bits).
-    private static let headerBytes = 5
-    private static let payloadBytesMax = 16 << 10
+    private static let headerBytes = TLSRecord.headerBytes
 
     private let identity: WorkloadIdentity
     private var stage: Stage
@@ -21,8 +20,6 @@ final class SimulatedSession: SecureSession {
     private var receivedRecords: UInt16 = 0
     private var peer: [String] = []
     private(set) var errorText = ""
-    /// The rest of a record that did not fit the reader's buffer.
-    private let opened = ByteQueue()
 
     init(_ identity: WorkloadIdentity, isServer: Bool) {
         self.identity = identity
@@ -33,28 +30,39 @@ final class SimulatedSession: SecureSession {
         if let base = bytes.baseAddress { self.received.append(base, bytes.count) }
     }
 
-    private func put(_ type: Record, _ bytes: UnsafeRawBufferPointer, at target: UnsafeMutableRawPointer) -> Int {
+    private func putHeader(_ type: Record, _ length: Int, at target: UnsafeMutableRawPointer) -> Int {
         self.sentRecords &+= 1
         target.storeBytes(of: type.rawValue, as: UInt8.self)
         target.storeBytes(of: self.sentRecords, toByteOffset: 1, as: UInt16.self)
-        target.storeBytes(of: UInt16(bytes.count), toByteOffset: 3, as: UInt16.self)
-        if let base = bytes.baseAddress { memcpy(target + Self.headerBytes, base, bytes.count) }
-        return Self.headerBytes + bytes.count
+        target.storeBytes(of: UInt16(length), toByteOffset: 3, as: UInt16.self)
+        return Self.headerBytes + length
     }
 
-    /// The next whole record's payload length; nil until there is one.
-    private func next() throws(Failure) -> (type: Record, length: Int)? {
-        let bytes = self.received.bytes
+    private func put(_ type: Record, _ bytes: UnsafeRawBufferPointer, at target: UnsafeMutableRawPointer) -> Int {
+        if let base = bytes.baseAddress { memcpy(target + Self.headerBytes, base, bytes.count) }
+        return self.putHeader(type, bytes.count, at: target)
+    }
+
+    /// The first record's payload length; nil until it is whole.
+    private func first(_ bytes: UnsafeRawBufferPointer) throws(Failure) -> (type: Record, length: Int)? {
         guard bytes.count >= Self.headerBytes else { return nil }
         let length = Int(bytes.loadUnaligned(fromByteOffset: 3, as: UInt16.self))
-        guard bytes.count >= Self.headerBytes + length else { return nil }
         guard let type = Record(rawValue: bytes[0]) else { throw Failure(text: "no such record type") }
+        // Data records are as long as real ones.
+        let overhead = type == .data ? TLSRecord.overheadBytes : Self.headerBytes
+        guard bytes.count >= length + overhead else { return nil }
         self.receivedRecords &+= 1
         guard bytes.loadUnaligned(fromByteOffset: 1, as: UInt16.self) == self.receivedRecords else {
             throw Failure(text: "records are missing or out of order")
         }
-        self.received.drop(Self.headerBytes)
         return (type, length)
+    }
+
+    /// The next whole record's payload length; nil until there is one.
+    private func next() throws(Failure) -> (type: Record, length: Int)? {
+        let record = try self.first(self.received.bytes)
+        if record != nil { self.received.drop(Self.headerBytes) }
+        return record
     }
 
     struct Failure: Error { var text: String }
@@ -98,38 +106,36 @@ final class SimulatedSession: SecureSession {
         return (self.stage == .done ? .done : .wantsMore, written)
     }
 
-    func read(into plain: UnsafeMutableRawPointer, _ capacity: Int) -> TLSSession.ReadResult {
-        if self.opened.isEmpty {
-            do throws(Failure) {
-                guard let (type, length) = try self.next() else { return .wantsMore }
-                switch type {
-                case .data: self.received.move(length, to: self.opened)
-                case .closeNotify: return .closed
-                case .alert: throw Failure(text: "the peer sent an alert")
-                case .hello: throw Failure(text: "a handshake record after the handshake")
-                }
-            } catch {
-                self.errorText = error.text
-                return .failed
-            }
-        }
-        let count = min(capacity, self.opened.count)
-        self.opened.take(count, into: plain)
-        return .plain(count)
+    private(set) var unusedBytes = 0
+
+    func settle() -> Bool {
+        self.peer = []
+        self.unusedBytes = self.received.count
+        self.received.removeAll()
+        return true
     }
 
-    func write(_ plain: UnsafeRawPointer, _ count: Int, into out: UnsafeMutableRawBufferPointer) -> Int? {
-        var written = 0
-        var at = 0
-        while at < count {
-            let length = min(Self.payloadBytesMax, count - at)
-            guard written + Self.headerBytes + length <= out.count else { return nil }
-            written += self.put(
-                .data, UnsafeRawBufferPointer(start: plain + at, count: length), at: out.baseAddress! + written)
-            at += length
+    func open(_ bytes: UnsafeMutableRawBufferPointer) -> TLSRecord.Opened {
+        do throws(Failure) {
+            guard let (type, length) = try self.first(UnsafeRawBufferPointer(bytes)) else { return .wantsMore }
+            switch type {
+            case .data: return .data(bytes: length + TLSRecord.overheadBytes, text: length)
+            case .closeNotify: return .closed
+            case .alert: throw Failure(text: "the peer sent an alert")
+            case .hello: throw Failure(text: "a handshake record after the handshake")
+            }
+        } catch {
+            self.errorText = error.text
+            return .failed
         }
-        return written
     }
+
+    func seal(_ record: UnsafeMutableRawPointer, _ count: Int) -> Bool {
+        _ = self.putHeader(.data, count, at: record)
+        return true
+    }
+
+    func begin(into out: UnsafeMutableRawBufferPointer) -> Int { 0 }
 
     func closeNotify(into out: UnsafeMutableRawBufferPointer) -> Int {
         self.put(.closeNotify, UnsafeRawBufferPointer(start: nil, count: 0), at: out.baseAddress!)

@@ -14,7 +14,7 @@ final class Envoy: Sendable {
     let reserved: ReservedPort
     var port: UInt16 { self.reserved.port }
     private let folder: PeerFolder
-    private let process: Process
+    private let process: ChildProgram
 
     /// Listens on `reserved` (nil: another free port) for HBONE, and dials the authority of each CONNECT.
     static func server(_ issued: TestCA.Issued, at reserved: ReservedPort? = nil) async throws -> Envoy {
@@ -35,29 +35,23 @@ final class Envoy: Sendable {
         let port = reserved.port
         let folder = try PeerFolder(issued)
         try folder.write("envoy.yaml", configuration(port))
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: path)
-        process.currentDirectoryURL = folder.url
-        process.arguments = ["-c", "envoy.yaml", "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
-        process.standardInput = FileHandle.nullDevice
-        try process.run()
+        let process = try ChildProgram(
+            [path, "-c", "envoy.yaml", "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"],
+            in: folder.url.path)
         self.reserved = reserved
         self.folder = folder
         self.process = process
         try await eventually { !process.isRunning || (try? BlockingSocket.connect(port: port)) != nil }
         if !process.isRunning {
-            throw DidNotStart(description: "\(path) ended with \(process.terminationStatus); its reason is above")
+            throw DidNotStart(description: "\(path) ended with status \(process.waitStatus ?? 0); its reason is above")
         }
     }
 
     /// Cuts every connection and frees the port.
     func stop() async {
-        kill(self.process.processIdentifier, SIGKILL)
         let process = self.process
-        try? await offThread { process.waitUntilExit() }
+        try? await offThread { process.stop() }
     }
-
-    deinit { if self.process.isRunning { kill(self.process.processIdentifier, SIGKILL) } }
 }
 
 extension Envoy {

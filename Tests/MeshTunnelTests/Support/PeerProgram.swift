@@ -1,4 +1,5 @@
 import Foundation
+import MeshLinux
 import MeshTestSupport
 
 /// A program of another project that a test talks to.
@@ -14,22 +15,12 @@ enum PeerProgram {
 
     /// Runs to the end, half a minute at most; standard input is empty.
     ///
-    /// - Returns: standard output and error, as they came.
+    /// - Returns: standard output, then standard error.
     static func run(_ path: String, _ arguments: [String], in folder: PeerFolder) async throws -> String {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/timeout")
-        process.arguments = ["--kill-after=1", "30", path] + arguments
-        process.currentDirectoryURL = folder.url
-        process.standardInput = FileHandle.nullDevice
-        let pipe = Pipe()
-        process.standardOutput = pipe
-        process.standardError = pipe
-        try process.run()
-        let reading = pipe.fileHandleForReading
+        let command = ["env", "--chdir=\(folder.url.path)", path] + arguments
         return try await offThread {
-            let output = try reading.readToEnd() ?? Data()
-            process.waitUntilExit()
-            return String(decoding: output, as: UTF8.self)
+            let output = try Program.run(command, timeout: .seconds(30))
+            return output.standardOutput + output.standardError
         }
     }
 }

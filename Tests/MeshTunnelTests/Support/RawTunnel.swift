@@ -18,12 +18,12 @@ final class RawTunnel {
     struct Broken: Error, CustomStringConvertible { var description: String }
 
     let socket: BlockingSocket
-    private let tls: TLSSession
+    private var tls: SessionBytes
     private var reader: HTTP2FrameReader
     private var decoder = HPACKDecoder()
     private var encoder = HPACKEncoder()
     private var frames: [Frame] = []
-    private let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 16)
+    private var isClosed = false
 
     /// Ends the handshake; as a client it has then sent the preface and SETTINGS, as a server SETTINGS.
     init(_ socket: BlockingSocket, _ role: TLSContext.Role, _ issued: TestCA.Issued) throws {
@@ -31,49 +31,48 @@ final class RawTunnel {
         let context = try TLSContext(
             role: role, chain: issued.chain, privateKey: issued.privateKey, roots: issued.roots)
         guard let tls = TLSSession(context) else { throw Broken(description: "no memory") }
-        self.tls = tls
+        self.tls = SessionBytes(tls)
         self.reader = HTTP2FrameReader(role: role == .server ? .server : .client)
-        try self.handshake()
+        let rest = try self.handshake(tls)
+        guard tls.settle() else { throw Broken(description: "no keys") }
+        try self.received(rest)
         var bytes: [UInt8] = []
         if role == .client { HTTP2FrameWriter.appendClientPreface(to: &bytes) }
         HTTP2FrameWriter.appendSettings([], to: &bytes)
         try self.send(bytes)
     }
 
-    deinit {
-        self.scratch.deallocate()
-        self.fedBytes.deallocate()
-    }
-
-    private func handshake() throws {
-        while true {
-            let (progress, count) = self.tls.handshake(into: self.scratch)
-            if count > 0 { try self.socket.send(self.scratch[..<count]) }
-            switch progress {
-            case .done: return
-            case .failed: throw Broken(description: self.tls.errorText)
-            case .wantsMore: try self.feed()
+    /// - Returns: what came behind the handshake.
+    private func handshake(_ tls: TLSSession) throws -> [UInt8] {
+        let out = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 16, alignment: 16)
+        defer { out.deallocate() }
+        func step() throws -> TLSSession.Progress {
+            let (progress, count) = tls.handshake(into: out)
+            if count > 0 { try self.socket.send(out[..<count]) }
+            return progress
+        }
+        var progress = try step()
+        var rest: [UInt8] = []
+        while progress == .wantsMore {
+            let fed = try self.receive()
+            try fed.withUnsafeBytes {
+                tls.feed($0)
+                progress = try step()
+                rest = Array(fed.suffix(tls.unusedBytes))
             }
         }
+        guard progress == .done else { throw Broken(description: tls.errorText) }
+        return rest
     }
 
-    /// The session borrows what it is fed, so that is kept.
-    private var fed: [UInt8] = []
-    private let fedBytes = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 16, alignment: 16)
-
-    private func feed() throws {
-        self.fed = try self.socket.receive(1 << 16)
-        guard !self.fed.isEmpty else { throw Broken(description: "the connection ended") }
-        self.fedBytes.copyBytes(from: self.fed)
-        self.tls.feed(UnsafeRawBufferPointer(rebasing: self.fedBytes[..<self.fed.count]))
+    private func receive() throws -> [UInt8] {
+        let bytes = try self.socket.receive(1 << 16)
+        guard !bytes.isEmpty else { throw Broken(description: "the connection ended") }
+        return bytes
     }
 
     /// Seals `bytes` as they are: one record up to 16 KiB.
-    func send(_ bytes: [UInt8]) throws {
-        let sealed = bytes.withUnsafeBytes { self.tls.write($0.baseAddress!, $0.count, into: self.scratch) }
-        guard let sealed else { throw Broken(description: self.tls.errorText) }
-        try self.socket.send(self.scratch[..<sealed])
-    }
+    func send(_ bytes: [UInt8]) throws { try self.socket.send(self.tls.seal(bytes)) }
 
     func headers(_ id: UInt32, _ list: HTTP2HeaderList, endStream: Bool = false) -> [UInt8] {
         var bytes: [UInt8] = []
@@ -107,15 +106,16 @@ final class RawTunnel {
 
     func nextOfAny() throws -> Frame {
         while self.frames.isEmpty {
-            let plain = UnsafeMutableRawBufferPointer(rebasing: self.scratch[..<65_536])
-            switch self.tls.read(into: plain.baseAddress!, plain.count) {
-            case .plain(let count): try self.parse(UnsafeRawBufferPointer(rebasing: plain[..<count]))
-            case .wantsMore: try self.feed()
-            case .closed: throw Broken(description: "closed")
-            case .failed: throw Broken(description: self.tls.errorText)
-            }
+            if self.isClosed { throw Broken(description: "closed") }
+            try self.received(self.receive())
         }
         return self.frames.removeFirst()
+    }
+
+    private func received(_ bytes: [UInt8]) throws {
+        let (text, isClosed) = try self.tls.open(bytes)
+        try text.withUnsafeBytes { try self.parse($0) }
+        self.isClosed = isClosed
     }
 
     private func parse(_ bytes: UnsafeRawBufferPointer) throws {
