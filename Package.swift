@@ -255,7 +255,7 @@ let package = Package(
             [
                 "MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshZDS",
                 "MeshXDS", "MeshDNS",
-                "MeshCA", "MeshChannel", "MeshLinux", "MeshTestSupport", log, x509, nio("NIOCore"), nio("NIOPosix"),
+                "MeshCA", "MeshChannel", "MeshLinux", "MeshTestSupport", log, x509, crypto, nio("NIOCore"), nio("NIOPosix"),
             ]),
         test("MeshTelemetryTests", ["MeshTelemetry", "MeshTestSupport", log, nio("NIOCore"), nio("NIOPosix")]),
         test(
@@ -274,7 +274,7 @@ let package = Package(
             "MeshControlTests",
             [
                 "MeshControl", "MeshXDS", "MeshCA", "MeshChannel", "KubeAPI", "KubeClient", "MeshModel", "MeshIdentity",
-                "MeshPolicy", "MeshLinux", log,
+                "MeshPolicy", "MeshLinux", "MeshTestSupport", x509, log,
             ]),
         test(
             "MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),

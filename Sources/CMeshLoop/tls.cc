@@ -2,6 +2,7 @@
 
 #include "cmeshloop.h"
 #include "records.h"
+#include "revocation.h"
 
 #include <CNIOBoringSSL.h>
 #include <cstdio>
@@ -316,6 +317,8 @@ size_t cml_tls_peer_uris(cml_tls *session, void *out, size_t capacity) {
     X509_free(leaf);
     return written;
 }
+
+cml_peer *cml_tls_peer(cml_tls *session) { return session->ssl == nullptr ? nullptr : cml_peer_of(session->ssl); }
 
 bool cml_tls_is_h2(cml_tls *session) {
     if (session->ssl == nullptr) return false;

@@ -7,11 +7,11 @@ import X509
 /// The mesh's signer: one signing certificate with its key, the intermediates above it, and the roots to hand out.
 /// Immutable; a new root makes a new value.
 public struct CertificateAuthority: Sendable {
-    private let signer: Certificate
-    private let signerKey: Certificate.PrivateKey
+    let signer: Certificate
+    let signerKey: Certificate.PrivateKey
     /// Between a leaf and the roots, the signer first; empty when the signer is a root itself.
-    private let intermediates: [Certificate]
-    private let roots: [Certificate]
+    let intermediates: [Certificate]
+    let roots: [Certificate]
 
     /// PEM, one string per intermediate.
     public let intermediatesPEM: [String]
@@ -19,6 +19,8 @@ public struct CertificateAuthority: Sendable {
     public let rootsPEM: String
     /// How the private key and its certificate are stored, PEM.
     public let certificatePEM, privateKeyPEM: String
+    /// Certificates that were taken back: revocation lists that came with the key material, PEM, to be handed out.
+    public var revocationsPEM: String?
 
     /// A leaf lives this long unless less is asked for.
     public static let workloadTTL = Duration.seconds(24 * 3600)
@@ -78,20 +80,28 @@ public struct CertificateAuthority: Sendable {
         trustDomain: String, validity: Duration = .seconds(10 * 365 * 24 * 3600), now: Date = Date()
     ) throws -> CertificateAuthority {
         let key = P256.Signing.PrivateKey()
-        let name = try DistinguishedName { OrganizationName(trustDomain) }
-        let publicKey = Certificate.PublicKey(key.publicKey)
-        let certificate = try Certificate(
-            version: .v3, serialNumber: Certificate.SerialNumber(), publicKey: publicKey,
+        let certificate = try Self.root(
+            try DistinguishedName { OrganizationName(trustDomain) }, Certificate.PrivateKey(key), keyID: nil,
+            validity: validity, now: now)
+        return try CertificateAuthority(
+            certificatePEM: try CertificateBundle.text([certificate]), privateKeyPEM: key.pemRepresentation, now: now)
+    }
+
+    /// - Parameter keyID: of a root with the same key before this one; nil: made from the key.
+    static func root(
+        _ name: DistinguishedName, _ key: Certificate.PrivateKey, keyID: SubjectKeyIdentifier?, validity: Duration,
+        now: Date
+    ) throws -> Certificate {
+        try Certificate(
+            version: .v3, serialNumber: Certificate.SerialNumber(), publicKey: key.publicKey,
             notValidBefore: now - Self.backdateSeconds, notValidAfter: now + Double(validity.components.seconds),
-            issuer: name, subject: name, signatureAlgorithm: .ecdsaWithSHA256,
+            issuer: name, subject: name,
             extensions: try Certificate.Extensions {
                 Critical(BasicConstraints.isCertificateAuthority(maxPathLength: nil))
                 Critical(KeyUsage(keyCertSign: true, cRLSign: true))
-                SubjectKeyIdentifier(hash: publicKey)
+                keyID ?? SubjectKeyIdentifier(hash: key.publicKey)
             },
-            issuerPrivateKey: Certificate.PrivateKey(key))
-        return try CertificateAuthority(
-            certificatePEM: try CertificateBundle.text([certificate]), privateKeyPEM: key.pemRepresentation, now: now)
+            issuerPrivateKey: key)
     }
 
     public var notAfter: Date { self.signer.notValidAfter }

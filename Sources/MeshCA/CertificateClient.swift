@@ -83,6 +83,12 @@ public struct CertificateClient: Sendable {
         return try request.serializeAsPEM().pemString
     }
 
+    private func warnOfRoots(_ trouble: String) {
+        self.logger.warning(
+            "the control plane's root file cannot be used; the roots it had before are", metadata: ["why": "\(trouble)"]
+        )
+    }
+
     private func ask(
         _ request: Istio_V1_Auth_IstioCertificateRequest, _ identity: WorkloadIdentity
     ) async throws -> Istio_V1_Auth_IstioCertificateResponse {
@@ -100,7 +106,7 @@ public struct CertificateClient: Sendable {
         var last: any Error = CancellationError()
         for name in endpoint.serverNames {
             do {
-                return try await endpoint.withChannel(serverName: name) { channel in
+                return try await endpoint.withChannel(serverName: name, keptRoots: self.warnOfRoots) { channel in
                     try await Istio_V1_Auth_IstioCertificateService.Client(wrapping: channel)
                         .createCertificate(request, metadata: metadata, options: callOptions)
                 }

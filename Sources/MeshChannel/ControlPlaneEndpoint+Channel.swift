@@ -12,12 +12,16 @@ extension ControlPlaneEndpoint {
 
     /// Opens a connection of its own, runs `body` with it, and closes it.
     ///
-    /// - Parameter serverName: the name the certificate has to carry, one of ``serverNames``.
+    /// - Parameters:
+    ///   - serverName: the name the certificate has to carry, one of ``serverNames``.
+    ///   - keptRoots: called with the reason when the root file cannot be used, and the roots it had before are.
     package func withChannel<Result: Sendable>(
-        serverName: String, _ body: @Sendable (GRPCClient<Transport>) async throws -> Result
+        serverName: String, keptRoots: (String) -> Void = { _ in },
+        _ body: @Sendable (GRPCClient<Transport>) async throws -> Result
     ) async throws -> Result {
         let transport = try Transport(
-            target: self.target, transportSecurity: try self.security(), config: self.transportConfig(serverName))
+            target: self.target, transportSecurity: try self.security(keptRoots),
+            config: self.transportConfig(serverName))
         return try await withGRPCClient(transport: transport) { client in try await body(client) }
     }
 
@@ -51,16 +55,21 @@ extension ControlPlaneEndpoint {
         return parts.count == 4 && parts.allSatisfy { UInt8($0) != nil }
     }
 
-    private func security() throws -> Transport.TransportSecurity {
+    private func security(_ keptRoots: (String) -> Void) throws -> Transport.TransportSecurity {
         let roots: TLSConfig.TrustRootsSource
         switch self.roots {
         case .plaintext: return .plaintext
         case .system: roots = .systemDefault
         case .pem(let text): roots = .certificates([.bytes(Array(text.utf8), format: .pem)])
         case .file(let path):
-            switch Self.read(path) {
-            case .success(let bytes): roots = .certificates([.bytes(bytes, format: .pem)])
-            case .failure(let failure): throw EndpointError.unreadableRoots(path: path, reason: failure.reason)
+            let content = Self.read(path)
+            if let (pem, trouble) = self.rootFile.roots(content) {
+                if let trouble { keptRoots("\(path): \(trouble)") }
+                roots = .certificates([.bytes(pem, format: .pem)])
+            } else if case .failure(let failure) = content {
+                throw EndpointError.unreadableRoots(path: path, reason: failure.reason)
+            } else {
+                throw EndpointError.unreadableRoots(path: path, reason: "no certificates in it that can be read")
             }
         }
         return .tls { $0.trustRoots = roots }
@@ -89,9 +98,9 @@ extension ControlPlaneEndpoint {
         }
     }
 
-    private struct ReadFailure: Error { let reason: String }
+    private typealias ReadFailure = RootFile.ReadFailure
 
-    private static func read(_ path: String) -> Swift.Result<[UInt8], ReadFailure> {
+    private static func read(_ path: String) -> Swift.Result<[UInt8], RootFile.ReadFailure> {
         do {
             let handle = try FileHandle(forReadingFrom: URL(fileURLWithPath: path))
             defer { try? handle.close() }

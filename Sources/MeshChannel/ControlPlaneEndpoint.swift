@@ -25,6 +25,8 @@ public struct ControlPlaneEndpoint: Sendable {
     public var clusterID: String
     /// Sent with every call; names in lower case.
     public var headers: [String: String]
+    /// Of ``Roots/file(_:)``; copies share it.
+    let rootFile = RootFile()
 
     public init(
         host: String, port: Int, alternativeHost: String? = nil, roots: Roots, token: Token,

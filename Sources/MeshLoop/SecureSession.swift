@@ -12,6 +12,8 @@ public protocol SecureSession: AnyObject {
     var unusedBytes: Int { get }
     /// URI names of the verified peer certificate, in its order; none after ``settle()``.
     func peerURIs() -> [String]
+    /// What the verified peer proved itself with, to be kept where it may be asked again; nil after ``settle()``.
+    var peerCertificates: PeerCertificates? { get }
     /// Keeps the keys and forgets the handshake. False when that cannot be.
     func settle() -> Bool
 
@@ -30,6 +32,11 @@ public protocol SecureSession: AnyObject {
     func alert(_ code: UInt8, into out: UnsafeMutableRawBufferPointer) -> Int
     /// Why the last call failed.
     var errorText: String { get }
+}
+
+extension SecureSession {
+    /// There are sessions without certificates.
+    public var peerCertificates: PeerCertificates? { nil }
 }
 
 extension TLSSession: SecureSession {}

@@ -93,6 +93,9 @@ public final class TLSSession {
         }
     }
 
+    /// What the verified peer proved itself with; nil once settled.
+    public var peerCertificates: PeerCertificates? { cml_tls_peer(self.raw).map { PeerCertificates(adopting: $0) } }
+
     /// Whether both sides agreed on h2; false also when the peer spoke no ALPN, and once settled.
     public var isHTTP2: Bool { cml_tls_is_h2(self.raw) }
 

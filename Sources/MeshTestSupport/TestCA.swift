@@ -16,8 +16,8 @@ public struct TestCA: Sendable {
         public var roots: [[UInt8]]
     }
 
-    private let key: P256.Signing.PrivateKey
-    private let name: DistinguishedName
+    let key: P256.Signing.PrivateKey
+    let name: DistinguishedName
     private let certificate: Certificate
     /// From this authority up to, without, the root.
     private let intermediates: [Certificate]

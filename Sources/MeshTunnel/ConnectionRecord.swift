@@ -14,10 +14,13 @@ public protocol ConnectionObserver: AnyObject, Sendable {
         direction: ConnectionRecord.Direction, source: IPEndpoint?, destination: IPEndpoint?, _ reason: RefusalReason)
     /// An endpoint keeps failing: this loop passes it over for so long, while there are others.
     func ejected(_ endpoint: IPAddress, for time: Duration, because reason: String)
+    /// A peer was refused, or its open tunnel cut, because its certificate is revoked or that cannot be known.
+    func rejectedByRevocation(_ direction: ConnectionRecord.Direction)
 }
 
 extension ConnectionObserver {
     public func ejected(_ endpoint: IPAddress, for time: Duration, because reason: String) {}
+    public func rejectedByRevocation(_ direction: ConnectionRecord.Direction) {}
 }
 
 /// One proxied connection: an outbound connection, an inbound tunnel stream, or an inbound plaintext connection.

@@ -98,5 +98,9 @@ public struct TunnelConfiguration: Sendable {
     /// The largest frame accepted.
     public var frameBytesMax = 1 << 20
 
+    /// Other trust domains that mean this mesh: a peer that proves to be of one of them is taken as if it had proven the
+    /// same account of ours. Policies see the identity as it was proven.
+    public var trustDomainAliases: Set<String> = []
+
     public init() {}
 }

@@ -67,7 +67,7 @@ extension TunnelConnection {
         self.worker.shared.counters.handshakeDone(isInbound: self.isServer)
         if let error = self.judgePeer(tls) {
             let sealed = self.loop.scratch.outgoing
-            let count = tls.alert(Self.accessDenied, into: sealed)
+            let count = tls.alert(error.alert, into: sealed)
             if count > 0 { self.sendSealed(sealed.baseAddress!, count) }
             return self.close(error)
         }
@@ -85,18 +85,37 @@ extension TunnelConnection {
         let uris = tls.peerURIs()
         let identities = uris.compactMap { try? WorkloadIdentity(spiffe: $0) }
         if let key {
-            guard let proven = identities.first(where: key.expected.contains) else {
+            guard let proven = identities.first(where: { self.isExpected($0, of: key) }) else {
                 return .wrongIdentity(self.peer, presented: uris, expected: key.expected)
             }
             self.peerIdentity = proven
         } else {
             let trustDomain = self.ownIdentity.trustDomain
-            guard let proven = identities.first(where: { $0.trustDomain == trustDomain }) else {
+            let aliases = self.worker.configuration.trustDomainAliases
+            let isOurs = { (name: String) in name == trustDomain || aliases.contains(name) }
+            guard let proven = identities.first(where: { isOurs($0.trustDomain) }) else {
                 return .wrongTrustDomain(self.peer, presented: uris, trustDomain: trustDomain)
             }
             self.peerIdentity = proven
         }
-        return nil
+        let revocation = self.worker.revocation
+        if revocation.isLookedAt { self.peerCertificates = tls.peerCertificates }
+        guard let error = revocation.refusal(of: self) else { return nil }
+        self.worker.shared.observer.rejectedByRevocation(self.isServer ? .inbound : .outbound)
+        return error
+    }
+
+    /// An alias stands for the mesh's own trust domain, and the other way round; never for a foreign one.
+    private func isExpected(_ identity: WorkloadIdentity, of key: TunnelKey) -> Bool {
+        if key.expected.contains(identity) { return true }
+        let aliases = self.worker.configuration.trustDomainAliases
+        if aliases.isEmpty { return false }
+        let isOurs = { (name: String) in name == self.ownIdentity.trustDomain || aliases.contains(name) }
+        return isOurs(identity.trustDomain)
+            && key.expected.contains {
+                isOurs($0.trustDomain) && $0.namespace == identity.namespace
+                    && $0.serviceAccount == identity.serviceAccount
+            }
     }
 
     func sendPreface() {

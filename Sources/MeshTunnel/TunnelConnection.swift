@@ -43,6 +43,8 @@ final class TunnelConnection: EventSource {
     static let requestListBytesMax = 64 << 10
     /// TLS alert access_denied (RFC 8446, 6.2).
     static let accessDenied: UInt8 = 49
+    /// TLS alert certificate_revoked.
+    static let certificateRevoked: UInt8 = 44
 
     let worker: TunnelWorker
     /// The worker's name for it; 0 until it is in the worker's table.
@@ -69,6 +71,8 @@ final class TunnelConnection: EventSource {
 
     /// Proven by the handshake.
     var peerIdentity: WorkloadIdentity?
+    /// Kept where certificates may be revoked later.
+    var peerCertificates: PeerCertificates?
     var phase: Phase
     var draining = Draining.no
     var isDraining: Bool { self.draining != .no }

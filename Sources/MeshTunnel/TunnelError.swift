@@ -11,6 +11,11 @@ enum TunnelError: Error, Hashable, CustomStringConvertible {
     case handshakeTimedOut(IPEndpoint, Duration)
     case wrongIdentity(IPEndpoint, presented: [String], expected: [WorkloadIdentity])
     case wrongTrustDomain(IPEndpoint, presented: [String], trustDomain: String)
+    /// While the peer proved itself.
+    case revoked(IPEndpoint, serial: String)
+    case revocationUnknown(IPEndpoint, String)
+    /// While it was connected.
+    case peerRevoked
     case protocolBroken(IPEndpoint, String)
     case peerClosed(IPEndpoint)
     case peerSilent(IPEndpoint, Duration)
@@ -43,6 +48,12 @@ enum TunnelError: Error, Hashable, CustomStringConvertible {
         case .wrongTrustDomain(let peer, let presented, let trustDomain):
             "identity error: \(peer) proved to be \(presented.isEmpty ? "nobody" : presented.joined(separator: ", ")), "
                 + "which is not of trust domain \(trustDomain)"
+        case .revoked(let peer, let serial):
+            "\(peer) was refused: its certificate with serial number \(serial) is revoked by the CRL; it needs a new one"
+        case .revocationUnknown(let peer, let reason):
+            "\(peer) was refused: nobody can tell whether its certificate is revoked, because the CRL at CRL_PATH cannot "
+                + "be used: \(reason)"
+        case .peerRevoked: "connection closed: peer certificate revoked by CRL"
         case .protocolBroken(let peer, let reason): "HTTP/2 with \(peer) failed: \(reason)"
         case .peerClosed(let peer): "\(peer) closed the tunnel"
         case .peerSilent(let peer, let limit): "\(peer) did not answer a PING within \(limit); the tunnel is given up"
@@ -69,6 +80,7 @@ enum TunnelError: Error, Hashable, CustomStringConvertible {
         case .dialFailed, .dialTimedOut, .answerTimedOut, .refused, .streamRefused, .tooManyTunnels: .connect
         case .certificateUnavailable, .tlsFailed: .tlsFailure
         case .wrongIdentity, .wrongTrustDomain: .identityError
+        case .revoked, .revocationUnknown, .peerRevoked: .certificateRevoked
         case .tooManyInboundTunnels: .connect
         case .handshakeTimedOut, .protocolBroken, .crowdedOut: .h2HandshakeFailure
         case .policyChanged: .deny
@@ -86,8 +98,9 @@ enum TunnelError: Error, Hashable, CustomStringConvertible {
         case .tooManyInboundTunnels, .crowdedOut: false
         // The peer could not reach the application; 4xx is a decision that another endpoint must not get around.
         case .refused(_, let status): status >= 500
-        case .selfCall, .certificateUnavailable, .tlsFailed, .wrongIdentity, .wrongTrustDomain,
-            .protocolBroken, .answerTimedOut, .clientReset, .peerReset, .policyChanged, .podRemoved,
+        case .selfCall, .certificateUnavailable, .tlsFailed, .wrongIdentity, .wrongTrustDomain, .revoked,
+            .revocationUnknown, .peerRevoked, .protocolBroken, .answerTimedOut, .clientReset, .peerReset,
+            .policyChanged, .podRemoved,
             .drained:
             false
         }
@@ -100,11 +113,17 @@ enum TunnelError: Error, Hashable, CustomStringConvertible {
         case .dialFailed, .dialTimedOut, .handshakeTimedOut, .peerClosed, .peerSilent, .answerTimedOut, .protocolBroken:
             true
         case .refused(_, let status): status >= 500
-        case .selfCall, .certificateUnavailable, .tlsFailed, .wrongIdentity, .wrongTrustDomain, .streamRefused,
-            .tooManyTunnels, .tooManyInboundTunnels, .crowdedOut, .clientReset, .peerReset, .policyChanged, .podRemoved,
+        case .selfCall, .certificateUnavailable, .tlsFailed, .wrongIdentity, .wrongTrustDomain, .revoked,
+            .revocationUnknown, .peerRevoked, .streamRefused, .tooManyTunnels, .tooManyInboundTunnels, .crowdedOut,
+            .clientReset, .peerReset, .policyChanged, .podRemoved,
             .drained:
             false
         }
+    }
+
+    /// What a peer that is refused when it has proven itself is told (RFC 8446, 6.2).
+    var alert: UInt8 {
+        if case .revoked = self { TunnelConnection.certificateRevoked } else { TunnelConnection.accessDenied }
     }
 
     var refusal: RefusalReason { RefusalReason(self.flag, self.description, kind: self.kind) }
@@ -113,7 +132,7 @@ enum TunnelError: Error, Hashable, CustomStringConvertible {
         switch self {
         case .selfCall: .selfCall
         case .certificateUnavailable, .tlsFailed, .handshakeTimedOut, .wrongIdentity, .wrongTrustDomain,
-            .protocolBroken:
+            .revoked, .revocationUnknown, .peerRevoked, .protocolBroken:
             .handshake
         case .policyChanged: .policy
         case .podRemoved, .drained: .ending

@@ -187,7 +187,9 @@ final class TunnelStream: AppSocketHandler, Carrier {
 
     /// The tunnel is lost, but the application is slow and has not got everything: it gets the rest. If that was all,
     /// both ways, nothing is lost at all; else the reset comes behind it.
+    /// From a peer that must not be listened to any longer it gets nothing more.
     private func deliverLeftovers(_ error: TunnelError) -> Bool {
+        if error == .peerRevoked { return false }
         guard self.isRelaying, self.loss == nil, !self.pending.isEmpty else { return false }
         self.loss = error
         self.arm(after: Self.leftoversTimeout) { $0.finish(error) }

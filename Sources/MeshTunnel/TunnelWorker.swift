@@ -36,6 +36,9 @@ final class TunnelWorker {
     /// Counts the views; what was asked of which, see ``publish(_:)``.
     var viewNumber: UInt64 = 0
     var recheck: Recheck?
+    var revocation = Revocation.ignored
+    /// Counts what has been published of it.
+    var revocationNumber: UInt64 = 0
     private var listeners: [String: [Listener]] = [:]
     private var steered: [ObjectIdentifier: UInt64] = [:]
     private var waitersLook: LoopTimer?

@@ -89,7 +89,7 @@ struct AuthorityTests {
     }
 
     @Test(
-        "the client takes only what it asked for",
+        "C9: the client takes only what it asked for",
         arguments: ["good", "empty", "no root", "other identity", "other key", "other root"])
     func answers(_ kind: String) throws {
         let key = P256.Signing.PrivateKey()

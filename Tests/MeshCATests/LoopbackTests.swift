@@ -38,11 +38,17 @@ struct LoopbackTests {
     }
 
     static func client(_ port: Int, roots: String, token: String, _ logger: Logger) throws -> CertificateClient {
+        try Self.client(port, roots: .pem(roots), token: token, logger)
+    }
+
+    static func client(
+        _ port: Int, roots: ControlPlaneEndpoint.Roots, token: String, _ logger: Logger
+    ) throws -> CertificateClient {
         let path = FileManager.default.temporaryDirectory.appendingPathComponent("token-\(UUID())").path
         try Data(token.utf8).write(to: URL(fileURLWithPath: path))
         // The server's certificate names the service, not this address: the alternative name carries it.
         let endpoint = ControlPlaneEndpoint(
-            host: "127.0.0.1", port: port, alternativeHost: "istiod.istio-system.svc", roots: .pem(roots),
+            host: "127.0.0.1", port: port, alternativeHost: "istiod.istio-system.svc", roots: roots,
             token: .file(path))
         return CertificateClient(CertificateClientConfiguration(endpoint: endpoint), logger: logger)
     }
@@ -62,6 +68,42 @@ struct LoopbackTests {
             }
             // The reason stays in the CA's log.
             #expect(message == "request impersonation authentication failure")
+        }
+    }
+
+    @Test(
+        "C12: a root file that changes is used from the next call on; one that is spoilt or gone leaves the old roots")
+    func rootFile() async throws {
+        try await Self.serving { port, authority, logger in
+            let file = FileManager.default.temporaryDirectory.appendingPathComponent("roots-\(UUID()).pem")
+            defer { try? FileManager.default.removeItem(at: file) }
+            func write(_ text: String) throws { try Data(text.utf8).write(to: file) }
+            let foreign = try CertificateAuthority.selfSigned(trustDomain: "cluster.local").rootsPEM
+            let client = try Self.client(port, roots: .file(file.path), token: "good", logger)
+            let identity = try WorkloadIdentity(spiffe: ImpersonationTests.wanted)
+            func isServed() async throws -> Bool {
+                do {
+                    return try await client.sign(identity).chain.count == 1
+                } catch is CertificateError {
+                    return false
+                }
+            }
+            // Nothing to fall back to yet.
+            try write("rubbish")
+            #expect(try await !isServed())
+            try write(foreign)
+            #expect(try await !isServed())
+            try write(foreign + authority.rootsPEM)
+            #expect(try await isServed())
+            for spoilt in ["", "rubbish", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+                try write(spoilt)
+                #expect(try await isServed())
+            }
+            try FileManager.default.removeItem(at: file)
+            #expect(try await isServed())
+            // A good file counts again, also when it trusts the server no longer.
+            try write(foreign)
+            #expect(try await !isServed())
         }
     }
 

@@ -164,7 +164,9 @@ struct ConfigurationTests {
         arguments: [
             ("ENABLE_PROXY", "false"), ("XDS_ADDRESS", ""), ("XDS_ADDRESS", "http://x:1"),
             ("CA_ADDRESS", "https://:15012"), ("XDS_ROOT_CA", "/no/such/file"), ("AUTH_TOKEN", "/no/such/file"),
-            ("PACKET_MARK", "0"), ("IPV6_ENABLED", "maybe"), ("ENABLE_ORIG_SRC", "2"), ("KEEPALIVE_TIME", "3"),
+            ("PACKET_MARK", "0"), ("TRUST_DOMAIN_ALIASES", "a,,b"),
+            ("TRUST_DOMAIN_ALIASES", "spiffe://a"), ("IPV6_ENABLED", "maybe"), ("ENABLE_ORIG_SRC", "2"),
+            ("KEEPALIVE_TIME", "3"),
             ("KEEPALIVE_RETRIES", "0"), ("SECRET_TTL", "1 day"), ("ZTUNNEL_WORKER_THREADS", "many"),
             ("ZTUNNEL_WORKER_THREADS", "-1"), ("ZTUNNEL_WORKER_THREADS", "x%"), ("ZTUNNEL_CPU_LIMIT", "2Gi"),
             ("POOL_MAX_STREAMS_PER_CONNECTION", "0"), ("HTTP2_FRAME_SIZE", "100"),
@@ -172,7 +174,7 @@ struct ConfigurationTests {
             ("MARTLET_METRICS_SERIES_MAX", "99"), ("MARTLET_METRICS_SERIES_MAX", "many"),
             ("LOG_FORMAT", "xml"), ("RUST_LOG", "loud"), ("ISTIO_METAJSON_X", "{"), ("UNSTABLE_ENABLE_SOCKS5", "often"),
             ("USER_TIMEOUT_ENABLED", "maybe"), ("INPOD_PORT_REUSE", "no"), ("PROXY_WORKLOAD_INFO", "ns/name/sa"),
-            ("XDS_ON_DEMAND", "true"), ("TLS12_ENABLED", "true"), ("CRL_PATH", "/crl.pem"),
+            ("XDS_ON_DEMAND", "true"), ("TLS12_ENABLED", "true"),
             ("COMPLIANCE_POLICY", "fips-140-2"), ("LOCAL_XDS_PATH", "/x"), ("LOCAL_XDS", "["),
             ("PROXY_MODE", "sidecar"),
         ])

@@ -19,9 +19,16 @@ final class LoopbackMesh {
     private let telemetry: ConnectionTelemetry
     private var engines: [TunnelEngine] = []
 
-    init() throws {
+    private let certificates: any CertificateSource
+    /// Applied to the engines that are made from then on.
+    var configure: (inout TunnelConfiguration) -> Void = { _ in }
+
+    /// - Parameter certificates: nil: one authority issues all.
+    init(certificates: (any CertificateSource)? = nil) throws {
         self.log = MeshLog(destination: self.memory)
-        self.ca = try TestCA()
+        let ca = try TestCA()
+        self.ca = ca
+        self.certificates = certificates ?? Certificates(ca)
         self.telemetry = ConnectionTelemetry(
             log: self.log, metrics: TrafficMetrics(MetricsRegistry(), budget: SeriesBudget()))
     }
@@ -57,8 +64,9 @@ final class LoopbackMesh {
         configuration.sourceSpoofing = .off
         configuration.loops = 1
         configuration.knowledgeTimeout = self.knowledgeTimeout
+        self.configure(&configuration)
         let engine = try TunnelEngine(
-            configuration: configuration, view: view, certificates: Certificates(self.ca), observer: self.telemetry)
+            configuration: configuration, view: view, certificates: self.certificates, observer: self.telemetry)
         self.engines.append(engine)
         return engine
     }
@@ -71,6 +79,8 @@ final class LoopbackMesh {
         let engines = self.engines
         return { view in for engine in engines { engine.publish(view) } }
     }
+    /// New tunnels prove the newest certificate.
+    func renewed(_ identity: WorkloadIdentity) { for engine in self.engines { engine.certificateRenewed(identity) } }
 
     /// Ends all engines and returns the access log.
     func stop() async -> [String] {

@@ -16,6 +16,7 @@ private final class ScriptedTunnel: Tunnel {
     private let draining = Mutex<(@Sendable () async -> Void)?>(nil)
     /// What happens while it drains.
     func drains(_ body: @escaping @Sendable () async -> Void) { self.draining.withLock { $0 = body } }
+    func publish(_ revocation: Revocation) {}
     func publish(_ view: any MeshView) { self.state.withLock { $0.views += 1 } }
     func certificateRenewed(_ identity: WorkloadIdentity) {}
     func serve(_ pod: EnrolledPod, namespace descriptor: CInt) throws {

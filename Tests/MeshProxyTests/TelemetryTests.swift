@@ -32,6 +32,16 @@ struct TelemetryTests {
         self.telemetry = ConnectionTelemetry(log: self.log, metrics: metrics)
     }
 
+    @Test("W12, W13: peers that are refused or cut because they are revoked are counted by the side that did it")
+    func revoked() {
+        self.telemetry.rejectedByRevocation(.inbound)
+        self.telemetry.rejectedByRevocation(.outbound)
+        self.telemetry.rejectedByRevocation(.outbound)
+        let text = self.registry.openMetrics()
+        #expect(text.contains("istio_crl_policy_rejections_total{reporter=\"destination\"} 1"))
+        #expect(text.contains("istio_crl_policy_rejections_total{reporter=\"source\"} 2"))
+    }
+
     private func flow(_ reporter: Flow.Reporter, mutualTLS: Bool = true) -> Flow {
         let client = workload("client", "10.1.0.1") { $0.locality = Locality(region: "r1", zone: "z1") }
         let server = workload("server", "10.1.0.2")

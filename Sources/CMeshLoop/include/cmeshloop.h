@@ -172,6 +172,27 @@ size_t cml_tls_alert(cml_tls *session, uint8_t alert, void *out, size_t capacity
 /// big-endian length and the bytes. At most 16 names of at most 2048 bytes; a name with a zero byte is left
 /// out. Returns the bytes written; 0 when there is none or `capacity` is too small.
 size_t cml_tls_peer_uris(cml_tls *session, void *out, size_t capacity);
+/// Certificate revocation lists (RFC 5280, 5), read-only once made, for any thread.
+typedef struct cml_revocations cml_revocations;
+/// PEM with any number of blocks (those that are no X509 CRL are passed over), or one DER list. No bytes, and PEM
+/// without a list, revoke nothing. Null when something cannot be read or has a meaning that this does not know
+/// (delta and indirect lists, unknown critical extensions); the reason is then in `why`.
+cml_revocations *cml_revocations_parse(const void *bytes, size_t length, size_t lists_max, char *why, size_t capacity);
+void cml_revocations_free(cml_revocations *revocations);
+size_t cml_revocations_lists(const cml_revocations *revocations);
+/// Entries of all lists.
+size_t cml_revocations_entries(const cml_revocations *revocations);
+/// Whether a list says that a newer one should exist by now.
+bool cml_revocations_outdated(const cml_revocations *revocations, int64_t now_seconds);
+/// The certificates that the peer of a finished handshake sent, with the roots it was verified with: what is needed to
+/// ask again later. Null once settled, and when memory is short.
+typedef struct cml_peer cml_peer;
+cml_peer *cml_tls_peer(cml_tls *session);
+void cml_peer_free(cml_peer *peer);
+/// Whether one of its certificates is revoked by a list which its issuer signed: an authority among those the peer sent,
+/// or one of the roots. The serial number, as hexadecimal text, is then in `serial`.
+bool cml_peer_revoked(const cml_peer *peer, const cml_revocations *revocations, char *serial, size_t capacity);
+
 /// Whether the peer agreed on h2.
 bool cml_tls_is_h2(cml_tls *session);
 /// What failed, as text for an operator; returns its length without the final zero.

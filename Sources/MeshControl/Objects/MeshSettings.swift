@@ -5,6 +5,8 @@ package import MeshModel
 /// What the whole mesh agrees on: from the ConfigMap `istio`, key `mesh`, and from our own environment.
 package struct MeshSettings: Hashable, Sendable {
     package var trustDomain = "cluster.local"
+    /// Other trust domains that mean this mesh.
+    package var trustDomainAliases: [String] = []
     package var rootNamespace = "istio-system"
     package var clusterID = "Kubernetes"
     package var domainSuffix = "cluster.local"
@@ -30,12 +32,35 @@ package struct MeshSettings: Hashable, Sendable {
         if root.isNull { return settings }
         guard root.object != nil else { throw InvalidMeshConfig(description: "MeshConfig is no mapping") }
         if let domain = root["trustDomain"]?.string, !domain.isEmpty { settings.trustDomain = domain }
+        if let aliases = root["trustDomainAliases"], !aliases.isNull {
+            settings.trustDomainAliases = try Self.aliases(aliases).filter { $0 != settings.trustDomain }
+        }
         if let namespace = root["rootNamespace"]?.string, !namespace.isEmpty { settings.rootNamespace = namespace }
         if let rules = root["serviceEntryVisibility"], !rules.isNull {
             settings.entryVisibility = try VisibilityRules(rules)
         }
         return settings
     }
+
+    private static func aliases(_ json: JSONValue) throws(InvalidMeshConfig) -> [String] {
+        guard let list = json.array else { throw InvalidMeshConfig(description: "trustDomainAliases is no list") }
+        var aliases: [String] = []
+        for value in list {
+            // A name that could match more, or end early, must not get into a principal.
+            guard let alias = value.string, !alias.isEmpty, !alias.contains(where: { $0 == "/" || $0 == "*" }) else {
+                throw InvalidMeshConfig(description: "trustDomainAliases: \(value) is no trust domain")
+            }
+            if !aliases.contains(alias) { aliases.append(alias) }
+        }
+        guard aliases.count <= Self.trustDomainAliasesMax else {
+            throw InvalidMeshConfig(
+                description: "trustDomainAliases: more than \(Self.trustDomainAliasesMax) would multiply every policy")
+        }
+        return aliases
+    }
+
+    /// Each one is another principal for every principal of every policy.
+    static let trustDomainAliasesMax = 32
 
     /// Whether an object belongs to this control plane's revision.
     package func owns(_ object: KubeObject) -> Bool {

@@ -34,7 +34,8 @@ package enum AuthorizationConverter {
             action: action, rules: [], isDryRun: view.isDryRun)
         var findings = Findings()
         for (number, json) in view.rules.enumerated() {
-            var reader = RuleReader(namespace: view.namespace, action: action)
+            var reader = RuleReader(
+                namespace: view.namespace, action: action, trustDomains: TrustDomains(settings))
             let rule = reader.rule(json)
             if !reader.unsupported.isEmpty {
                 findings.unsupported.formUnion(reader.unsupported)

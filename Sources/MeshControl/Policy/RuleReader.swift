@@ -15,7 +15,10 @@ struct RuleReader {
     private(set) var unsupported: Set<String> = []
     private(set) var invalid: [String] = []
 
-    init(namespace: String, action: AuthorizationPolicy.Action) {
+    private let trustDomains: TrustDomains
+
+    init(namespace: String, action: AuthorizationPolicy.Action, trustDomains: TrustDomains) {
+        self.trustDomains = trustDomains
         self.namespace = namespace
         self.action = action
     }
@@ -67,8 +70,12 @@ struct RuleReader {
                 Self.account(text, in: namespace)
             }
             switch name {
-            case "principals": element.match.principals = reader.list(name, values, &element, Self.text)
-            case "notPrincipals": element.match.notPrincipals = reader.exceptions(name, values, &element, Self.text)
+            case "principals":
+                let all = reader.trustDomains.expanded(values)
+                element.match.principals = reader.list(name, all, &element, Self.text)
+            case "notPrincipals":
+                let all = reader.trustDomains.expanded(values)
+                element.match.notPrincipals = reader.exceptions(name, all, &element, Self.text)
             case "namespaces": element.match.namespaces = reader.list(name, values, &element, Self.text)
             case "notNamespaces": element.match.notNamespaces = reader.exceptions(name, values, &element, Self.text)
             case "serviceAccounts": element.match.serviceAccounts = reader.list(name, values, &element, account)
@@ -98,8 +105,9 @@ struct RuleReader {
             element.match.namespaces = self.list(key, values, &element, Self.text)
             element.match.notNamespaces = self.exceptions(key, others, &element, Self.text)
         case "source.principal":
-            element.match.principals = self.list(key, values, &element, Self.text)
-            element.match.notPrincipals = self.exceptions(key, others, &element, Self.text)
+            element.match.principals = self.list(key, self.trustDomains.expanded(values), &element, Self.text)
+            element.match.notPrincipals = self.exceptions(
+                key, self.trustDomains.expanded(others), &element, Self.text)
         case "destination.ip":
             element.match.destinationIPs = self.list(key, values, &element) { CIDR($0) }
             element.match.notDestinationIPs = self.exceptions(key, others, &element) { CIDR($0) }

@@ -1,3 +1,4 @@
+internal import MeshCA
 internal import MeshLinux
 
 /// How this control plane runs: environment variables under Istio's names, ports also by argument (for tests and for
@@ -21,6 +22,13 @@ package struct ControlOptions: Sendable {
     package var longest = Duration.seconds(10)
     /// Whether hosts of ServiceEntries without addresses get virtual ones (`PILOT_ENABLE_IP_AUTOALLOCATE`).
     package var allocatesAddresses = true
+    package var rootRotation = RootRotation()
+    /// How often the stored key material is looked at.
+    package var keyMaterialInterval = Duration.seconds(60)
+    /// After so long every workload knows a root that is handed out.
+    package var rootOverlap = CertificateAuthority.workloadTTL
+    /// Whether revocation lists of a plugged-in CA are published (`PILOT_ENABLE_CA_CRL`).
+    package var publishesRevocations = true
 
     package init() {}
 
@@ -42,6 +50,8 @@ package struct ControlOptions: Sendable {
         self.settings.allowsDryRun = text("AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY") == "true"
         self.settings.requiresWaypoints = text("PILOT_AUTO_ALLOW_WAYPOINT_POLICY") == "true"
         self.allocatesAddresses = text("PILOT_ENABLE_IP_AUTOALLOCATE") != "false"
+        self.publishesRevocations = text("PILOT_ENABLE_CA_CRL") != "false"
+        self.rootRotation = try Self.rootRotation(environment)
         self.trustedNodeAccounts = Set(list("CA_TRUSTED_NODE_ACCOUNTS") ?? [])
         self.audiences = list("TOKEN_AUDIENCES") ?? self.audiences
         self.extraHostNames = list("ISTIOD_CUSTOM_HOST") ?? []
@@ -72,12 +82,32 @@ package struct ControlOptions: Sendable {
         }
     }
 
+    private static func rootRotation(_ environment: [String: String]) throws(Invalid) -> RootRotation {
+        var rotation = RootRotation()
+        let start = "CITADEL_SELF_SIGNED_"
+        rotation.validity = try Self.duration(environment, start + "CA_CERT_TTL") ?? rotation.validity
+        rotation.checkInterval =
+            try Self.duration(environment, start + "ROOT_CERT_CHECK_INTERVAL") ?? rotation.checkInterval
+        let grace = start + "ROOT_CERT_GRACE_PERIOD_PERCENTILE"
+        if let text = environment[grace], !text.isEmpty {
+            guard let percent = Int(text), (1...99).contains(percent) else {
+                throw Invalid(description: "\(grace): \"\(text)\" is no percentage from 1 to 99")
+            }
+            rotation.gracePercent = percent
+        }
+        guard rotation.validity >= .seconds(60) else {
+            throw Invalid(description: "\(start)CA_CERT_TTL: a root has to live for a minute at least")
+        }
+        rotation.hasJitter = environment["CITADEL_ENABLE_JITTER_FOR_ROOT_CERT_ROTATOR"] != "false"
+        return rotation
+    }
+
     private static func port(_ name: String, _ value: String) throws(Invalid) -> Int {
         guard let port = UInt16(value) else { throw Invalid(description: "\(name): \"\(value)\" is no port") }
         return Int(port)
     }
 
-    /// `100ms`, `10s`, `1m`.
+    /// `100ms`, `10s`, `1m`, `1h`.
     private static func duration(
         _ environment: [String: String], _ name: String
     ) throws(Invalid) -> Duration? {
@@ -88,10 +118,11 @@ package struct ControlOptions: Sendable {
             case "ms": return .milliseconds(number)
             case "s": return .seconds(number)
             case "m": return .seconds(number * 60)
+            case "h": return .seconds(number * 3600)
             default: break
             }
         }
-        throw Invalid(description: "\(name): \"\(text)\" is no duration such as 100ms, 10s or 1m")
+        throw Invalid(description: "\(name): \"\(text)\" is no duration such as 100ms, 10s, 1m or 1h")
     }
 
     /// The names that clients may call us by.

@@ -7,7 +7,6 @@ import MeshCA
 import MeshTelemetry
 import MeshXDS
 import NIOPosix
-import Synchronization
 
 /// One running control plane, from key material to the last drained stream.
 package struct ControlServer: Sendable {
@@ -38,8 +37,11 @@ package struct ControlServer: Sendable {
         stop: AsyncStream<Void>, listening: @escaping @Sendable (Ports) -> Void = { _ in }
     ) async throws {
         let settings = SettingsHolder(try await self.firstSettings())
-        let store = AuthorityStore(self.cluster, namespace: self.options.namespace)
-        let authority = AuthorityHolder(try await store.load(trustDomain: settings.current.trustDomain))
+        let store = AuthorityStore(
+            self.cluster, namespace: self.options.namespace, rootValidity: self.options.rootRotation.validity)
+        let authority = KeyMaterial(
+            try await store.load(trustDomain: settings.current.trustDomain), overlap: self.options.rootOverlap,
+            logger: self.logger)
         let metrics = ControlMetrics(version: self.version)
         metrics.show(authority.current)
         let pods = PodRegistry()
@@ -185,20 +187,31 @@ package struct ControlServer: Sendable {
     }
 
     private func background(
-        plane: ControlPlane, xds: XDSServer, store: AuthorityStore, authority: AuthorityHolder,
+        plane: ControlPlane, xds: XDSServer, store: AuthorityStore, authority: KeyMaterial,
         certificate: ServerCertificate, metrics: ControlMetrics, statuses: StatusWriter,
         addresses: AddressAllocator, settings: SettingsHolder
     ) async throws {
         let publisher = RootCertificatePublisher(
-            self.cluster, roots: { authority.current.rootsPEM }, logger: self.logger)
+            self.cluster, .roots, content: { authority.current.rootsPEM }, changes: authority.changes(),
+            logger: self.logger)
+        let revocations = RootCertificatePublisher(
+            self.cluster, .revocations, content: { authority.current.revocationsPEM }, changes: authority.changes(),
+            logger: self.logger)
+        let changes = authority.changes()
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await plane.run(self.cluster) }
             group.addTask { await xds.run() }
             group.addTask { await certificate.keepFresh(self.logger) }
+            group.addTask { await certificate.follow(changes, self.logger) }
+            group.addTask { await self.renewRoot(store, authority, metrics, settings) }
             group.addTask {
                 await self.followKeyMaterial(store, authority, metrics, settings)
             }
-            group.addTask { await self.election("istio-namespace-controller-election").run { await publisher.run() } }
+            group.addTask {
+                await self.election("istio-namespace-controller-election").run {
+                    await self.publish(publisher, revocations)
+                }
+            }
             group.addTask { await self.election("istio-status-leader").run { await statuses.run() } }
             if self.options.allocatesAddresses {
                 group.addTask { await self.election("istio-ip-autoallocate").run { await addresses.run() } }
@@ -213,33 +226,54 @@ package struct ControlServer: Sendable {
             logger: self.logger)
     }
 
-    /// Key material that an operator replaced is taken over within a minute; what cannot be used is not.
-    private func followKeyMaterial(
-        _ store: AuthorityStore, _ authority: AuthorityHolder, _ metrics: ControlMetrics, _ settings: SettingsHolder
-    ) async {
-        while !Task.isCancelled {
-            try? await Task.sleep(for: .seconds(60))
-            if Task.isCancelled { return }
-            do {
-                let next = try await store.load(trustDomain: settings.current.trustDomain)
-                if next.certificatePEM != authority.current.certificatePEM
-                    || next.rootsPEM != authority.current.rootsPEM
-                {
-                    authority.set(next)
-                    self.logger.notice("the CA signs with new key material", metadata: ["until": "\(next.notAfter)"])
-                }
-                metrics.show(authority.current)
-            } catch {
-                self.logger.error("the CA keeps its key material", metadata: ["why": "\(error)"])
-            }
+    private func publish(_ roots: RootCertificatePublisher, _ revocations: RootCertificatePublisher) async {
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { await roots.run() }
+            if self.options.publishesRevocations { group.addTask { await revocations.run() } }
         }
     }
-}
 
-/// The authority in force, readable from any thread.
-final class AuthorityHolder: Sendable {
-    private let value: Mutex<CertificateAuthority>
-    init(_ authority: CertificateAuthority) { self.value = Mutex(authority) }
-    var current: CertificateAuthority { self.value.withLock { $0 } }
-    func set(_ authority: CertificateAuthority) { self.value.withLock { $0 = authority } }
+    /// Key material that an operator, or another replica, replaced is taken over within a minute.
+    private func followKeyMaterial(
+        _ store: AuthorityStore, _ authority: KeyMaterial, _ metrics: ControlMetrics, _ settings: SettingsHolder
+    ) async {
+        while !Task.isCancelled {
+            try? await Task.sleep(for: self.options.keyMaterialInterval)
+            if Task.isCancelled { return }
+            await self.takeOver(store, authority, metrics, settings)
+        }
+    }
+
+    private func takeOver(
+        _ store: AuthorityStore, _ authority: KeyMaterial, _ metrics: ControlMetrics, _ settings: SettingsHolder
+    ) async {
+        do {
+            authority.offer(try await store.load(trustDomain: settings.current.trustDomain))
+            metrics.show(authority.current)
+        } catch {
+            self.logger.error("the CA keeps its key material", metadata: ["why": "\(error)"])
+        }
+    }
+
+    private func renewRoot(
+        _ store: AuthorityStore, _ authority: KeyMaterial, _ metrics: ControlMetrics, _ settings: SettingsHolder
+    ) async {
+        let rotation = self.options.rootRotation
+        guard rotation.checkInterval > .zero else { return }
+        var wait = rotation.firstWait()
+        while !Task.isCancelled {
+            try? await Task.sleep(for: wait)
+            if Task.isCancelled { return }
+            wait = rotation.checkInterval
+            do {
+                guard try await store.renewRootIfDue(rotation) else { continue }
+                self.logger.notice("the root certificate was renewed ahead of its end")
+            } catch {
+                self.logger.error(
+                    "the root certificate cannot be renewed; trying again after \(wait)", metadata: ["why": "\(error)"])
+                continue
+            }
+            await self.takeOver(store, authority, metrics, settings)
+        }
+    }
 }

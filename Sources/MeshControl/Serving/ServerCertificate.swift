@@ -43,13 +43,22 @@ final class ServerCertificate: CertificateReloader {
             try? await Task.sleep(for: .seconds(60))
             let (issued, notAfter) = self.current.withLock { ($0.issued, $0.notAfter) }
             if Date() < issued + notAfter.timeIntervalSince(issued) / 2 { continue }
-            do {
-                let next = try Self.issue(self.authority(), self.names)
-                self.current.withLock { $0 = next }
-                logger.info("server certificate renewed", metadata: ["notAfter": "\(next.notAfter)"])
-            } catch {
-                logger.error("cannot renew the server certificate", metadata: ["why": "\(error)"])
-            }
+            self.renew(logger)
+        }
+    }
+
+    /// A new signer may be the only one that clients trust one day: its certificate is proven from now on.
+    func follow(_ changes: AsyncStream<Void>, _ logger: Logger) async {
+        for await _ in changes { self.renew(logger) }
+    }
+
+    private func renew(_ logger: Logger) {
+        do {
+            let next = try Self.issue(self.authority(), self.names)
+            self.current.withLock { $0 = next }
+            logger.info("server certificate renewed", metadata: ["notAfter": "\(next.notAfter)"])
+        } catch {
+            logger.error("cannot renew the server certificate", metadata: ["why": "\(error)"])
         }
     }
 }

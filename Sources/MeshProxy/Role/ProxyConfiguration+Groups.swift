@@ -113,4 +113,14 @@ extension ProxyConfiguration {
             }
         }
     }
+
+    static func trustDomainAliases(_ reader: EnvironmentReader) throws(InvalidSetting) -> Set<String> {
+        guard let text = reader.text("TRUST_DOMAIN_ALIASES") else { return [] }
+        let names = text.split(separator: ",", omittingEmptySubsequences: false).map { $0.filter { $0 != " " } }
+        guard names.allSatisfy({ !$0.isEmpty && !$0.contains("/") && !$0.contains("*") }) else {
+            throw InvalidSetting(
+                "TRUST_DOMAIN_ALIASES", text, wanted: "trust domains with commas between them: a.example,b")
+        }
+        return Set(names)
+    }
 }

@@ -8,8 +8,5 @@ extension ProxyConfiguration {
         if try reader.flag("TLS12_ENABLED") == true {
             throw InvalidSetting("TLS12_ENABLED", "true", wanted: "false: tunnels are TLS 1.3, as every peer's are")
         }
-        if let value = reader.text("CRL_PATH") {
-            throw InvalidSetting("CRL_PATH", value, wanted: "nothing: this node proxy does not have the feature")
-        }
     }
 }

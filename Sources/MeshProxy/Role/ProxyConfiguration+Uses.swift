@@ -23,6 +23,7 @@ extension ProxyConfiguration {
         tunnel.ports.socks = self.servesSocks ? Self.socksPort : nil
         tunnel.onlyPostQuantum = self.onlyPostQuantum
         tunnel.loops = self.workerThreads
+        tunnel.trustDomainAliases = self.trustDomainAliases
         tunnel.streamsPerTunnelMax = self.streamsPerTunnelMax
         tunnel.idleTunnelTimeout = self.idleTunnelTimeout
         tunnel.streamWindowBytes = self.streamWindowBytes
@@ -101,6 +102,12 @@ extension ProxyConfiguration {
         json.member("connectionWindowSize", self.tunnelWindowBytes)
         json.member("frameSize", self.frameBytesMax)
         json.member("secretTtlSeconds", self.certificateValidity.components.seconds)
+        json.member("trustDomainAliases", self.trustDomainAliases.sorted().joined(separator: ","))
+        if let revocationFile = self.revocationFile {
+            json.member("crlPath", revocationFile)
+        } else {
+            json.null("crlPath")
+        }
         json.member("selfTerminationDeadlineSeconds", self.drainDeadline.components.seconds)
         json.member("enableResponseBaggage", self.usesBaggage)
         json.member("proxyMode", self.onlyPod == nil ? "shared" : "dedicated")

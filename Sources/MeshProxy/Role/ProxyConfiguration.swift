@@ -58,6 +58,10 @@ package struct ProxyConfiguration: Sendable {
     package var metadata: [String: MetadataValue] = [:]
     /// `SECRET_TTL`
     package var certificateValidity = Duration.seconds(86_400)
+    /// `TRUST_DOMAIN_ALIASES`: as MeshConfig `trustDomainAliases`, which nothing tells a node proxy.
+    package var trustDomainAliases: Set<String> = []
+    /// `CRL_PATH`: certificates that are revoked, PEM or DER. Nil: nobody looks.
+    package var revocationFile: String?
     /// `ZTUNNEL_WORKER_THREADS`, `ZTUNNEL_CPU_LIMIT` ...
     package var workerThreads = 2
     /// `POOL_MAX_STREAMS_PER_CONNECTION`, `POOL_UNUSED_RELEASE_TIMEOUT`
@@ -101,7 +105,7 @@ package struct ProxyConfiguration: Sendable {
     ///   - fileExists: for settings that are a path or a text.
     ///   - readText: for files that are settings themselves.
     /// - Throws: ``InvalidSetting`` for the first value that cannot be used, also for features this proxy does not
-    ///   have: a mesh whose operator asked for revocation lists must not run without.
+    ///   have: a mesh whose operator asked for one must not run without.
     package init(
         environment: [String: String], cores: Int = ProcessInfo.processInfo.activeProcessorCount,
         fileExists: (String) -> Bool = { FileManager.default.fileExists(atPath: $0) },
@@ -140,6 +144,8 @@ package struct ProxyConfiguration: Sendable {
         self.keepalive = try Self.keepalive(reader)
         self.metadata = try Self.metadata(reader)
         self.certificateValidity = try reader.duration("SECRET_TTL") ?? self.certificateValidity
+        self.trustDomainAliases = try Self.trustDomainAliases(reader)
+        self.revocationFile = reader.text("CRL_PATH")
         self.workerThreads = try Self.workerThreads(reader, cores: cores)
         self.streamsPerTunnelMax =
             try reader.number("POOL_MAX_STREAMS_PER_CONNECTION", in: 1...65_535) ?? self.streamsPerTunnelMax

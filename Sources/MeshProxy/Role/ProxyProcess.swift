@@ -109,6 +109,10 @@ package struct ProxyProcess: Sendable {
         var routing = configuration.routing(self.log)
         routing.demand = self.surroundings.demand
         let memory = MemoryRelease()
+        let revocations = configuration.revocationFile.map { path in
+            RevocationWatch(path: path, log: self.log.logger("crl")) { slot.publish($0) }
+        }
+        revocations?.start()
         let directory = MeshDirectory(
             nodeName: configuration.nodeName, settings: routing, flows: FlowTable(metrics),
             published: { snapshot in
@@ -158,6 +162,7 @@ package struct ProxyProcess: Sendable {
             tasks.addTask { await self.surroundings.followMesh(directory) }
             tasks.addTask { await certificates.run() }
             tasks.addTask { await memory.run() }
+            if let revocations { tasks.addTask { await revocations.run() } }
             let orders = Task { [surroundings, shutdown, certificatesLimit] in
                 await directory.waitUntilSynced()
                 if Task.isCancelled { return }

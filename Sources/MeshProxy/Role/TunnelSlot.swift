@@ -5,6 +5,7 @@ internal import Synchronization
 /// What the role needs of the tunnel engine.
 package protocol Tunnel: Sendable {
     func publish(_ view: any MeshView)
+    func publish(_ revocation: Revocation)
     func certificateRenewed(_ identity: WorkloadIdentity)
     /// - Parameter descriptor: of the pod's network namespace, borrowed.
     func serve(_ pod: EnrolledPod, namespace descriptor: CInt) throws
@@ -21,6 +22,7 @@ package final class TunnelSlot: Sendable {
     private struct Content {
         var snapshot: MeshSnapshot?
         var tunnel: (any Tunnel)?
+        var revocation = Revocation.ignored
     }
     private let content = Mutex(Content())
 
@@ -37,6 +39,13 @@ package final class TunnelSlot: Sendable {
         }
     }
 
+    package func publish(_ revocation: Revocation) {
+        self.content.withLock { content in
+            content.revocation = revocation
+            content.tunnel?.publish(revocation)
+        }
+    }
+
     package func certificateRenewed(_ identity: WorkloadIdentity) {
         self.tunnel?.certificateRenewed(identity)
     }
@@ -46,6 +55,7 @@ package final class TunnelSlot: Sendable {
         try self.content.withLock { content in
             guard content.tunnel == nil, let snapshot = content.snapshot else { return content.tunnel }
             let tunnel = try make(snapshot)
+            tunnel.publish(content.revocation)
             content.tunnel = tunnel
             return tunnel
         }

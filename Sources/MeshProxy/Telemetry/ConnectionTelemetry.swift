@@ -75,6 +75,11 @@ package final class ConnectionTelemetry: ConnectionObserver {
         self.log.write(AccessLog.refusedEarly(direction, source: source, destination: destination, reason))
     }
 
+    package func rejectedByRevocation(_ direction: ConnectionRecord.Direction) {
+        let reporter: Flow.Reporter = direction == .inbound ? .destination : .source
+        self.metrics.revoked.with([reporter.rawValue]).add()
+    }
+
     package func ejected(_ endpoint: IPAddress, for time: Duration, because reason: String) {
         self.metrics.ejected.with().add()
         self.log.write(

@@ -4,7 +4,7 @@ internal import MeshTunnel
 /// Istio's TCP metrics, names and labels as its dashboards expect them.
 package struct TrafficMetrics: Sendable {
     package let opened, closed, failed, received, sent: CounterFamily
-    package let onDemandDNS: CounterFamily
+    package let onDemandDNS, revoked: CounterFamily
     /// Ours: what no other metric shows.
     package let refused, ejected: CounterFamily
 
@@ -37,6 +37,10 @@ package struct TrafficMetrics: Sendable {
         self.onDemandDNS = registry.counter(
             "istio_on_demand_dns_total", "The total number of requests that used on-demand DNS (unstable)",
             labels: Self.nameLookupLabels, budget: budget)
+        self.revoked = registry.counter(
+            "istio_crl_policy_rejections_total",
+            "The total number of tunnels refused or closed by a certificate revocation list (unstable)",
+            labels: ["reporter"])
         self.refused = registry.counter(
             "martlet_connections_refused_total",
             "Connections refused before enough was known for an access log record, by reason",

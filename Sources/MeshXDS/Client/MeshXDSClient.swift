@@ -73,7 +73,14 @@ extension MeshXDSClient {
             let opened = Flag()
             do {
                 let metadata = try self.configuration.endpoint.metadata()
-                try await self.configuration.endpoint.withChannel(serverName: serverName) { channel in
+                try await self.configuration.endpoint.withChannel(
+                    serverName: serverName,
+                    keptRoots: { [logger] in
+                        logger.warning(
+                            "the control plane's root file cannot be used; the roots it had before are",
+                            metadata: ["why": "\($0)"])
+                    }
+                ) { channel in
                     try await self.stream(channel, metadata, opened)
                 }
                 // An end before the first answer is no clean one: asking again at once could go on for ever.

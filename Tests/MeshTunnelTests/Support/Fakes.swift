@@ -105,6 +105,23 @@ final class FakeResolver: HostResolver {
     }
 }
 
+/// Always the same.
+final class OneCertificate: CertificateSource {
+    private let issued: TestCA.Issued
+    init(_ issued: TestCA.Issued) { self.issued = issued }
+
+    func certificate(
+        for identity: WorkloadIdentity,
+        completion: @escaping @Sendable (Result<WorkloadCertificate, CertificateUnavailable>) -> Void
+    ) {
+        completion(
+            .success(
+                WorkloadCertificate(
+                    identity: identity, chain: self.issued.chain, privateKey: self.issued.privateKey,
+                    roots: self.issued.roots, version: 1)))
+    }
+}
+
 /// Never has a certificate.
 final class NoCertificates: CertificateSource {
     func certificate(
@@ -125,6 +142,7 @@ final class RecordingObserver: ConnectionObserver {
         var closed: [Ended] = []
         var refused: [RefusalReason] = []
         var ejected: [IPAddress] = []
+        var revoked: [ConnectionRecord.Direction] = []
         /// Connections that are open now.
         var open: Set<UInt64> = []
         /// Told twice, or closed without having been opened.
@@ -219,6 +237,8 @@ final class RecordingObserver: ConnectionObserver {
     func ejected(_ endpoint: IPAddress, for time: Duration, because reason: String) {
         self.change { $0.ejected.append(endpoint) }
     }
+
+    func rejectedByRevocation(_ direction: ConnectionRecord.Direction) { self.change { $0.revoked.append(direction) } }
 
     func refusedEarly(
         direction: ConnectionRecord.Direction, source: IPEndpoint?, destination: IPEndpoint?,
