@@ -255,7 +255,8 @@ let package = Package(
             [
                 "MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshZDS",
                 "MeshXDS", "MeshDNS",
-                "MeshCA", "MeshChannel", "MeshLinux", "MeshTestSupport", log, x509, crypto, nio("NIOCore"), nio("NIOPosix"),
+                "MeshCA", "MeshChannel", "MeshLinux", "MeshTestSupport", log, x509, crypto, nio("NIOCore"),
+                nio("NIOPosix"),
             ]),
         test("MeshTelemetryTests", ["MeshTelemetry", "MeshTestSupport", log, nio("NIOCore"), nio("NIOPosix")]),
         test(

@@ -137,8 +137,8 @@ extension MeshState {
     private mutating func removeEverything(at key: NamespacedName, _ changed: inout Set<NamespacedName>) {
         guard let address = IPAddress(key.name) else { return }
         let place = NetworkAddress(network: key.namespace, address: address)
-        for entry in self.byAddress[place] ?? [] { self.remove(entry, &changed) }
-        for service in self.servicesByAddress[place] ?? [] { self.removeService(service) }
+        for entry in self.byAddress[place]?.all ?? [] { self.remove(entry, &changed) }
+        for service in self.servicesByAddress[place]?.all ?? [] { self.removeService(service) }
     }
 
     private mutating func countWildcard(_ service: Service, by change: Int) {
