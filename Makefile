@@ -39,8 +39,8 @@ format:
 	@swift format -i -r Sources Lab Tests Benchmarks Fuzz Package.swift
 
 unit: build-tests
-	@$(RUN_TESTS) "unit and loopback tests of the mesh" swift test --skip-build --skip '^Lab|TunnelSimulationTests|DNSResolverComparison'
-	@$(RUN_TESTS) "unit and loopback tests of the lab, and beside unbound" swift test --skip-build --filter '^Lab|DNSResolverComparison'
+	@$(RUN_TESTS) "unit and loopback tests of the mesh" swift test --skip-build --no-parallel --skip '^Lab|TunnelSimulationTests'
+	@$(RUN_TESTS) "unit and loopback tests of the lab" swift test --skip-build --no-parallel --filter '^Lab'
 	@$(RUN_TESTS) "simulation" swift test --skip-build --filter TunnelSimulationTests
 
 # The suite, and then the demo, which stops with a reason at the first thing that is not as it should be.
