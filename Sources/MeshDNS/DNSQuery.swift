@@ -40,16 +40,16 @@ package struct DNSQuery: Hashable, Sendable {
 
     /// Why a message gets no further.
     package enum Refusal: Error, Hashable, Sendable {
-        /// Not even a header: nobody to answer.
-        case noHeader
+        /// Not even a header, so nobody to answer; or a response: two servers that answer each other's responses talk
+        /// for ever.
+        case ignored
         case answered(DNSResponseCode)
     }
 
     /// Messages of other opcodes than QUERY are looked at no closer than their header and first question: they are not
     /// ours to judge.
     package init(_ bytes: [UInt8]) throws(Refusal) {
-        guard let header = DNSHeader(bytes) else { throw .noHeader }
-        if header.isResponse { throw .answered(.formatError) }
+        guard let header = DNSHeader(bytes), !header.isResponse else { throw .ignored }
         self.header = header
         var reader = DNSReader(bytes)
         do throws(DNSMalformed) {

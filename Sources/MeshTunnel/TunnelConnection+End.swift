@@ -70,14 +70,14 @@ extension TunnelConnection {
         guard self.draining == .final, self.streams.isEmpty, self.waiting.isEmpty else { return }
         guard self.phase == .open else { return self.close(self.drainReason) }
         guard self.control.isEmpty, self.unsent.isEmpty else { return }
-        if self.isServer || self.isPrivate {
-            self.draining = .lingering
-            // Inside another stream nobody else could tell the peer that we are done.
-            if self.isPrivate { Sockets.finishWriting(self.descriptor) }
-            self.timer?.arm(after: Self.lingerTimeout)
-        } else {
-            self.close(self.drainReason)
+        self.draining = .lingering
+        if !self.isServer {
+            // Our part is over, and the peer's bytes may still be on their way: a close that leaves them unread would be
+            // a RST, and that would overtake the last bytes of the last stream.
+            self.sayGoodbye(.noError, "")
+            Sockets.finishWriting(self.descriptor)
         }
+        self.timer?.arm(after: Self.lingerTimeout)
     }
 
     /// Ends the connection now, and every stream with it.

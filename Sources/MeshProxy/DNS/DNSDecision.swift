@@ -33,7 +33,7 @@ extension DNSService {
         } catch {
             self.metrics.requests.with(DNSMetrics.values(nil, transport, workload?.peer)).add()
             switch error {
-            case .noHeader: return .ignore
+            case .ignored: return .ignore
             case .answered(let code): return DNSWriter.refusal(of: bytes, code).map { .reply($0) } ?? .ignore
             }
         }

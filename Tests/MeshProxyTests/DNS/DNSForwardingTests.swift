@@ -275,19 +275,20 @@ struct DNSBoundsTests {
         try await bench.serving([]) { _, port in
             let loop = bytes("0007 0100 0001 0000 0000 0000 c00c 0001 0001")
             let answer = echo(question("web"))
-            for message in [loop, answer] {
+            let refused = try await DNSPeer(port, transport)
+            #expect(try Message(await refused.ask(loop)).header.code == .formatError)
+            await refused.close()
+            // Two servers that answer each other's responses would talk for ever.
+            for message in [[1, 2, 3], answer] {
                 let peer = try await DNSPeer(port, transport)
-                #expect(try Message(await peer.ask(message)).header.code == .formatError)
+                try await peer.send(message)
+                if transport == .tcp {
+                    try await first(peer.ended)
+                } else {
+                    #expect(try Message(await peer.ask(question("web"))).answers.count == 1)
+                }
                 await peer.close()
             }
-            let peer = try await DNSPeer(port, transport)
-            try await peer.send([1, 2, 3])
-            if transport == .tcp {
-                try await first(peer.ended)
-            } else {
-                #expect(try Message(await peer.ask(question("web"))).answers.count == 1)
-            }
-            await peer.close()
         }
     }
 
