@@ -121,3 +121,13 @@ put("proxy-protocol", "v6", b"\x03" + ends + b"a")
 put("proxy-protocol", "mixed", b"\x01" + ends)
 put("proxy-protocol", "identity", b"\x04" + ends + b"spiffe://cluster.local/ns/default/sa/web")
 put("proxy-protocol", "long", b"\x08" + ends + b"a" * 2100)
+
+host = b"Host: a\r\n"
+put("http1", "get", b"\x03" + b"GET /a?b HTTP/1.1\r\n" + host + b"X: y\r\n\r\n" + b"GET / HTTP/1.0\r\n\r\n")
+put("http1", "length", b"\x01" + b"\r\nPOST / HTTP/1.1\r\n" + host + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\nhello")
+put("http1", "chunked", b"\x05" + b"PUT / HTTP/1.1\r\n" + host + b"Transfer-Encoding: chunked\r\n\r\n5;x\r\nhello\r\n0\r\nA: b\r\n\r\n")
+put("http1", "both", b"\x02" + b"POST / HTTP/1.1\r\n" + host + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+put("http1", "upgrade", b"\x00" + b"GET / HTTP/1.1\r\n" + host + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+put("http1", "response", b"\x81" + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" + b"HTTP/1.1 204 No\r\n\r\n")
+put("http1", "switch", b"\x84" + b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n\0\1raw")
+put("http1", "until-close", b"\xc2" + b"HTTP/1.0 404 No\r\n\r\nrest")
