@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. Both need root for the lab.
-.PHONY: help prepare build build-tests demo demo-clean test lint unit e2e bench format
+.PHONY: help prepare build build-tests demo demo-clean test lint unit e2e bench counts format
 
 TOOLS := $(CURDIR)/.tools
 # The tests run on a debug build, which checks more (exclusive access, overflow) and is made in half the time.
@@ -16,6 +16,7 @@ help:
 	@echo "make unit        unit, simulation and loopback tests"
 	@echo "make e2e         the suite in the lab and the demo, on the debug build"
 	@echo "make bench       the tunnel beside Envoy and others"
+	@echo "make counts      allocations and instructions of a connection, against thresholds"
 
 prepare:
 	@scripts/prepare.sh
@@ -56,3 +57,8 @@ test: prepare
 
 bench: prepare
 	@Benchmarks/run.sh
+	@Benchmarks/counts/counts.py
+
+# Allocations and instructions, which repeat where times do not: fails above Benchmarks/counts/thresholds.json.
+counts: build
+	@Benchmarks/counts/counts.py

@@ -21,7 +21,7 @@ while (($#)); do
 done
 [ "$(id -u)" = 0 ] || { echo "bench: network namespaces need root; run with sudo" >&2; exit 1; }
 
-packages=(gcc libc6-dev iproute2 nftables iperf3 wrk nginx-light openssl python3)
+packages=(gcc libc6-dev valgrind binutils iproute2 nftables iperf3 wrk nginx-light openssl python3)
 [[ $plugins = *haproxy* ]] && packages+=(haproxy)
 missing=()
 for package in "${packages[@]}"; do
