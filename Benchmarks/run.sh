@@ -7,7 +7,7 @@
 # Needs root (network namespaces), and martlet-bench of a release build: MARTLET_BENCH, or built here.
 set -euo pipefail
 cd "$(dirname "$0")"
-plugins=direct,floor,envoy-l4,martlet,envoy-l4-nopool,martlet-nopool scenarios=t1,t2,t3,t4,t5 reps=3 max_foreign=0.12 against=envoy-l4
+plugins=direct,floor,envoy-l4,martlet,envoy-l4-nopool,martlet-nopool scenarios=t1,t2,t3,t4,t5 reps=5 max_foreign=0.12 against=envoy-l4
 while (($#)); do
     case $1 in
         --plugins) plugins=$2 ;;

@@ -17,8 +17,11 @@ public final class ScratchBuffers {
     /// Ciphertext, or plain bytes, as read; records are opened where they lie. Longer than one read by the beginning of
     /// a record that an earlier one brought.
     public let received: UnsafeMutableRawBufferPointer
-    /// Frames, sealed where they lie, or messages of a handshake.
+    /// Frames of one tunnel's turn, sealed where they lie.
     public let outgoing: UnsafeMutableRawBufferPointer
+    /// Messages of a handshake and last words. Not `outgoing`: while one tunnel fills that, a stream of it may fail and
+    /// close another tunnel, the inner one of double HBONE.
+    public let messages: UnsafeMutableRawBufferPointer
     /// For `writev`, pointing into `received`.
     public let vectors: UnsafeMutablePointer<iovec>
     /// For `readv`, pointing into `outgoing`.
@@ -30,7 +33,9 @@ public final class ScratchBuffers {
         }
         self.received = buffer(Self.readBytes + TLSRecord.bytesMax)
         // A record more than its name says: of control frames.
-        self.outgoing = buffer((Self.writeRecords + 1) * (TLSRecord.textBytesMax + TLSRecord.overheadBytes))
+        let outgoingBytes = (Self.writeRecords + 1) * (TLSRecord.textBytesMax + TLSRecord.overheadBytes)
+        self.outgoing = buffer(outgoingBytes)
+        self.messages = buffer(outgoingBytes)
         self.vectors = .allocate(capacity: Self.vectorsMax)
         self.readVectors = .allocate(capacity: Self.readVectorsMax)
     }
@@ -38,6 +43,7 @@ public final class ScratchBuffers {
     deinit {
         self.received.deallocate()
         self.outgoing.deallocate()
+        self.messages.deallocate()
         self.vectors.deallocate()
         self.readVectors.deallocate()
     }

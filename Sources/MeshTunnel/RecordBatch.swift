@@ -2,7 +2,7 @@ internal import Glibc
 internal import MeshHTTP
 internal import MeshLoop
 
-/// Frames laid out as the TLS records that will carry them, in the loop's `outgoing` buffer, each sealed where it lies.
+/// Frames laid out as the TLS records that will carry them, in one of the loop's buffers, each sealed where it lies.
 ///
 ///     [header 5][text up to 16 KiB][type 1, tag 16] [header 5][text ...
 ///      └ sealed records: `start` bytes ┘            └ the open record: `count` bytes of text so far
@@ -19,10 +19,10 @@ struct RecordBatch {
     /// A frame with less payload than this begins a record of its own rather than fill one up.
     private static let worthwhileBytes = 2 << 10
 
-    init(_ scratch: ScratchBuffers, _ tls: any SecureSession) {
-        self.buffer = scratch.outgoing
+    init(_ buffer: UnsafeMutableRawBufferPointer, _ tls: any SecureSession) {
+        self.buffer = buffer
         self.tls = tls
-        self.start = tls.begin(into: scratch.outgoing)
+        self.start = tls.begin(into: buffer)
     }
 
     /// Nothing at all is in it.

@@ -118,15 +118,15 @@ extension TunnelConnection {
             HTTP2FrameWriter.appendGoAway(
                 lastStream: self.lastPeerStream, code: code, debug: code == .noError ? "" : text, to: &self.control)
         }
-        var batch = RecordBatch(self.loop.scratch, tls)
+        let messages = self.loop.scratch.messages
+        var batch = RecordBatch(messages, tls)
         self.takeControl(&batch)
         self.control = []
         batch.seal()
         guard !batch.hasFailed else { return }
-        let outgoing = self.loop.scratch.outgoing
         // SAFETY: `start` bytes are used; the close_notify record goes behind them.
         let total =
-            batch.start + tls.closeNotify(into: UnsafeMutableRawBufferPointer(rebasing: outgoing[batch.start...]))
-        _ = Sockets.write(self.descriptor, outgoing.baseAddress!, total)
+            batch.start + tls.closeNotify(into: UnsafeMutableRawBufferPointer(rebasing: messages[batch.start...]))
+        _ = Sockets.write(self.descriptor, messages.baseAddress!, total)
     }
 }

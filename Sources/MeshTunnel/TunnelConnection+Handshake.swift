@@ -52,7 +52,7 @@ extension TunnelConnection {
     /// Drives the handshake with what was fed; sends its messages at once, because the peer waits for them.
     func advanceHandshake() {
         guard let tls else { return }
-        let sealed = self.loop.scratch.outgoing
+        let sealed = self.loop.scratch.messages
         let (progress, count) = tls.handshake(into: sealed)
         if count > 0 { self.sendSealed(sealed.baseAddress!, count) }
         guard self.phase == .handshaking else { return }
@@ -66,7 +66,7 @@ extension TunnelConnection {
     func handshakeDone(_ tls: any SecureSession) {
         self.worker.shared.counters.handshakeDone(isInbound: self.isServer)
         if let error = self.judgePeer(tls) {
-            let sealed = self.loop.scratch.outgoing
+            let sealed = self.loop.scratch.messages
             let count = tls.alert(error.alert, into: sealed)
             if count > 0 { self.sendSealed(sealed.baseAddress!, count) }
             return self.close(error)

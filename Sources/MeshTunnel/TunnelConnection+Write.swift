@@ -26,7 +26,7 @@ extension TunnelConnection {
         guard self.flushUnsent(), self.phase == .open, let tls else { return }
         var batches = 0
         while true {
-            var batch = RecordBatch(self.loop.scratch, tls)
+            var batch = RecordBatch(self.loop.scratch.outgoing, tls)
             self.takeControl(&batch)
             self.pullApplications(&batch)
             guard !batch.isEmpty || batch.hasFailed else { return }
