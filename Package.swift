@@ -137,8 +137,9 @@ let package = Package(
         target(
             "MeshControl",
             [
-                "MeshXDS", "MeshCA", "MeshChannel", "KubeClient", "KubeAPI", "MeshCollections", "MeshPolicy",
-                "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nioSSL, log,
+                "MeshXDS", "MeshCA", "MeshChannel", "KubeClient", "KubeAPI", "MeshCollections", "MeshRoutes",
+                "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshLinux", nio("NIOCore"),
+                nio("NIOPosix"), nioSSL, log,
                 .product(name: "NIOCertificateReloading", package: "swift-nio-extras"), lifecycle, grpcCore,
                 grpcNIO, crypto, yams,
             ]),
@@ -165,8 +166,8 @@ let package = Package(
         target(
             "MeshXDS",
             [
-                "MeshProto", "MeshChannel", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf,
-                crypto, log,
+                "MeshProto", "MeshChannel", "MeshRoutes", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf,
+                protobuf, crypto, log,
             ]),
         target("MeshZDS", ["MeshLinux", log]),
         // Linked into the CNI plugin: no NIO, no Foundation, here and in what it imports.
@@ -191,7 +192,12 @@ let package = Package(
         target("KubeAPI"),
 
         // The byte path.
+        target(
+            "MeshExchange",
+            ["MeshTunnel", "MeshRoutes", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshIdentity"]),
         target("MeshTunnel", ["MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshLinux"]),
+        // What a waypoint does with a request: values and pure decisions, in terms of the codec's fields.
+        target("MeshRoutes", ["MeshHTTP", "MeshPolicy", "MeshModel", "MeshIdentity"]),
         target("MeshHTTP"),
         target("MeshLoop", ["CMeshLoop", "MeshModel", "MeshIdentity", "MeshLinux"]),
         // C++: depending on NIOSSL makes <CNIOBoringSSL.h> visible to it.
@@ -243,6 +249,7 @@ let package = Package(
             resources: [
                 .embedInCode("Golden/conversations.txt"), .embedInCode("Golden/hpack-python.txt"),
             ], exclude: ["Golden/make.py"]),
+        test("MeshRoutesTests", ["MeshRoutes", "MeshHTTP", "MeshModel", "MeshIdentity"]),
         test("MeshLoopTests", ["MeshLoop", "MeshModel", "MeshTestSupport"]),
         test(
             "MeshTunnelTests",

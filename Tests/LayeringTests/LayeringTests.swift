@@ -11,7 +11,9 @@ private let layers: [[String]] = [
     ["MeshProxy", "MeshWaypoint", "MeshControl", "MeshNode", "MeshCLI"],
     ["MeshXDS", "MeshZDS", "MeshCA", "KubeClient", "MeshTelemetry", "MeshCNI"],
     ["MeshProto", "MeshChannel", "KubeAPI"],
+    ["MeshExchange"],
     ["MeshTunnel"],
+    ["MeshRoutes"],
     ["MeshHTTP"],
     ["MeshLoop"],
     ["CMeshLoop"],
@@ -29,6 +31,11 @@ private let forbidden: [(target: String, modules: Set<String>, reason: String)] 
         "it is the byte path: it asks through its own protocols"
     ),
     ("MeshHTTP", ["Foundation", "NIOCore", "Glibc"], "it is a codec without I/O"),
+    (
+        "MeshExchange", ["Foundation", "NIOCore", "GRPCCore", "SwiftProtobuf", "KubeAPI"],
+        "it is the byte path: it asks through its own protocols"
+    ),
+    ("MeshRoutes", ["Foundation", "NIOCore", "Glibc"], "decisions are pure"),
     ("MeshLoop", ["Foundation", "NIOCore", "GRPCCore"], "it is the byte path"),
     ("MeshPolicy", ["Foundation", "NIOCore", "Glibc"], "decisions are pure"),
     ("MeshDNS", ["Foundation", "NIOCore", "Glibc"], "names are decided without I/O"),
