@@ -15,15 +15,15 @@ protocol AppSocketHandler: AnyObject {
 /// Remembers what the edge-triggered kernel said: `isReadable` and `isWritable` stay true until a call would have
 /// blocked. Nobody listening yet is no loss: the flags are still there when a handler comes.
 final class AppSocket: EventSource {
-    /// Set while somebody moves this socket's bytes; cleared before close, which breaks the cycle.
-    var handler: (any AppSocketHandler)?
     private(set) var isConnecting: Bool
     var isReadable = false
     var isWritable: Bool
-    /// Called once, when the socket has closed.
-    var whenClosed: (@Sendable () -> Void)?
     /// The peer sent FIN: after the last byte a read answers "ended".
     private(set) var sawEnd = false
+    /// Set while somebody moves this socket's bytes; cleared before close, which breaks the cycle.
+    var handler: (any AppSocketHandler)?
+    /// Called once, when the socket has closed.
+    var whenClosed: (@Sendable () -> Void)?
 
     init(descriptor: CInt, loop: EventLoop, isConnecting: Bool) {
         self.isConnecting = isConnecting
