@@ -1,5 +1,5 @@
-// What ThreadSanitizer has to be told about Swift on Linux; scripts/sanitize.sh links it in, with `--wrap` for each of the
-// four functions, so that their callers come here. Weak: a program without mutexes links no library of theirs.
+// What ThreadSanitizer has to be told about Swift's `Mutex` on Linux; scripts/sanitize.sh links it in, with `--wrap` for each
+// of the three functions, so that their callers come here. Weak: a program without mutexes links no library of theirs.
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,7 +13,7 @@
 void __tsan_acquire(void *address);
 void __tsan_release(void *address);
 
-// The slow half of `Mutex`. The fast half (nobody else wants the lock) is compiled into the caller, where the sanitizer
+// It is its slow half. The fast half (nobody else wants the lock) is compiled into the caller, where the sanitizer
 // sees its atomics. A lock that others want is taken and given in libswiftSynchronization.so, which is not instrumented:
 // whatever a contended mutex protects would be reported as a race.
 //
@@ -38,20 +38,4 @@ SWIFT bool wrap_try_lock(SELF) {
 SWIFT void wrap_unlock(SELF) {
     __tsan_release(self);
     real_unlock(self);
-}
-
-// The compiler reports each use of an `inout` argument. That of a type without a size, such as
-// `SystemRandomNumberGenerator`, has no address but whatever the register held: outside of the sanitizer's ranges it
-// ends the program. Ranges: compiler-rt, tsan_platform.h, x86-64.
-
-WRAP(void, external_write, "__tsan_external_write", void *address, void *caller, void *tag);
-
-void wrap_external_write(void *address, void *caller, void *tag) {
-    uintptr_t at = (uintptr_t)address;
-    bool is_low = at >= 0x1000 && at < 0x008000000000;
-    bool is_program = at >= 0x550000000000 && at < 0x5a0000000000;
-    bool is_heap = at >= 0x720000000000 && at < 0x730000000000;
-    bool is_high = at >= 0x7a0000000000 && at < 0x800000000000;
-    // A tail call: the sanitizer takes the caller from the stack.
-    if (is_low || is_program || is_heap || is_high) real_external_write(address, caller, tag);
 }
