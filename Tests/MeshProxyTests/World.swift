@@ -123,6 +123,7 @@ enum Admission: Equatable {
     init(_ answer: InboundAnswer) {
         switch answer {
         case .admit(_, let target, _, _, _): self = .admitted(target.description)
+        case .serve: self = .admitted("this process")
         case .wait(let status, let reason): self = .waits(status, reason.text)
         case .refuse(let status, let reason, _): self = .refused(status, reason.text)
         }
