@@ -294,7 +294,6 @@ struct DNSExchangeTests {
     }
 }
 
-
 @Suite("Random DNS messages")
 struct DNSPropertyTests {
     @Test("what is written is read back", arguments: 0..<200 as Range<UInt64>)

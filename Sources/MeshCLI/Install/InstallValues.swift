@@ -58,9 +58,11 @@ package struct InstallValues: Hashable, Sendable {
         "profile", "hub", "tag", "values.global.hub", "values.global.tag", "values.global.imagePullPolicy",
         "values.global.istioNamespace", "values.global.platform", "values.global.network",
         "values.global.multiCluster.clusterName", "values.global.logAsJson", "meshConfig.trustDomain",
-        "meshConfig.trustDomainAliases", "values.cni.cniConfDir", "values.cni.cniBinDir", "values.cni.cniNetnsDir", "values.cni.ambient.dnsCapture",
+        "meshConfig.trustDomainAliases", "values.cni.cniConfDir", "values.cni.cniBinDir", "values.cni.cniNetnsDir",
+        "values.cni.ambient.dnsCapture",
         "values.cni.ambient.reconcileIptablesOnStartup", "values.cni.terminationGracePeriodSeconds",
-        "values.ztunnel.logLevel", "values.ztunnel.peerCaCrl.enabled", "values.ztunnel.terminationGracePeriodSeconds", "values.pilot.env.<NAME>",
+        "values.ztunnel.logLevel", "values.ztunnel.peerCaCrl.enabled", "values.ztunnel.terminationGracePeriodSeconds",
+        "values.pilot.env.<NAME>",
         "values.cni.env.<NAME>", "values.ztunnel.env.<NAME>",
     ]
 

@@ -24,7 +24,9 @@ extension SimulatedWorld {
 
     private func tunnelWire() -> VirtualSocket? {
         let wires = self.network.sockets.values
-            .filter { $0.remote.map { Self.tunnelPorts.contains($0.port) } ?? false }.sorted { $0.descriptor < $1.descriptor }
+            .filter { $0.remote.map { Self.tunnelPorts.contains($0.port) } ?? false }.sorted {
+                $0.descriptor < $1.descriptor
+            }
         return wires.isEmpty ? nil : wires[self.random.below(wires.count)]
     }
 
