@@ -111,7 +111,7 @@ let package = Package(
             "MeshFuzz",
             [
                 "MeshHTTP", "MeshZDS", "MeshXDS", "MeshProto", "MeshProxy", "MeshTunnel", "MeshDNS", "MeshModel",
-                "MeshIdentity", protobuf,
+                "MeshIdentity", "MeshLoop", protobuf,
             ],
             path: "Fuzz/Drivers"),
         .executableTarget(
