@@ -100,7 +100,11 @@ let package = Package(
             swiftSettings: strict),
         // One half of a tunnel pair, for Benchmarks/run.sh; never in the production image.
         .executableTarget(
-            name: "martlet-bench", dependencies: ["MeshTunnel", "MeshLoop", "MeshPolicy", "MeshModel", "MeshIdentity"],
+            name: "martlet-bench",
+            dependencies: [
+                "MeshExchange", "MeshTunnel", "MeshRoutes", "MeshHTTP", "MeshLoop", "MeshPolicy", "MeshModel",
+                "MeshIdentity",
+            ],
             path: "Benchmarks/TunnelPair", swiftSettings: strict),
         // Promises about every parser of outside bytes, and what drives them: Fuzz/README.md.
         target(

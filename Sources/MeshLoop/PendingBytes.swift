@@ -44,9 +44,17 @@ public struct PendingBytes: ~Copyable {
     /// Writes to `descriptor` until empty or refused; memory goes when empty.
     /// - Returns: bytes written, and what stopped it: `.moved` when nothing is left.
     public mutating func write(to descriptor: CInt) -> (written: Int, stop: IOResult) {
+        self.drain { Sockets.write(descriptor, $0, $1) }
+    }
+
+    /// The same with another way to write.
+    @inline(__always)
+    package mutating func drain(
+        _ write: (UnsafeMutableRawPointer, Int) -> IOResult
+    ) -> (written: Int, stop: IOResult) {
         var written = 0
         while self.count > 0, let storage {
-            switch Sockets.write(descriptor, storage + self.start, self.count) {
+            switch write(storage + self.start, self.count) {
             case .moved(let moved):
                 self.start += moved
                 self.count -= moved
@@ -57,6 +65,18 @@ public struct PendingBytes: ~Copyable {
         }
         self.removeAll()
         return (written, .moved(written))
+    }
+
+    /// Moves up to `length` bytes to `target`; memory goes when nothing is left.
+    package mutating func take(_ target: UnsafeMutableRawPointer, _ length: Int) -> Int {
+        let moved = min(length, self.count)
+        guard moved > 0, let storage else { return 0 }
+        // SAFETY: `count` bytes from `start` are ours; the caller vouches for `length` bytes at `target`.
+        memcpy(target, storage + self.start, moved)
+        self.start += moved
+        self.count -= moved
+        if self.count == 0 { self.removeAll() }
+        return moved
     }
 
     public mutating func removeAll() {

@@ -44,6 +44,8 @@ final class InboundPlaintext: AppSocketHandler, Carrier, MeshWaiter {
             if self.ticket != nil { return }
             self.ticket = self.worker.room.enter(self, for: self.worker.configuration.knowledgeTimeout)
             if self.ticket == nil { self.refuse(TunnelWorker.roomFull(reason)) }
+        case .serve:
+            self.refuse(RefusalReason(.connect, "served through HBONE only", kind: .unknownService))
         case .refuse(_, let reason, let labels):
             if let labels { self.open(to: self.destination, labels) }
             self.refuse(reason)

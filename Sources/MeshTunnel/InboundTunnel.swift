@@ -96,6 +96,21 @@ final class StreamAdmission: MeshWaiter {
         case .refuse(let status, let reason, let labels):
             if let labels { self.open(to: self.question.local, labels) }
             self.refuse(status, reason)
+        case .serve(_, let target, let labels):
+            self.leaveRoom()
+            guard let server = self.worker.server else {
+                return self.refuse(
+                    503, RefusalReason(.connect, "this proxy serves no streams itself", kind: .unknownService))
+            }
+            self.proxied.admission = self.question
+            self.open(to: self.question.local, labels)
+            let pipe = PipeEnd(loop: self.worker.loop)
+            self.stream.dial(pipe)
+            server.serve(
+                ServedStream(
+                    pipe: pipe, target: target, question: self.question, authority: self.authority,
+                    dialer: UpstreamDialer(worker: self.worker, handle: self.tunnel.handle)))
+            if !self.stream.isClosed { self.stream.appConnected(pipe) }
         case .admit(let permit, let target, let responseHeaders, let labels, let preamble):
             self.leaveRoom()
             guard !self.tunnel.handle.ports.contains(target.port) else {

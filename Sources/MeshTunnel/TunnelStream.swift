@@ -98,7 +98,10 @@ final class TunnelStream: AppSocketHandler, Carrier {
 
     func appConnected(_ socket: AppSocket) {
         if !self.preamble.isEmpty {
-            let result = self.preamble.withUnsafeBytes { Sockets.write(socket.descriptor, $0.baseAddress!, $0.count) }
+            let result = self.preamble.withUnsafeMutableBytes { bytes in
+                var vector = iovec(iov_base: bytes.baseAddress, iov_len: bytes.count)
+                return socket.write(&vector, 1)
+            }
             // A new connection's buffer takes some hundred bytes, or the connection is broken.
             guard result == .moved(self.preamble.count) else {
                 guard let target = self.proxied?.record?.destination else { return }
@@ -146,11 +149,7 @@ final class TunnelStream: AppSocketHandler, Carrier {
         guard !self.isClosed else { return }
         var written = 0
         if self.pending.isEmpty, let app, app.isWritable, self.isRelaying {
-            let result =
-                count == 1
-                ? Sockets.write(app.descriptor, vectors[0].iov_base, vectors[0].iov_len)
-                : Sockets.write(app.descriptor, vectors, count)
-            switch result {
+            switch app.write(vectors, count) {
             case .moved(let moved): written = moved
             case .wouldBlock, .ended: break
             case .failed(let code): return self.appFailed(app, code: code)
@@ -174,7 +173,10 @@ final class TunnelStream: AppSocketHandler, Carrier {
 
     private func drain() {
         guard self.isRelaying, let app, app.isWritable, !self.pending.isEmpty else { return }
-        let (written, stop) = self.pending.write(to: app.descriptor)
+        let (written, stop) = self.pending.drain { bytes, length in
+            var vector = iovec(iov_base: bytes, iov_len: length)
+            return app.write(&vector, 1)
+        }
         if written > 0 { self.delivered(written) }
         switch stop {
         case .moved:
@@ -230,7 +232,7 @@ final class TunnelStream: AppSocketHandler, Carrier {
         switch action {
         case .none: break
         case .finishApp:
-            if let app { Sockets.finishWriting(app.descriptor) }
+            self.app?.finishWriting()
         case .finishAppAndClose, .close:
             let proxied = self.proxied
             self.shut(resetApp: false)

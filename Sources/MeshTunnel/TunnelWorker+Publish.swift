@@ -55,7 +55,7 @@ extension TunnelWorker {
         guard let question = connection.admission else { return }
         connection.viewAsked = self.viewNumber
         switch self.view.admitInbound(question) {
-        case .admit: connection.doubt = nil
+        case .admit, .serve: connection.doubt = nil
         case .refuse: connection.carrier?.abort(.policyChanged)
         case .wait(_, let reason):
             // The pod may have left the mesh's books while its last connections drain: they go on. What policy cannot
