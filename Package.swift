@@ -110,8 +110,8 @@ let package = Package(
         target(
             "MeshFuzz",
             [
-                "MeshHTTP", "MeshZDS", "MeshXDS", "MeshProto", "MeshProxy", "MeshTunnel", "MeshDNS", "MeshModel",
-                "MeshIdentity", "MeshLoop", protobuf,
+                "MeshHTTP", "MeshZDS", "MeshXDS", "MeshProto", "MeshProxy", "MeshDirectory", "MeshTunnel", "MeshDNS",
+                "MeshModel", "MeshIdentity", "MeshLoop", protobuf,
             ],
             path: "Fuzz/Drivers"),
         .executableTarget(
@@ -133,7 +133,8 @@ let package = Package(
         target(
             "MeshProxy",
             [
-                "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA", "MeshChannel", "MeshTelemetry", "MeshPolicy", "MeshDNS",
+                "MeshDirectory", "MeshCertificates", "MeshProcess", "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA",
+                "MeshChannel", "MeshTelemetry", "MeshPolicy", "MeshDNS",
                 "MeshModel", "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"),
                 log,
                 lifecycle, collections, x509, yams,
@@ -165,6 +166,18 @@ let package = Package(
                 .embedInCode("Manifests/istiod.yaml"),
                 .embedInCode("Manifests/cni.yaml"), .embedInCode("Manifests/ztunnel.yaml"),
             ]),
+
+        // What several roles stand on: the mesh as the control plane told it, certificates, a process's beginning and end.
+        target(
+            "MeshDirectory",
+            [
+                "MeshXDS", "MeshTelemetry", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshLinux",
+                collections,
+            ]),
+        target(
+            "MeshCertificates",
+            ["MeshCA", "MeshTelemetry", "MeshTunnel", "MeshLoop", "MeshIdentity", "MeshLinux", x509, asn1, log]),
+        target("MeshProcess", ["MeshXDS", "MeshChannel", "MeshTelemetry", "MeshLinux", yams]),
 
         // Conversations with the outside.
         target(
@@ -264,11 +277,18 @@ let package = Package(
         test(
             "MeshProxyTests",
             [
-                "MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshZDS",
+                "MeshProxy", "MeshDirectory", "MeshCertificates", "MeshProcess", "MeshTunnel", "MeshPolicy",
+                "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshZDS",
                 "MeshXDS", "MeshDNS",
                 "MeshCA", "MeshChannel", "MeshLinux", "MeshTestSupport", log, x509, crypto, nio("NIOCore"),
                 nio("NIOPosix"),
             ]),
+        test(
+            "MeshCertificatesTests",
+            [
+                "MeshCertificates", "MeshCA", "MeshTelemetry", "MeshTunnel", "MeshIdentity", "MeshTestSupport", log,
+            ]),
+        test("MeshProcessTests", ["MeshProcess"]),
         test("MeshTelemetryTests", ["MeshTelemetry", "MeshTestSupport", log, nio("NIOCore"), nio("NIOPosix")]),
         test(
             "MeshXDSTests",

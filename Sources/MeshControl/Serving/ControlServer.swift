@@ -108,9 +108,9 @@ package struct ControlServer: Sendable {
         return { caller, _, metadata in
             do throws(XDSAdmissionRule.Refusal) {
                 try rule.check(caller, metadata)
-                return nil
+                return .nodeProxy
             } catch {
-                return error.description
+                return .refused(error.description)
             }
         }
     }

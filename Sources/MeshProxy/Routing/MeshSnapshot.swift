@@ -1,3 +1,4 @@
+package import MeshDirectory
 package import MeshIdentity
 package import MeshModel
 package import MeshTunnel

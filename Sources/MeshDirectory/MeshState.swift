@@ -216,7 +216,7 @@ extension MeshState {
     }
 
     /// All services of one host name, in the order of their arrival.
-    func services(hostname: String) -> [ServiceEntry] {
+    package func services(hostname: String) -> [ServiceEntry] {
         (self.servicesByHostname[hostname]?.all ?? []).compactMap { self.services[$0] }
     }
 
@@ -256,7 +256,7 @@ extension MeshState {
     // For dumps.
     package var allWorkloads: [WorkloadEntry] { self.workloads.values.map { $0 } }
     package var allServices: [ServiceEntry] { self.services.values.map { $0 } }
-    func endpoints(of service: NamespacedName) -> [(uid: String, endpoint: Endpoint)] {
+    package func endpoints(of service: NamespacedName) -> [(uid: String, endpoint: Endpoint)] {
         (self.endpoints[service] ?? [:]).map { (uid: $0.key, endpoint: $0.value) }
     }
     /// Endpoints whose service has not arrived.

@@ -1,7 +1,7 @@
 import Logging
 import MeshCA
+import MeshCertificates
 import MeshIdentity
-import MeshProxy
 import MeshTelemetry
 import MeshTunnel
 import Synchronization

@@ -1,10 +1,10 @@
-internal import MeshXDS
+package import MeshXDS
 
 /// A JSON value of the environment, as metadata for the control plane.
-struct DecodedJSON: Decodable {
-    let value: MetadataValue
+package struct DecodedJSON: Decodable {
+    package let value: MetadataValue
 
-    init(from decoder: any Decoder) throws {
+    package init(from decoder: any Decoder) throws {
         let container = try decoder.singleValueContainer()
         if container.decodeNil() {
             self.value = .null

@@ -1,5 +1,5 @@
 import Foundation
-import MeshProxy
+import MeshCertificates
 import MeshTelemetry
 import MeshTestSupport
 import MeshTunnel

@@ -1,32 +1,32 @@
 package import MeshIdentity
 internal import MeshModel
-internal import MeshTunnel
 package import MeshXDS
 
-/// Keeps the mesh's state up to date and publishes a snapshot after each update.
+/// Keeps the mesh's state up to date and publishes a role's snapshot of it after each update.
 ///
 /// Nothing is published before the first complete picture: a half-known mesh would send traffic past waypoints and
 /// policies that are still on their way.
-package actor MeshDirectory: MeshStateSink {
+package actor MeshDirectory<Snapshot: Sendable>: MeshStateSink {
     private var state: MeshState
-    private let settings: RoutingSettings
-    private let flows: FlowTable
+    private let make: @Sendable (MeshState, AnsweredDemands) -> Snapshot
     private var answered = AnsweredDemands()
     private var isSynced = false
     private var isEnding = false
     private var waiting: [CheckedContinuation<Void, Never>] = []
     private var localIdentities: Set<WorkloadIdentity> = []
-    private let published: @Sendable (MeshSnapshot) -> Void
+    private let published: @Sendable (Snapshot) -> Void
     private let identitiesChanged: @Sendable (_ added: Set<WorkloadIdentity>, _ removed: Set<WorkloadIdentity>) -> Void
     private let applied: @Sendable (_ resources: Int) -> Void
 
     /// - Parameters:
+    ///   - nodeName: whose workloads count as local; nil: everybody's.
+    ///   - make: what the role makes of the state, at each publication.
     ///   - published: called with every new snapshot, in order.
     ///   - identitiesChanged: called when identities of this node's mesh workloads appear or are gone.
     ///   - applied: called after each update, with the number of resources that it brought and took.
     package init(
-        nodeName: String?, settings: RoutingSettings, flows: FlowTable,
-        published: @escaping @Sendable (MeshSnapshot) -> Void = { _ in },
+        nodeName: String?, make: @escaping @Sendable (MeshState, AnsweredDemands) -> Snapshot,
+        published: @escaping @Sendable (Snapshot) -> Void = { _ in },
         identitiesChanged:
             @escaping @Sendable (
                 _ added: Set<WorkloadIdentity>, _ removed: Set<WorkloadIdentity>
@@ -34,16 +34,13 @@ package actor MeshDirectory: MeshStateSink {
         applied: @escaping @Sendable (_ resources: Int) -> Void = { _ in }
     ) {
         self.state = MeshState(nodeName: nodeName)
-        self.settings = settings
-        self.flows = flows
+        self.make = make
         self.published = published
         self.identitiesChanged = identitiesChanged
         self.applied = applied
     }
 
-    package var snapshot: MeshSnapshot {
-        MeshSnapshot(state: self.state, settings: self.settings, flows: self.flows, answered: self.answered)
-    }
+    package var snapshot: Snapshot { self.make(self.state, self.answered) }
 
     package func apply(_ update: MeshUpdate) {
         switch update {

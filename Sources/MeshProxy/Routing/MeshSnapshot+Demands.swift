@@ -1,21 +1,8 @@
-internal import Collections
+internal import MeshDirectory
 internal import MeshModel
 internal import MeshTunnel
 
-/// On demand: which keys the control plane has answered, so that nothing found under one means that nothing is there.
-/// A value that is cheap to copy and to change after it was copied.
-package struct AnsweredDemands: Sendable {
-    private var keys: TreeSet<String> = []
-
-    package init() {}
-
-    package mutating func change(answered: [String], forgotten: [String]) {
-        for key in answered { self.keys.insert(key) }
-        for key in forgotten { self.keys.remove(key) }
-    }
-
-    package func contains(_ key: String) -> Bool { self.keys.contains(key) }
-}
+// On demand: what has to be asked for before anything is decided.
 
 extension MeshSnapshot {
     /// Nil when the state may be asked about this address; else the key that has to be answered first. Not everything

@@ -8,7 +8,7 @@ package struct Endpoint: Sendable {
     /// Where this endpoint serves what the service calls by another number.
     package let ports: [ServicePort]
 
-    func targetPort(of port: UInt16) -> UInt16? {
+    package func targetPort(of port: UInt16) -> UInt16? {
         self.ports.first { $0.port == port }.flatMap { $0.targetPort == 0 ? nil : $0.targetPort }
     }
 }
@@ -54,9 +54,9 @@ package final class ServiceEntry: Sendable {
         self.known = endpoints
     }
 
-    var key: NamespacedName { self.service.key }
+    package var key: NamespacedName { self.service.key }
 
-    func isVisible(from namespace: String?) -> Bool {
+    package func isVisible(from namespace: String?) -> Bool {
         guard self.service.visibility == .namespace, let namespace else { return true }
         return self.service.namespace == namespace
     }

@@ -61,7 +61,7 @@ package struct TrafficMetrics: Sendable {
     }
 
     /// In the order of ``labels``; regions and zones only when a workload is known.
-    static func values(_ flow: Flow, flag: ResponseFlag) -> [String] {
+    static func values(_ flow: Flow, flag: String) -> [String] {
         func peer(_ peer: PeerAttributes?, _ principal: String?) -> [String?] {
             [
                 peer?.workloadName, peer?.canonicalName, peer?.canonicalRevision, peer?.namespace, principal,
@@ -72,7 +72,7 @@ package struct TrafficMetrics: Sendable {
         values += peer(flow.source, flow.isMutualTLS ? flow.sourceIdentity?.description : nil)
         values += [flow.service?.hostname, flow.service?.namespace, flow.service?.name]
         values += peer(flow.destination, flow.destinationIdentity?.description)
-        values += ["tcp", flag.rawValue, flow.isMutualTLS ? "mutual_tls" : "unknown"]
+        values += ["tcp", flag, flow.isMutualTLS ? "mutual_tls" : "unknown"]
         if flow.source != nil || flow.destination != nil {
             values += [flow.source?.region, flow.source?.zone, flow.destination?.region, flow.destination?.zone]
         }

@@ -2,7 +2,7 @@ internal import Yams
 
 /// A setting that is a text in YAML, of which JSON is a part. Nil for an empty one.
 /// - Parameter name: of the variable or the file, for the error. The text itself is not in it: it may be long.
-func decodeSetting<Content: Decodable>(_ text: String, from name: String) throws(InvalidSetting) -> Content? {
+package func decodeSetting<Content: Decodable>(_ text: String, from name: String) throws(InvalidSetting) -> Content? {
     if text.allSatisfy(\.isWhitespace) { return nil }
     do {
         return try YAMLDecoder().decode(Content.self, from: text)

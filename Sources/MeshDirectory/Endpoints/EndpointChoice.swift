@@ -1,18 +1,18 @@
-internal import MeshModel
-internal import MeshTunnel
+package import MeshModel
+package import MeshTunnel
 
 /// Chooses one endpoint of a service for one connection: by capacity, the less busy of two, not one that keeps failing.
 ///
 /// Costs the same for two endpoints and for ten thousand: draws from a table that the service keeps, see
 /// ``EndpointLayout/groups(for:)``. Only when ``drawsMax`` draws miss (nearly everybody is excluded, ejected or does not
 /// serve the port) all are looked at.
-struct EndpointChoice {
+package struct EndpointChoice {
     /// Where a service's port leads: the endpoint and the port there.
-    struct Result {
-        var endpoint: Endpoint
-        var port: UInt16
+    package struct Result {
+        package var endpoint: Endpoint
+        package var port: UInt16
     }
-    enum Resolution: Sendable {
+    package enum Resolution: Sendable {
         /// The service has to list the port.
         case standard
         /// A waypoint's port may be known to the application tunnel only.
@@ -35,7 +35,20 @@ struct EndpointChoice {
     /// Draws that may miss before all endpoints are looked at.
     private static let drawsMax = 8
 
-    func draw(using random: inout some RandomNumberGenerator) -> Result? {
+    package init(
+        service: ServiceEntry, port: UInt16, client: WorkloadEntry, resolution: Resolution, book: EndpointBook?,
+        isExcluded: @escaping (Endpoint) -> Bool, address: @escaping (Endpoint) -> IPAddress?
+    ) {
+        self.service = service
+        self.port = port
+        self.client = client
+        self.resolution = resolution
+        self.book = book
+        self.isExcluded = isExcluded
+        self.address = address
+    }
+
+    package func draw(using random: inout some RandomNumberGenerator) -> Result? {
         let layout = self.service.layout
         let groups = layout.groups(for: self.client)
         for sparesFailing in [true, false] {
@@ -121,7 +134,7 @@ struct EndpointChoice {
 
 extension [WeightedWaypoint] {
     /// Proportional to the weights; nil when there is none above zero.
-    func draw(using random: inout some RandomNumberGenerator) -> GatewayAddress? {
+    package func draw(using random: inout some RandomNumberGenerator) -> GatewayAddress? {
         let total = self.reduce(0) { $0 + UInt64($1.weight) }
         guard total > 0 else { return nil }
         var ticket = UInt64.random(in: 0..<total, using: &random)

@@ -69,7 +69,7 @@ package struct Baggage: Hashable, Sendable {
 }
 
 extension Workload.Kind {
-    var baggageName: String {
+    package var baggageName: String {
         switch self {
         case .deployment: "deployment"
         case .cronJob: "cronjob"

@@ -1,4 +1,4 @@
-import MeshProxy
+import MeshProcess
 import Synchronization
 import Testing
 

@@ -1,11 +1,11 @@
 package import MeshIdentity
-internal import MeshTelemetry
-internal import MeshTunnel
+package import MeshTelemetry
+package import MeshTunnel
 internal import Synchronization
 
 /// Who talks to whom. Equal flows are one ``FlowLabels``.
 package struct Flow: Hashable, Sendable {
-    package enum Reporter: String, Hashable, Sendable { case source, destination }
+    package enum Reporter: String, Hashable, Sendable { case source, destination, waypoint }
 
     package var reporter: Reporter
     package var source: PeerAttributes?
@@ -43,18 +43,18 @@ package struct Flow: Hashable, Sendable {
 /// What all connections of one flow share: the facts for their log lines, and the counters, found once.
 package final class FlowLabels: ConnectionLabels {
     package let flow: Flow
-    let opened: Counter
-    let received: Counter
-    let sent: Counter
+    package let opened: Counter
+    package let received: Counter
+    package let sent: Counter
     /// There was no room for series of its own.
     package let isOverflow: Bool
     private let metrics: TrafficMetrics
-    private let ended = Mutex<[ResponseFlag: (closed: Counter, failed: Counter?)]>([:])
+    private let ended = Mutex<[String: (closed: Counter, failed: Counter?)]>([:])
 
     init(_ flow: Flow, _ metrics: TrafficMetrics) {
         self.flow = flow
         self.metrics = metrics
-        let values = TrafficMetrics.values(flow, flag: .none)
+        let values = TrafficMetrics.values(flow, flag: ResponseFlag.none.rawValue)
         let (opened, received, sent) = (
             metrics.opened.find(values), metrics.received.find(values), metrics.sent.find(values)
         )
@@ -62,13 +62,16 @@ package final class FlowLabels: ConnectionLabels {
         self.isOverflow = opened.isOverflow || received.isOverflow || sent.isOverflow
     }
 
-    func countEnd(_ flag: ResponseFlag) {
+    package func countEnd(_ flag: ResponseFlag) { self.countEnd(flag.rawValue) }
+
+    /// - Parameter flag: one of few texts: a label.
+    package func countEnd(_ flag: String) {
         let counters = self.ended.withLock { ended in
             if let found = ended[flag] { return found }
             let values = TrafficMetrics.values(self.flow, flag: flag)
             let new = (
                 closed: self.metrics.closed.with(values),
-                failed: flag == .none ? nil : self.metrics.failed.with(values)
+                failed: flag == ResponseFlag.none.rawValue ? nil : self.metrics.failed.with(values)
             )
             ended[flag] = new
             return new

@@ -12,19 +12,21 @@ package struct InvalidSetting: Error, Hashable, CustomStringConvertible {
 }
 
 /// Reads settings from an environment; an empty value counts as none.
-struct EnvironmentReader {
-    let variables: [String: String]
+package struct EnvironmentReader {
+    package let variables: [String: String]
 
-    func text(_ name: String) -> String? {
+    package init(variables: [String: String]) { self.variables = variables }
+
+    package func text(_ name: String) -> String? {
         guard let value = self.variables[name], !value.isEmpty else { return nil }
         return value
     }
 
-    func without(_ name: String) -> EnvironmentReader {
+    package func without(_ name: String) -> EnvironmentReader {
         EnvironmentReader(variables: self.variables.filter { $0.key != name })
     }
 
-    func flag(_ name: String) throws(InvalidSetting) -> Bool? {
+    package func flag(_ name: String) throws(InvalidSetting) -> Bool? {
         guard let text = self.text(name) else { return nil }
         switch text.lowercased() {
         case "true", "1": return true
@@ -33,7 +35,7 @@ struct EnvironmentReader {
         }
     }
 
-    func number(_ name: String, in range: ClosedRange<Int>) throws(InvalidSetting) -> Int? {
+    package func number(_ name: String, in range: ClosedRange<Int>) throws(InvalidSetting) -> Int? {
         guard let text = self.text(name) else { return nil }
         guard let number = Int(text), range.contains(number) else {
             throw InvalidSetting(name, text, wanted: "a whole number from \(range.lowerBound) to \(range.upperBound)")
@@ -41,7 +43,7 @@ struct EnvironmentReader {
         return number
     }
 
-    func duration(_ name: String) throws(InvalidSetting) -> Duration? {
+    package func duration(_ name: String) throws(InvalidSetting) -> Duration? {
         guard let text = self.text(name) else { return nil }
         guard let duration = Self.duration(text) else {
             throw InvalidSetting(name, text, wanted: "a duration such as 500ms, 30s, 5m or 1h30m")
@@ -50,7 +52,7 @@ struct EnvironmentReader {
     }
 
     /// Thousandths of a processor, rounded up.
-    func processors(_ name: String) throws(InvalidSetting) -> Int? {
+    package func processors(_ name: String) throws(InvalidSetting) -> Int? {
         guard let text = self.text(name) else { return nil }
         guard let milli = Self.milli(text) else {
             throw InvalidSetting(name, text, wanted: "a Kubernetes quantity such as 500m, 2 or 1.5")
@@ -59,7 +61,7 @@ struct EnvironmentReader {
     }
 
     /// Every variable with the prefix; the prefix is cut off.
-    func all(prefix: String) -> [String: String] {
+    package func all(prefix: String) -> [String: String] {
         var found: [String: String] = [:]
         for (name, value) in self.variables where name.hasPrefix(prefix) && name != prefix {
             found[String(name.dropFirst(prefix.count))] = value
@@ -68,7 +70,7 @@ struct EnvironmentReader {
     }
 
     /// Go's text: numbers with a unit each, `h`, `m`, `s`, `ms`, `us` or `ns`.
-    static func duration(_ text: String) -> Duration? {
+    package static func duration(_ text: String) -> Duration? {
         var total = Duration.zero
         var rest = text[...]
         guard !rest.isEmpty, text.utf8.count <= 32 else { return nil }
