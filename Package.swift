@@ -146,7 +146,7 @@ let package = Package(
                 "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshLinux", nio("NIOCore"),
                 nio("NIOPosix"), nioSSL, log,
                 .product(name: "NIOCertificateReloading", package: "swift-nio-extras"), lifecycle, grpcCore,
-                grpcNIO, crypto, yams,
+                grpcNIO, crypto, yams, http,
             ]),
         target(
             "MeshNode",
@@ -293,8 +293,8 @@ let package = Package(
         test(
             "MeshXDSTests",
             [
-                "MeshXDS", "MeshCA", "MeshChannel", "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO,
-                nio("NIOCore"), nio("NIOEmbedded"), protobuf, log,
+                "MeshXDS", "MeshCA", "MeshChannel", "MeshProto", "MeshRoutes", "MeshModel", "MeshIdentity", grpcCore,
+                grpcNIO, nio("NIOCore"), nio("NIOEmbedded"), protobuf, log,
             ]),
         test(
             "MeshCATests",
@@ -306,7 +306,7 @@ let package = Package(
             "MeshControlTests",
             [
                 "MeshControl", "MeshXDS", "MeshCA", "MeshChannel", "KubeAPI", "KubeClient", "MeshModel", "MeshIdentity",
-                "MeshPolicy", "MeshLinux", "MeshTestSupport", x509, log,
+                "MeshPolicy", "MeshRoutes", "MeshTelemetry", "MeshLinux", "MeshTestSupport", x509, log,
             ]),
         test(
             "MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),
