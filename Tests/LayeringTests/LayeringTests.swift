@@ -9,7 +9,7 @@ private let layers: [[String]] = [
     ["LabAPIServer", "LabControllers", "LabNode"],
     ["MeshTestSupport"],
     ["MeshProxy", "MeshWaypoint", "MeshControl", "MeshNode", "MeshCLI"],
-    ["MeshXDS", "MeshZDS", "MeshCA", "KubeClient", "MeshTelemetry", "MeshCNI"],
+    ["MeshXDS", "MeshTokens", "MeshZDS", "MeshCA", "KubeClient", "MeshTelemetry", "MeshCNI"],
     ["MeshProto", "MeshChannel", "KubeAPI"],
     ["MeshExchange"],
     ["MeshTunnel"],

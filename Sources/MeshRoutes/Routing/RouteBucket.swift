@@ -44,10 +44,11 @@ struct RouteBucket: Sendable {
         return nil
     }
 
-    func first(_ request: RequestHead, _ target: Span<UInt8>, pathBytes: Int) -> RouteCandidate? {
+    func first(_ request: RequestHead, _ target: Span<UInt8>, pathBytes: Int) -> RouteRule? {
         if self.candidates.count <= Self.scanMax {
-            for candidate in self.candidates where candidate.matches(request, target, pathBytes: pathBytes) {
-                return candidate
+            for position in self.candidates.indices
+            where self.candidates[position].matches(request, target, pathBytes: pathBytes) {
+                return self.candidates[position].rule
             }
             return nil
         }
@@ -76,6 +77,6 @@ struct RouteBucket: Sendable {
             }
         }
         ask(self.others)
-        return best < self.candidates.count ? self.candidates[Int(best)] : nil
+        return best < self.candidates.count ? self.candidates[Int(best)].rule : nil
     }
 }

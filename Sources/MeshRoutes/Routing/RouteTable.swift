@@ -87,21 +87,21 @@ package struct RouteTable: Sendable {
             longest = Int32(found)
         }
         if at <= self.exact.keyBytesMax, !self.exact.isEmpty, let found = self.exact.find(hash.value, target, count: at),
-            let candidate = self.exactBuckets[found].first(request, target, pathBytes: at)
+            let rule = self.exactBuckets[found].first(request, target, pathBytes: at)
         {
-            return MatchedRule(rule: candidate.rule, prefixBytes: nil)
+            return MatchedRule(rule: rule, prefixBytes: nil)
         }
         while longest >= 0 {
-            if let candidate = self.prefixBuckets[Int(longest)].first(request, target, pathBytes: at) {
+            if let rule = self.prefixBuckets[Int(longest)].first(request, target, pathBytes: at) {
                 return MatchedRule(
-                    rule: candidate.rule, prefixBytes: self.kind == .http ? self.prefixBytes[Int(longest)] : nil)
+                    rule: rule, prefixBytes: self.kind == .http ? self.prefixBytes[Int(longest)] : nil)
             }
             longest = self.prefixParents[Int(longest)]
         }
-        if let candidate = self.patterns.first(request, target, pathBytes: at) {
-            return MatchedRule(rule: candidate.rule, prefixBytes: nil)
+        if let rule = self.patterns.first(request, target, pathBytes: at) {
+            return MatchedRule(rule: rule, prefixBytes: nil)
         }
-        return self.root.first(request, target, pathBytes: at).map { MatchedRule(rule: $0.rule, prefixBytes: 0) }
+        return self.root.first(request, target, pathBytes: at).map { MatchedRule(rule: $0, prefixBytes: 0) }
     }
 }
 
@@ -145,6 +145,9 @@ struct RouteTableBuilder {
                 rule: rule, precedence: precedence, path: path, method: method, headers: headers, query: query)
         }
         switch match.path {
+        case .prefix where rule.kind == .grpc:
+            // The default of a GRPCRoute's match: every request, and the last to be asked.
+            self.patterns.append(candidate(.none))
         case .exact(let path):
             self.insert(candidate(.none), exact: Array(PathNormalization.canonicalEscapes(path).utf8))
         case .prefix(let path):
