@@ -15,6 +15,7 @@ func nio(_ name: String) -> Target.Dependency { .product(name: name, package: "s
 let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let log = Target.Dependency.product(name: "Logging", package: "swift-log")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let cryptoExtras = Target.Dependency.product(name: "CryptoExtras", package: "swift-crypto")
 let x509 = Target.Dependency.product(name: "X509", package: "swift-certificates")
 let asn1 = Target.Dependency.product(name: "SwiftASN1", package: "swift-asn1")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
@@ -110,8 +111,8 @@ let package = Package(
         target(
             "MeshFuzz",
             [
-                "MeshHTTP", "MeshZDS", "MeshXDS", "MeshProto", "MeshProxy", "MeshDirectory", "MeshTunnel", "MeshDNS",
-                "MeshModel", "MeshIdentity", "MeshLoop", protobuf,
+                "MeshHTTP", "MeshRoutes", "MeshTokens", "MeshZDS", "MeshXDS", "MeshProto", "MeshProxy", "MeshDirectory",
+                "MeshTunnel", "MeshDNS", "MeshModel", "MeshIdentity", "MeshLoop", crypto, protobuf,
             ],
             path: "Fuzz/Drivers"),
         .executableTarget(
@@ -186,6 +187,8 @@ let package = Package(
                 "MeshProto", "MeshChannel", "MeshRoutes", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf,
                 protobuf, crypto, log,
             ]),
+        // JSON Web Tokens: what the waypoint's engine asks, without knowing cryptography.
+        target("MeshTokens", ["MeshRoutes", "MeshHTTP", "KubeAPI", crypto, cryptoExtras]),
         target("MeshZDS", ["MeshLinux", log]),
         // Linked into the CNI plugin: no NIO, no Foundation, here and in what it imports.
         target("MeshCNI", ["KubeAPI", "MeshModel", "MeshLinux"]),
@@ -266,7 +269,11 @@ let package = Package(
             resources: [
                 .embedInCode("Golden/conversations.txt"), .embedInCode("Golden/hpack-python.txt"),
             ], exclude: ["Golden/make.py"]),
-        test("MeshRoutesTests", ["MeshRoutes", "MeshHTTP", "MeshModel", "MeshIdentity"]),
+        test("MeshRoutesTests", ["MeshRoutes", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshIdentity"]),
+        test(
+            "MeshTokensTests",
+            ["MeshTokens", "MeshRoutes", "MeshHTTP", "MeshModel", "KubeAPI", crypto, cryptoExtras],
+            resources: [.embedInCode("Golden/tokens.txt")], exclude: ["Golden/make.py"]),
         test("MeshLoopTests", ["MeshLoop", "MeshModel", "MeshTestSupport"]),
         test(
             "MeshTunnelTests",
