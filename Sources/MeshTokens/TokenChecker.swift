@@ -48,7 +48,8 @@ package final class TokenChecker: TokenChecking {
         var places: [(place: Place, rules: [Int])] = []
         for (index, rule) in rules.enumerated() {
             let named: [Place] =
-                rule.headers.map { .header($0) } + rule.parameters.map { .parameter($0) } + rule.cookies.map { .cookie($0) }
+                rule.headers.map { .header($0) } + rule.parameters.map { .parameter($0) }
+                + rule.cookies.map { .cookie($0) }
             for place in named {
                 if let at = places.firstIndex(where: { $0.place == place }) {
                     if places[at].rules.last != index { places[at].rules.append(index) }
@@ -180,7 +181,9 @@ package final class TokenChecker: TokenChecking {
     // MARK: Preparing the request
 
     private static func tell(_ rule: TokenPolicy.Rule, _ entry: TokenMemory.Entry, _ request: inout RequestHead) {
-        if let header = rule.payloadHeader { request.fields.replace(header.lowercased(), entry.payload, sensitive: true) }
+        if let header = rule.payloadHeader {
+            request.fields.replace(header.lowercased(), entry.payload, sensitive: true)
+        }
         for claimHeader in rule.claimHeaders {
             let path = claimHeader.claim.split(separator: ".").map(String.init)
             // A claim whose name has dots itself, such as an address, comes first.

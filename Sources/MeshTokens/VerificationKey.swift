@@ -41,7 +41,9 @@ struct VerificationKey: Sendable {
         func octets(_ name: String) -> [UInt8]? { key[name]?.string.flatMap(Base64URL.decode) }
         switch (key["kty"]?.string, key["crv"]?.string) {
         case ("RSA", _):
-            guard let n = octets("n"), let e = octets("e"), n.count <= Self.rsaBitsMax / 8, e.count <= 8 else { return nil }
+            guard let n = octets("n"), let e = octets("e"), n.count <= Self.rsaBitsMax / 8, e.count <= 8 else {
+                return nil
+            }
             // Smaller than 2048 bits is refused by this initializer.
             return (try? _RSA.Signing.PublicKey(n: n, e: e)).map { .rsa($0) }
         case ("EC", let curve?):

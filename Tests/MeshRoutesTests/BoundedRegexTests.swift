@@ -33,7 +33,7 @@ struct BoundedRegexTests {
         ("(?P<major>[0-9]+)(?:-(?<minor>x))?", ["12", "1-x"], ["-x"]),
         ("^a$", ["a"], ["aa", ""]),
         (#"\Aa\z|^$"#, ["a", ""], ["b"]),
-        ("a^b|c$d|^*a", ["a"], ["ab", "cd", "a^b"]),
+        ("a^b|c$d|^a", ["a"], ["ab", "cd", "a^b"]),
         ("(a*)*", ["", "aaa"], ["b"]),
         ("(a|a)*(^|b)", ["", "b", "ab"], ["a"]),
         ("(|a)+", ["", "aa"], ["b"]),
@@ -45,7 +45,6 @@ struct BoundedRegexTests {
     @Test("match the whole text or not at all", arguments: cases.map(\.pattern))
     func matches(pattern: String) throws {
         let entry = Self.cases.first { $0.pattern == pattern }!
-        if pattern.contains("^*") { return }
         let regex = try BoundedRegex(pattern)
         #expect(regex.isTabled)
         for (texts, wanted) in [(entry.matching, true), (entry.other, false)] {
@@ -56,30 +55,32 @@ struct BoundedRegexTests {
         }
     }
 
-    @Test("say what is wrong with them", arguments: [
-        ("(", "regular expression: a group without end at byte 0"),
-        ("a)", "regular expression: a ) that closes nothing at byte 1"),
-        ("[a", "regular expression: a class without end at byte 0"),
-        ("[b-a]", "regular expression: a range whose end is before its start at byte 0"),
-        ("*a", "regular expression: a repetition of nothing at byte 0"),
-        ("a**", "regular expression: a repetition of a repetition at byte 2"),
-        ("a{2,1}", "regular expression: a repeat count whose end is before its start at byte 1"),
-        (#"\"#, "regular expression: a backslash at the end at byte 0"),
-        (#"\y"#, "regular expression: an unknown escape at byte 0"),
-        (#"\x{110000}"#, "regular expression: an escape that names no character at byte 0"),
-        ("[[:letters:]]", "regular expression: an unknown class name at byte 1"),
-        ("(?z)", "regular expression: an unknown flag at byte 2"),
-        ("(?=a)", "regular expression: looking around, (?= at byte 0 is not supported"),
-        ("(?<!a)", "regular expression: looking around, (?<! at byte 0 is not supported"),
-        (#"(a)\1"#, "regular expression: a reference back to a group at byte 3 is not supported"),
-        (#"a\b"#, "regular expression: a word boundary at byte 1 is not supported"),
-        (#"\pL"#, "regular expression: a Unicode class at byte 0 is not supported"),
-        ("[é]", "regular expression: a character outside ASCII in a class at byte 1 is not supported"),
-        ("(?m)a", "regular expression: the flag m at byte 2 is not supported"),
-        ("a{1001}", "regular expression: a repeat count at byte 1 is larger than 1000"),
-        ("(a{1000}){1000}", "regular expression: larger than 4000 steps: repeat less"),
-        ("(((){1000}){1000}){1000}", "regular expression: larger than 4000 steps: repeat less"),
-    ])
+    @Test(
+        "say what is wrong with them",
+        arguments: [
+            ("(", "regular expression: a group without end at byte 0"),
+            ("a)", "regular expression: a ) that closes nothing at byte 1"),
+            ("[a", "regular expression: a class without end at byte 0"),
+            ("[b-a]", "regular expression: a range whose end is before its start at byte 0"),
+            ("*a", "regular expression: a repetition of nothing at byte 0"),
+            ("a**", "regular expression: a repetition of a repetition at byte 2"),
+            ("a{2,1}", "regular expression: a repeat count whose end is before its start at byte 1"),
+            (#"\"#, "regular expression: a backslash at the end at byte 0"),
+            (#"\y"#, "regular expression: an unknown escape at byte 0"),
+            (#"\x{110000}"#, "regular expression: an escape that names no character at byte 0"),
+            ("[[:letters:]]", "regular expression: an unknown class name at byte 1"),
+            ("(?z)", "regular expression: an unknown flag at byte 2"),
+            ("(?=a)", "regular expression: looking around, (?= at byte 0 is not supported"),
+            ("(?<!a)", "regular expression: looking around, (?<! at byte 0 is not supported"),
+            (#"(a)\1"#, "regular expression: a reference back to a group at byte 3 is not supported"),
+            (#"a\b"#, "regular expression: a word boundary at byte 1 is not supported"),
+            (#"\pL"#, "regular expression: a Unicode class at byte 0 is not supported"),
+            ("[é]", "regular expression: a character outside ASCII in a class at byte 1 is not supported"),
+            ("(?m)a", "regular expression: the flag m at byte 2 is not supported"),
+            ("a{1001}", "regular expression: a repeat count at byte 1 is larger than 1000"),
+            ("(a{1000}){1000}", "regular expression: larger than 4000 steps: repeat less"),
+            ("(((){1000}){1000}){1000}", "regular expression: larger than 4000 steps: repeat less"),
+        ])
     func errors(pattern: String, text: String) {
         #expect { try BoundedRegex(pattern) } throws: { "\($0)" == text }
     }
@@ -97,7 +98,6 @@ struct BoundedRegexTests {
         let text = String(repeating: "a", count: 2000)
         for pattern in ["(a+)+b", "(a|aa)*b", "(a*)*b", "(.*)*(.*)*x", "a{0,900}b"] {
             #expect(try !BoundedRegex(pattern).matches(text))
-            #expect(try BoundedRegex(pattern + "?").matches("") == (pattern != "(.*)*(.*)*x" || true))
         }
     }
 

@@ -45,7 +45,8 @@ struct RouteDifferentialTests {
             }
             for _ in 0..<(self.chance(50) ? Int.random(in: 1...2, using: &self.numbers) : 0) {
                 match.headers.append(
-                    FieldMatch(name: self.one(["x", "y", "host", "cookie"]), value: self.text(["1", "2", "1, 2", "a"])))
+                    FieldMatch(
+                        name: self.one(["x", "y", "host", "cookie"]), value: self.text(["1", "2", "1, 2", "a"])))
             }
             return match
         }

@@ -16,13 +16,15 @@ struct RouteTableTests {
         return found?.rule.rule.name
     }
 
-    @Test("HTTPRouteMatching", arguments: [
-        ("/", [:], "v1"), ("/example", [:], "v1"), ("/", ["version": "one"], "v1"), ("/v2", [:], "v2"),
-        ("/v2/example", [:], "v2"), ("/", ["version": "two"], "v2"), ("/v2/", [:], "v2"),
-        // By whole segments: not v2.
-        ("/v2example", [:], "v1"), ("/foo/v2/example", [:], "v1"),
-        ("/", ["version": "Two"], "v1"), ("/V2", [:], "v1"), ("/?/v2", [:], "v1"), ("/v2?x", [:], "v2"),
-    ] as [(String, HTTP2HeaderList, String)])
+    @Test(
+        "HTTPRouteMatching",
+        arguments: [
+            ("/", [:], "v1"), ("/example", [:], "v1"), ("/", ["version": "one"], "v1"), ("/v2", [:], "v2"),
+            ("/v2/example", [:], "v2"), ("/", ["version": "two"], "v2"), ("/v2/", [:], "v2"),
+            // By whole segments: not v2.
+            ("/v2example", [:], "v1"), ("/foo/v2/example", [:], "v1"),
+            ("/", ["version": "Two"], "v1"), ("/V2", [:], "v1"), ("/?/v2", [:], "v1"), ("/v2?x", [:], "v2"),
+        ] as [(String, HTTP2HeaderList, String)])
     func matching(path: String, fields: HTTP2HeaderList, wanted: String) {
         let routes = [
             route(
@@ -32,18 +34,24 @@ struct RouteTableTests {
         #expect(self.name(routes, request(path, "GET", fields)) == wanted)
     }
 
-    @Test("HTTPRouteExactPathMatching", arguments: [
-        ("/one", "1"), ("/two", "2"), ("/", nil), ("/one/example", nil), ("/one/", nil), ("/One", nil), ("/one?a", "1"),
-    ] as [(String, String?)])
+    @Test(
+        "HTTPRouteExactPathMatching",
+        arguments: [
+            ("/one", "1"), ("/two", "2"), ("/", nil), ("/one/example", nil), ("/one/", nil), ("/One", nil),
+            ("/one?a", "1"),
+        ] as [(String, String?)])
     func exactPath(path: String, wanted: String?) {
         let routes = [route(rule("1", match(.exact("/one"))), rule("2", match(.exact("/two"))))]
         #expect(self.name(routes, request(path)) == wanted)
     }
 
-    @Test("HTTPRoutePathMatchOrder", arguments: [
-        ("/match/exact/one", "exact-1"), ("/match/exact", "exact"), ("/match", "match"), ("/match/prefix/one/any", "p1"),
-        ("/match/prefix/any", "p2"), ("/match/any", "match"), ("/any", nil),
-    ] as [(String, String?)])
+    @Test(
+        "HTTPRoutePathMatchOrder",
+        arguments: [
+            ("/match/exact/one", "exact-1"), ("/match/exact", "exact"), ("/match", "match"),
+            ("/match/prefix/one/any", "p1"),
+            ("/match/prefix/any", "p2"), ("/match/any", "match"), ("/any", nil),
+        ] as [(String, String?)])
     func pathOrder(path: String, wanted: String?) {
         let routes = [
             route(
@@ -54,11 +62,14 @@ struct RouteTableTests {
         #expect(self.name(routes, request(path)) == wanted)
     }
 
-    @Test("HTTPRouteHeaderMatching", arguments: [
-        (["version": "one"], "v1"), (["version": "two"], "v2"), (["version": "two", "color": "orange"], "v1"),
-        (["color": "blue"], "v1"), (["color": "green"], "v1"), (["color": "red"], "v2"), (["color": "yellow"], "v2"),
-        (["color": "purple"], nil), ([:], nil), (["version": ""], nil), (["version": "one", "version": "x"], nil),
-    ] as [(HTTP2HeaderList, String?)])
+    @Test(
+        "HTTPRouteHeaderMatching",
+        arguments: [
+            (["version": "one"], "v1"), (["version": "two"], "v2"), (["version": "two", "color": "orange"], "v1"),
+            (["color": "blue"], "v1"), (["color": "green"], "v1"), (["color": "red"], "v2"),
+            (["color": "yellow"], "v2"),
+            (["color": "purple"], nil), ([:], nil), (["version": ""], nil), (["version": "one", "version": "x"], nil),
+        ] as [(HTTP2HeaderList, String?)])
     func headers(fields: HTTP2HeaderList, wanted: String?) {
         let routes = [
             route(
@@ -70,12 +81,14 @@ struct RouteTableTests {
         #expect(self.name(routes, request("/", "GET", fields)) == wanted)
     }
 
-    @Test("HTTPRouteMethodMatching", arguments: [
-        ("/", "POST", [:], "v1"), ("/", "GET", [:], "v2"), ("/", "HEAD", [:], nil), ("/", "post", [:], nil),
-        // A longer path before the method, the method before headers.
-        ("/path1", "GET", [:], "p1"), ("/path5", "PATCH", [:], "p5"), ("/path4", "DELETE", [:], "p4"),
-        ("/", "PUT", ["version": "four"], "m"), ("/path5", "GET", ["version": "five"], "h"),
-    ] as [(String, String, HTTP2HeaderList, String?)])
+    @Test(
+        "HTTPRouteMethodMatching",
+        arguments: [
+            ("/", "POST", [:], "v1"), ("/", "GET", [:], "v2"), ("/", "HEAD", [:], nil), ("/", "post", [:], nil),
+            // A longer path before the method, the method before headers.
+            ("/path1", "GET", [:], "p1"), ("/path5", "PATCH", [:], "p5"), ("/path4", "DELETE", [:], "p4"),
+            ("/", "PUT", ["version": "four"], "m"), ("/path5", "GET", ["version": "five"], "h"),
+        ] as [(String, String, HTTP2HeaderList, String?)])
     func methods(path: String, method: String, fields: HTTP2HeaderList, wanted: String?) {
         let routes = [
             route(
@@ -88,18 +101,22 @@ struct RouteTableTests {
         #expect(self.name(routes, request(path, method, fields)) == wanted)
     }
 
-    @Test("HTTPRouteQueryParamMatching", arguments: [
-        ("/?animal=whale", "v1"), ("/?animal=dolphin", "v2"), ("/?animal=whale&otherparam=irrelevant", "v1"),
-        ("/?animal=dolphin&color=yellow", "v3"), ("/?color=blue", "v3"), ("/?animal=Whale", nil), ("/?animal=dog", nil),
-        ("/", nil), ("/?animal", nil), ("/?animal=cat&animal=whale", nil), ("/?animal=%77hale", "v1"),
-        ("/?%61nimal=whale", "v1"), ("/?x=a+b%2Bc", "v4"), ("/?x=a%20b+c", nil), ("/?x=%zz&animal=whale", "v1"),
-        ("/?animals=whale", nil), ("/?a&animal=whale#", "v1b"),
-    ] as [(String, String?)])
+    @Test(
+        "HTTPRouteQueryParamMatching",
+        arguments: [
+            ("/?animal=whale", "v1"), ("/?animal=dolphin", "v2"), ("/?animal=whale&otherparam=irrelevant", "v1"),
+            ("/?animal=dolphin&color=yellow", "v3"), ("/?color=blue", "v3"), ("/?animal=Whale", nil),
+            ("/?animal=dog", nil),
+            ("/", nil), ("/?animal", nil), ("/?animal=cat&animal=whale", nil), ("/?animal=%77hale", "v1"),
+            ("/?%61nimal=whale", "v1"), ("/?x=a+b%2Bc", "v4"), ("/?x=a%20b+c", nil), ("/?x=%zz&animal=whale", "v1"),
+            ("/?animals=whale", nil), ("/?a&animal=whale#", "v1b"),
+        ] as [(String, String?)])
     func query(path: String, wanted: String?) {
         let routes = [
             route(
                 rule("v1", match(query: [("animal", "whale")])), rule("v2", match(query: [("animal", "dolphin")])),
-                rule("v3", match(query: [("animal", "dolphin"), ("color", "yellow")]), match(query: [("color", "blue")])),
+                rule(
+                    "v3", match(query: [("animal", "dolphin"), ("color", "yellow")]), match(query: [("color", "blue")])),
                 rule("v4", match(query: [("x", "a b+c")])), rule("v1b", match(query: [("animal", "~whale#?")])))
         ]
         #expect(self.name(routes, request(path)) == wanted)
@@ -154,7 +171,8 @@ struct RouteTableTests {
     func ties() {
         let routes = [
             route("old", rule("1", match(.prefix("/p"))), rule("2", match(.prefix("/p/")))),
-            route("new", rule("3", match(.prefix("/p"))), rule("4", match(.prefix("/p"), query: [("a", "1")])),
+            route(
+                "new", rule("3", match(.prefix("/p"))), rule("4", match(.prefix("/p"), query: [("a", "1")])),
                 rule("5", match(.prefix("/p"), headers: [("h", "1")])),
                 rule("6", match(.prefix("/p"), headers: [("h", "1")], query: [("b", "1")]))),
         ]
@@ -164,9 +182,11 @@ struct RouteTableTests {
         #expect(self.name(routes, request("/p?a=1&b=1", "GET", ["h": "1"])) == "6")
     }
 
-    @Test("says how long the prefix was that matched", arguments: [
-        ("/a/b/c", 4), ("/a/b", 4), ("/x", 0), ("/e", nil), ("/r5", nil),
-    ] as [(String, Int?)])
+    @Test(
+        "says how long the prefix was that matched",
+        arguments: [
+            ("/a/b/c", 4), ("/a/b", 4), ("/x", 0), ("/e", nil), ("/r5", nil),
+        ] as [(String, Int?)])
     func prefixBytes(path: String, wanted: Int?) {
         let table = RouteTable(
             [route(rule("a", match(.prefix("/a/b/")), match(.prefix("/")), match(.exact("/e")), match(.regex("/r."))))],
@@ -192,9 +212,10 @@ struct RouteTableTests {
     @Test("names a pattern that it cannot use, and uses the rest")
     func problems() {
         let table = RouteTable([route(rule("a", match(.regex("(")), match(.exact("/a"))))], port: 80)
-        #expect(table.problems.map(\.description) == [
-            "route mesh/route, rule 0: regular expression: a group without end at byte 0"
-        ])
+        #expect(
+            table.problems.map(\.description) == [
+                "route mesh/route, rule 0: regular expression: a group without end at byte 0"
+            ])
         #expect(table.match(request("/a"), isGRPC: false) != nil)
     }
 
@@ -204,17 +225,20 @@ struct RouteTableTests {
         match(.grpc(service: service, method: method), headers: headers)
     }
 
-    @Test("GRPCExactMethodMatching and its kin", arguments: [
-        ("/pkg.Echo/Get", [:], "get"), ("/pkg.Echo/Put", [:], "echo"), ("/pkg.Echo2/Get", [:], "method"),
-        ("/other.Svc/Do", [:], "any"), ("/pkg.X/Do", [:], "pattern"), ("/pkg.Echo/List", [:], "list"),
-        ("/other.Svc/Do", ["version": "two"], "header"), ("/pkg.Echo/Get", ["version": "two"], "get"),
-        ("/noslash", [:], "default"), ("/a/b/c", [:], "default"),
-    ] as [(String, HTTP2HeaderList, String)])
+    @Test(
+        "GRPCExactMethodMatching and its kin",
+        arguments: [
+            ("/pkg.Echo/Get", [:], "get"), ("/pkg.Echo/Put", [:], "echo"), ("/pkg.Echo2/Get", [:], "method"),
+            ("/other.Svc/Do", [:], "any"), ("/pkg.X/Do", [:], "pattern"), ("/pkg.Echo/List", [:], "list"),
+            ("/other.Svc/Do", ["version": "two"], "header"), ("/pkg.Echo/Get", ["version": "two"], "get"),
+            ("/noslash", [:], "default"), ("/a/b/c", [:], "default"),
+        ] as [(String, HTTP2HeaderList, String)])
     func grpcMatching(path: String, fields: HTTP2HeaderList, wanted: String) {
         let routes = [
             route(
                 "g", kind: .grpc, rule("any", self.grpc(nil, nil)), rule("echo", self.grpc(.exact("pkg.Echo"), nil)),
-                rule("get", self.grpc(.exact("pkg.Echo"), .exact("Get"))), rule("method", self.grpc(nil, .exact("Get"))),
+                rule("get", self.grpc(.exact("pkg.Echo"), .exact("Get"))),
+                rule("method", self.grpc(nil, .exact("Get"))),
                 rule("list", self.grpc(.exact("pkg.Echo"), .regex("L.*"))),
                 rule("pattern", self.grpc(.regex("pkg\\..*"), .exact("Do"))),
                 rule("header", self.grpc(nil, nil, headers: [("version", "two")])), rule("default"))
@@ -236,8 +260,11 @@ struct RouteTableTests {
     @Test("finds one header value among thousands as one among few")
     func manyHeaders() {
         let rules = (0..<3000).map { rule("\($0)", match(headers: [("tenant", "t\($0)")])) }
-        var routes = [HTTPRoute(name: NamespacedName(namespace: "mesh", name: "r"), kind: .http, port: nil, rules: rules)]
-        routes.append(route("last", rule("twice", match(headers: [("tenant", "t7"), ("x", "1")])), rule("rest", match())))
+        var routes = [
+            HTTPRoute(name: NamespacedName(namespace: "mesh", name: "r"), kind: .http, port: nil, rules: rules)
+        ]
+        routes.append(
+            route("last", rule("twice", match(headers: [("tenant", "t7"), ("x", "1")])), rule("rest", match())))
         let table = RouteTable(routes, port: 80)
         func name(_ fields: HTTP2HeaderList) -> String? {
             table.match(request("/", "GET", fields), isGRPC: false)?.rule.rule.name

@@ -110,34 +110,45 @@ struct TokenCheckerTests {
         // The secret is tried as well, for a token that names no key.
         #expect(forged(#"{"alg":"HS256"}"#) == .badSignature)
         #expect(forged(#"{"alg":"RS256","kid":"rsa","crit":["x"]}"#) == .malformed)
-        let unsigned = Base64URL.encode(Array(#"{"alg":"none"}"#.utf8)) + "." + Base64URL.encode(Array(payload.utf8)) + "."
+        let unsigned =
+            Base64URL.encode(Array(#"{"alg":"none"}"#.utf8)) + "." + Base64URL.encode(Array(payload.utf8)) + "."
         #expect(refusal(self.check(unsigned, self.golden())) == .algorithmNotSupported)
     }
 
-    @Test("say what is wrong with them", arguments: [
-        ("", "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections"),
-        ("a.b", "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections"),
-        ("a.b.c.d", "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections"),
-        (Issuer.token("[]"), "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections"),
-        (Issuer.token(#"{"iss":"me","exp":"soon"}"#), "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections"),
-        (Issuer.token(#"{"iss":"you"}"#), "Jwt issuer is not configured"),
-        (Issuer.token("{}"), "Jwt issuer is not configured"),
-        (Issuer.token(#"{"iss":"me","exp":1799999940}"#), "Jwt is expired"),
-        (Issuer.token(#"{"iss":"me","nbf":1800000061}"#), "Jwt not yet valid"),
-        (Issuer.token(#"{"iss":"me","iat":1800000061.5}"#), "Jwt not yet valid"),
-        (Issuer.token(#"{"iss":"me"}"#, secret: [1, 2, 3]), "Jwt verification fails"),
-        (Issuer.token(#"{"iss":"me"}"#, header: #"{"alg":"HS256","kid":"other"}"#), "Jwks doesn't have key to match kid or alg from Jwt"),
-        (Issuer.token(#"{"iss":"me","x":"\#(String(repeating: "x", count: 20_000))"}"#), "Jwt is too large"),
-    ])
+    @Test(
+        "say what is wrong with them",
+        arguments: [
+            ("", "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections"),
+            ("a.b", "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections"),
+            ("a.b.c.d", "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections"),
+            (Issuer.token("[]"), "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections"),
+            (
+                Issuer.token(#"{"iss":"me","exp":"soon"}"#),
+                "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections"
+            ),
+            (Issuer.token(#"{"iss":"you"}"#), "Jwt issuer is not configured"),
+            (Issuer.token("{}"), "Jwt issuer is not configured"),
+            (Issuer.token(#"{"iss":"me","exp":1799999940}"#), "Jwt is expired"),
+            (Issuer.token(#"{"iss":"me","nbf":1800000061}"#), "Jwt not yet valid"),
+            (Issuer.token(#"{"iss":"me","iat":1800000061.5}"#), "Jwt not yet valid"),
+            (Issuer.token(#"{"iss":"me"}"#, secret: [1, 2, 3]), "Jwt verification fails"),
+            (
+                Issuer.token(#"{"iss":"me"}"#, header: #"{"alg":"HS256","kid":"other"}"#),
+                "Jwks doesn't have key to match kid or alg from Jwt"
+            ),
+            (Issuer.token(#"{"iss":"me","x":"\#(String(repeating: "x", count: 20_000))"}"#), "Jwt is too large"),
+        ])
     func refusals(token: String, text: String) {
         let refused = refusal(self.check(token.isEmpty ? "." : token, Issuer.rule()))
         #expect(refused?.description == text)
         #expect(refused?.status == 401)
     }
 
-    @Test("are as late or early as clocks differ", arguments: [
-        #"{"iss":"me","exp":1799999941}"#, #"{"iss":"me","nbf":1800000060,"iat":1800000060.9}"#, #"{"iss":"me"}"#,
-    ])
+    @Test(
+        "are as late or early as clocks differ",
+        arguments: [
+            #"{"iss":"me","exp":1799999941}"#, #"{"iss":"me","nbf":1800000060,"iat":1800000060.9}"#, #"{"iss":"me"}"#,
+        ])
     func skew(payload: String) { #expect(verified(self.check(Issuer.token(payload), Issuer.rule())) != nil) }
 
     @Test("without issuer's keys are refused: nothing can be known of them")
@@ -157,9 +168,13 @@ struct TokenCheckerTests {
         let refused = refusal(self.check(one, Issuer.rule { $0.audiences = ["bank"] }))
         #expect(refused == .audienceNotAllowed)
         #expect(refused?.status == 403)
-        #expect(refusal(self.check(Issuer.token(#"{"iss":"me"}"#), Issuer.rule { $0.audiences = ["x"] })) == .audienceNotAllowed)
+        #expect(
+            refusal(self.check(Issuer.token(#"{"iss":"me"}"#), Issuer.rule { $0.audiences = ["x"] }))
+                == .audienceNotAllowed)
         // Any rule of the issuer may accept it.
-        #expect(verified(self.check(one, Issuer.rule { $0.audiences = ["bank"] }, Issuer.rule { $0.audiences = ["shop"] })) != nil)
+        #expect(
+            verified(self.check(one, Issuer.rule { $0.audiences = ["bank"] }, Issuer.rule { $0.audiences = ["shop"] }))
+                != nil)
     }
 
     @Test("have a principal only with issuer and subject")
@@ -171,7 +186,8 @@ struct TokenCheckerTests {
 
 @Suite("Tokens in requests")
 struct TokenPlaceTests {
-    private let token = Issuer.token(#"{"iss":"me","sub":"you","role":"cook","n":{"a":1},"evil":"a\r\nb: c","mail@x.y":"m"}"#)
+    private let token = Issuer.token(
+        #"{"iss":"me","sub":"you","role":"cook","n":{"a":1},"evil":"a\r\nb: c","mail@x.y":"m"}"#)
 
     private func check(_ head: inout RequestHead, _ rules: TokenPolicy.Rule...) -> TokenOutcome {
         var memory = TokenMemory()
@@ -219,8 +235,10 @@ struct TokenPlaceTests {
     @Test func fillFieldsThatNobodyElseMayFill() {
         let rule = Issuer.rule {
             $0.payloadHeader = "X-Payload"
-            $0.claimHeaders = [("x-role", "role"), ("x-n", "n.a"), ("x-evil", "evil"), ("x-mail", "mail@x.y"), ("x-no", "no")]
-                .map { TokenPolicy.ClaimHeader(header: $0.0, claim: $0.1) }
+            $0.claimHeaders = [
+                ("x-role", "role"), ("x-n", "n.a"), ("x-evil", "evil"), ("x-mail", "mail@x.y"), ("x-no", "no"),
+            ]
+            .map { TokenPolicy.ClaimHeader(header: $0.0, claim: $0.1) }
         }
         let forged: HTTP2HeaderList = ["x-role": "boss", "x-payload": "p", "x-evil": "e", "x-no": "yes", "x": "y"]
         var without = request(forged)

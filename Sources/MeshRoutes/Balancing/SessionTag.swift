@@ -1,4 +1,3 @@
-
 /// What a client brings back so that it reaches the same endpoint again: the value of a session's cookie or header.
 ///
 /// 22 characters, base64url of 16 octets: a hash of the endpoint's id, and when the session began and was last used. It
@@ -33,9 +32,13 @@ package struct SessionTag: Hashable, Sendable {
 
     package var text: String {
         var octets: [UInt8] = []
-        for shift in stride(from: 56, through: 0, by: -8) { octets.append(UInt8(truncatingIfNeeded: self.endpoint >> shift)) }
+        for shift in stride(from: 56, through: 0, by: -8) {
+            octets.append(UInt8(truncatingIfNeeded: self.endpoint >> shift))
+        }
         for number in [self.began, self.used] {
-            for shift in stride(from: 24, through: 0, by: -8) { octets.append(UInt8(truncatingIfNeeded: number >> shift)) }
+            for shift in stride(from: 24, through: 0, by: -8) {
+                octets.append(UInt8(truncatingIfNeeded: number >> shift))
+            }
         }
         return Base64URL.encode(octets)
     }
@@ -51,7 +54,9 @@ extension SessionPersistence {
             case .header: request.fields.value(named: self.name)
             }
         guard let tag = text.flatMap({ SessionTag($0) }) else { return nil }
-        if let absolute = self.absoluteTimeout, now > tag.began, now - tag.began >= Self.seconds(absolute) { return nil }
+        if let absolute = self.absoluteTimeout, now > tag.began, now - tag.began >= Self.seconds(absolute) {
+            return nil
+        }
         if let idle = self.idleTimeout, now > tag.used, now - tag.used >= Self.seconds(idle) { return nil }
         return tag
     }

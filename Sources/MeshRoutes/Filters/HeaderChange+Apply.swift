@@ -3,7 +3,8 @@ import MeshHTTP
 extension HeaderChange {
     /// Fields that say how the message is carried. A filter that changed them would make one message mean two.
     private static let untouchable: [String] = [
-        "connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+        "connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
+        "upgrade",
     ]
 
     private static func mayChange(_ name: String) -> Bool {

@@ -53,7 +53,11 @@ package enum GateRefusal: Hashable, Sendable {
 
     /// For a `retry-after` field; whole seconds, at least 1.
     package var retryAfterSeconds: UInt64? {
-        if case .rateLimited(_, let nanoseconds) = self, nanoseconds < .max { nanoseconds / 1_000_000_000 + 1 } else { nil }
+        if case .rateLimited(_, let nanoseconds) = self, nanoseconds < .max {
+            nanoseconds / 1_000_000_000 + 1
+        } else {
+            nil
+        }
     }
 
     private static func unspaced(_ text: String) -> String { String(text.map { $0 == " " ? "_" : $0 }) }

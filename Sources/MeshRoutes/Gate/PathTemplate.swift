@@ -23,7 +23,9 @@ struct PathTemplate: Sendable {
                 if rest != nil { return nil }
                 segments.append(.one)
             } else {
-                let isLiteral = !part.contains { $0 == UInt8(ascii: "{") || $0 == UInt8(ascii: "}") || $0 == UInt8(ascii: "*") }
+                let isLiteral = !part.contains {
+                    $0 == UInt8(ascii: "{") || $0 == UInt8(ascii: "}") || $0 == UInt8(ascii: "*")
+                }
                 guard isLiteral else { return nil }
                 if rest != nil {
                     rest! += [UInt8(ascii: "/")] + part

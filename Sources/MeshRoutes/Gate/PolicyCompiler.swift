@@ -173,9 +173,12 @@ struct PolicyCompiler {
         var tests: [ValueTest] = []
         for pattern in patterns {
             switch pattern {
-            case .text(.exact(let text)): tests.append(.text(TextPattern(.exact(PathNormalization.canonicalEscapes(text)))))
-            case .text(.prefix(let text)): tests.append(.text(TextPattern(.prefix(PathNormalization.canonicalEscapes(text)))))
-            case .text(.suffix(let text)): tests.append(.text(TextPattern(.suffix(PathNormalization.canonicalEscapes(text)))))
+            case .text(.exact(let text)):
+                tests.append(.text(TextPattern(.exact(PathNormalization.canonicalEscapes(text)))))
+            case .text(.prefix(let text)):
+                tests.append(.text(TextPattern(.prefix(PathNormalization.canonicalEscapes(text)))))
+            case .text(.suffix(let text)):
+                tests.append(.text(TextPattern(.suffix(PathNormalization.canonicalEscapes(text)))))
             case .text(.presence): tests.append(.text(TextPattern(.presence)))
             case .template(let text):
                 guard let template = PathTemplate(PathNormalization.canonicalEscapes(text)) else {

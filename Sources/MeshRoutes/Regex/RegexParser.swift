@@ -127,7 +127,8 @@ struct RegexParser {
         if byte != UInt8(ascii: "{") { self.at += 1 }
         // Lazy or greedy: a full match is one or it is none.
         if self.current == UInt8(ascii: "?") { self.at += 1 }
-        if let next = self.current, next == UInt8(ascii: "*") || next == UInt8(ascii: "+") || next == UInt8(ascii: "?") {
+        if let next = self.current, next == UInt8(ascii: "*") || next == UInt8(ascii: "+") || next == UInt8(ascii: "?")
+        {
             throw .malformed("a repetition of a repetition", offset: self.at)
         }
         return .repetition(atom, least: bounds.least, most: bounds.most)

@@ -86,7 +86,8 @@ package struct RouteTable: Sendable {
         if hasPrefixes, at <= self.prefixes.keyBytesMax, let found = self.prefixes.find(hash.value, target, count: at) {
             longest = Int32(found)
         }
-        if at <= self.exact.keyBytesMax, !self.exact.isEmpty, let found = self.exact.find(hash.value, target, count: at),
+        if at <= self.exact.keyBytesMax, !self.exact.isEmpty,
+            let found = self.exact.find(hash.value, target, count: at),
             let rule = self.exactBuckets[found].first(request, target, pathBytes: at)
         {
             return MatchedRule(rule: rule, prefixBytes: nil)
