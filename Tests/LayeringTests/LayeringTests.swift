@@ -9,6 +9,8 @@ private let layers: [[String]] = [
     ["LabAPIServer", "LabControllers", "LabNode"],
     ["MeshTestSupport"],
     ["MeshProxy", "MeshWaypoint", "MeshControl", "MeshNode", "MeshCLI"],
+    // What roles share, since they cannot see each other: the mesh as it was told, certificates, a process's life.
+    ["MeshDirectory", "MeshCertificates", "MeshProcess"],
     ["MeshXDS", "MeshTokens", "MeshZDS", "MeshCA", "KubeClient", "MeshTelemetry", "MeshCNI"],
     ["MeshProto", "MeshChannel", "KubeAPI"],
     ["MeshExchange"],
