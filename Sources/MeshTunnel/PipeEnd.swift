@@ -46,8 +46,6 @@ package final class PipeEnd: AppSocket {
         self.hasNews()
     }
 
-    package func send(_ bytes: [UInt8]) { bytes.withUnsafeBytes { self.send($0) } }
-
     package var isFull: Bool {
         let isFull = self.queued.count >= Self.queuedBytesMax
         if isFull { self.awaitsDrain = true }
@@ -69,7 +67,9 @@ package final class PipeEnd: AppSocket {
         self.handler?.appFailed(self, code: ECONNRESET)
     }
 
-    /// After ``PipeConsumer/pipeReceived(_:)`` left something: it may come again.
+    package func pause() { self.isWritable = false }
+
+    /// After ``pause()``, or when ``PipeConsumer/pipeReceived(_:)`` left something: it may come again.
     package func wantsMore() {
         guard !self.isClosed, !self.isWritable else { return }
         self.isWritable = true

@@ -46,12 +46,14 @@ package struct UpstreamDialer {
         }
     }
 
-    /// Plain TCP, for endpoints outside the mesh. The socket is connecting.
-    package func connect(to target: IPEndpoint) throws(SystemError) -> AppSocket {
-        try self.worker.dial(self.handle, to: target, from: nil)
+    /// Plain TCP, for endpoints outside the mesh. `connected` is called once: with nil, or with why there is no connection.
+    package func connect(
+        to target: IPEndpoint, connected: @escaping (String?) -> Void
+    ) throws(SystemError) -> SocketChannel {
+        SocketChannel(
+            try self.worker.dial(self.handle, to: target, from: nil), timeout: self.worker.configuration.dialTimeout,
+            connected: connected)
     }
-
-    package var dialTimeout: Duration { self.worker.configuration.dialTimeout }
 }
 
 package struct UpstreamFailure: Error, CustomStringConvertible {

@@ -1,3 +1,4 @@
+import MeshDirectory
 import MeshModel
 import MeshProxy
 import MeshTunnel

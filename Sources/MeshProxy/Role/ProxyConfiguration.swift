@@ -1,6 +1,7 @@
 internal import Foundation
 package import MeshChannel
 internal import MeshLinux
+package import MeshProcess
 package import MeshTelemetry
 package import MeshTunnel
 package import MeshXDS
