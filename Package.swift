@@ -313,7 +313,7 @@ let package = Package(
             "MeshControlTests",
             [
                 "MeshControl", "MeshXDS", "MeshCA", "MeshChannel", "KubeAPI", "KubeClient", "MeshModel", "MeshIdentity",
-                "MeshPolicy", "MeshRoutes", "MeshTelemetry", "MeshLinux", "MeshTestSupport", x509, log,
+                "MeshPolicy", "MeshRoutes", "MeshTelemetry", "MeshLinux", "MeshTestSupport", x509, nio("NIOPosix"), log,
             ]),
         test(
             "MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),
