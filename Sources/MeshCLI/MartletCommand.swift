@@ -12,6 +12,7 @@ public struct MartletCommand: AsyncParsableCommand {
         version: MartletVersion.current,
         subcommands: [
             InstallCommand.self, UninstallCommand.self, VerifyInstallCommand.self, ManifestCommand.self,
+            WaypointCommand.self,
             VersionCommand.self, InternalCommand.self,
         ])
 
