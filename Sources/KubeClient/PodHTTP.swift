@@ -64,7 +64,11 @@ package struct PodResponseReader {
             }
         }
         let body = self.received[(headEnd + 4)...]
-        if isChunked { return try Self.chunks(body).map { PodResponse(status: status, body: $0) } }
+        if isChunked {
+            // Taken apart only when it may be whole, not with each piece that arrives.
+            guard body.suffix(4).elementsEqual([13, 10, 13, 10]) else { return nil }
+            return try Self.chunks(body).map { PodResponse(status: status, body: $0) }
+        }
         if let length {
             return body.count >= length ? PodResponse(status: status, body: Array(body.prefix(length))) : nil
         }
