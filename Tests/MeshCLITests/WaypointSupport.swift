@@ -89,7 +89,7 @@ struct Shop {
 }
 
 func condition(
-    _ type: String = "Programmed", _ status: String = "True", reason: String = "Programmed", message: String = "",
+    _ type: String = "Programmed", status: String = "True", reason: String = "Programmed", message: String = "",
     generation: Int64 = 1
 ) -> JSONValue {
     [

@@ -1,5 +1,5 @@
-import Foundation
-import KubeAPI
+package import Foundation
+package import KubeAPI
 
 /// A part of a waypoint's dump, after a filter: as a table, and as the dump's own items, so that `-o json` loses nothing.
 package struct ProxyConfigView: Sendable {
