@@ -12,7 +12,7 @@ public struct MartletCommand: AsyncParsableCommand {
         version: MartletVersion.current,
         subcommands: [
             InstallCommand.self, UninstallCommand.self, VerifyInstallCommand.self, ManifestCommand.self,
-            WaypointCommand.self, ProxyConfigCommand.self,
+            WaypointCommand.self, ProxyConfigCommand.self, DescribeCommand.self, ExperimentalCommand.self,
             VersionCommand.self, InternalCommand.self,
         ])
 

@@ -38,11 +38,12 @@ struct ProxyConfigTests {
                 "cart.shop.svc.cluster.local     80       -          inbound       LEAST_REQUEST     shop/cart",
             ])
         #expect(
-            config.listeners(filter).table.lines == [
-                "LISTENER     CHAIN                                   MATCH                                      DESTINATION",
-                "hbone        shop/cart.shop.svc.cluster.local:80     cart.shop.svc.cluster.local:80 (HTTP)      routes",
-                "admin        -                                       127.0.0.1:15000                            -",
-            ].map { $0 })
+            config.listeners(filter).table.lines
+                == [
+                    "LISTENER     CHAIN                                   MATCH                                      DESTINATION",
+                    "hbone        shop/cart.shop.svc.cluster.local:80     cart.shop.svc.cluster.local:80 (HTTP)      routes",
+                    "admin        -                                       127.0.0.1:15000                            -",
+                ].map { $0 })
         #expect(
             config.endpoints(filter).table.lines == [
                 "ENDPOINT           STATUS      OUTLIER CHECK     CLUSTER",
@@ -50,7 +51,9 @@ struct ProxyConfigTests {
             ])
         let routes = config.routes(filter).table.lines
         #expect(routes[0].hasPrefix("NAME             VHOST NAME"))
-        #expect(routes[1].contains("cart.shop.svc.cluster.local:80     *           PathPrefix /api     HTTPRoute/shop/split"))
+        #expect(
+            routes[1].contains(
+                "cart.shop.svc.cluster.local:80     *           PathPrefix /api     HTTPRoute/shop/split"))
         #expect(routes[1].hasSuffix("refused: the service has no port 80, URLRewrite /"))
     }
 
@@ -91,7 +94,9 @@ struct ProxyConfigTests {
     @Test("members that we do not know stay in the JSON")
     func unknownMembers() throws {
         let config = try ProxyConfig(
-            parsing: Array(#"{"waypoint":"a/b","clusters":[{"service":"a/c","port":1,"direction":"inbound","type":"X","new":7}]}"#.utf8))
+            parsing: Array(
+                #"{"waypoint":"a/b","clusters":[{"service":"a/c","port":1,"direction":"inbound","type":"X","new":7}]}"#
+                    .utf8))
         #expect(config.clusters(ProxyConfigFilter()).items[0]["new"] == 7)
         #expect(config.dump.routes.isEmpty, "a list that is missing is empty")
     }
@@ -158,7 +163,8 @@ struct PodReferenceTests {
                     ]
                 ]))
         for (text, found) in [
-            ("w-1.shop", "w-1"), ("w-1", "w-1"), ("cart.v1", "cart.v1"), ("cart.v1.shop", "cart.v1"), ("svc/cart.shop", "cart-2"),
+            ("w-1.shop", "w-1"), ("w-1", "w-1"), ("cart.v1", "cart.v1"), ("cart.v1.shop", "cart.v1"),
+            ("svc/cart.shop", "cart-2"),
             ("deploy/cart", "cart-2"), ("waypoint.shop", "w-1"), ("gateway/waypoint", "w-1"),
         ] {
             let pod = try await PodReference(parsing: text).pod(in: shop.cluster, defaultNamespace: "shop")

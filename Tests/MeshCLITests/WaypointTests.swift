@@ -258,7 +258,8 @@ struct WaypointTableTests {
     @Test("status shows each waypoint's own condition, once")
     func shows() async throws {
         let shop = try await Shop()
-        try await shop.addGateway("a", conditions: [condition("Accepted", reason: "Accepted"), condition(message: "ok")])
+        try await shop.addGateway(
+            "a", conditions: [condition("Accepted", reason: "Accepted"), condition(message: "ok")])
         try await shop.addGateway("b")
         try await shop.addGateway("c", conditions: [condition("Accepted", reason: "Accepted", message: "seen")])
         let collected = Collected()
@@ -281,7 +282,8 @@ struct WaypointTableTests {
     @Test("status that waits in vain shows the table all the same, and fails with the reason")
     func statusLate() async throws {
         let shop = try await Shop()
-        try await shop.addGateway("a", conditions: [condition(status: "False", reason: "Pending", message: "no address")])
+        try await shop.addGateway(
+            "a", conditions: [condition(status: "False", reason: "Pending", message: "no address")])
         let collected = Collected()
         let error = try await shop.refusal { try await self.status(shop, wait: .milliseconds(1), collected) }
         #expect(error.contains("shop/a") && error.contains("no address"))

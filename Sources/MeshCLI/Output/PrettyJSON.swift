@@ -7,7 +7,8 @@ extension JSONValue {
         get throws {
             let tree = try JSONSerialization.jsonObject(with: Data(self.encoded), options: .fragmentsAllowed)
             let data = try JSONSerialization.data(
-                withJSONObject: tree, options: [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes, .fragmentsAllowed])
+                withJSONObject: tree,
+                options: [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes, .fragmentsAllowed])
             return String(decoding: data, as: UTF8.self)
         }
     }

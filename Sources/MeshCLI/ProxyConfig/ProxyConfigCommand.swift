@@ -27,7 +27,8 @@ struct ProxyConfigOptions: ParsableArguments {
         try self.check()
         if let file {
             let data =
-                file == "-" ? FileHandle.standardInput.readDataToEndOfFile() : FileManager.default.contents(atPath: file)
+                file == "-"
+                ? FileHandle.standardInput.readDataToEndOfFile() : FileManager.default.contents(atPath: file)
             guard let data else { throw CommandError("cannot read \(file)") }
             return try ProxyConfig(parsing: Array(data))
         }
@@ -67,7 +68,8 @@ struct ProxyConfigCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "proxy-config", abstract: "Look at what one waypoint knows.",
         subcommands: [
-            Clusters.self, Listeners.self, Routes.self, Endpoints.self, Secrets.self, Bootstrap.self, Log.self, All.self,
+            Clusters.self, Listeners.self, Routes.self, Endpoints.self, Secrets.self, Bootstrap.self, Log.self,
+            All.self,
         ], aliases: ["pc"])
 
     struct Clusters: AsyncParsableCommand {

@@ -109,7 +109,9 @@ package struct ProxyConfig: Sendable {
             ["RESOURCE NAME", "TYPE", "STATUS", "VALID CERT", "SERIAL NUMBER", "NOT AFTER", "NOT BEFORE"], gap: 5)
         for certificate in self.dump.certificates {
             let parts =
-                (certificate.certChain ?? []).enumerated().map { ($0.offset == 0 ? "Leaf" : "Intermediate", $0.element) }
+                (certificate.certChain ?? []).enumerated().map {
+                    ($0.offset == 0 ? "Leaf" : "Intermediate", $0.element)
+                }
                 + (certificate.rootCerts ?? []).map { ("Root", $0) }
             for (type, part) in parts {
                 table.add([

@@ -137,7 +137,8 @@ extension WaypointDump {
                     "this is the dump of a node proxy, not of a waypoint; look at it with: martlet ztunnel-config")
             }
             if members["configs"] != nil {
-                throw CommandError("this is the dump of an Envoy, not of our waypoint; read it with istioctl proxy-config")
+                throw CommandError(
+                    "this is the dump of an Envoy, not of our waypoint; read it with istioctl proxy-config")
             }
             throw CommandError("this is no dump of a waypoint: \(Self.reason(error))")
         }

@@ -23,11 +23,13 @@ package struct Waypoint: Hashable, Sendable {
     package init(name: String, namespace: String?, trafficType: String? = nil, revision: String? = nil) throws {
         guard name != Self.reservedName else {
             throw CommandError(
-                "a waypoint cannot be named \"none\": that value of the label \(Self.useLabel) means to use no waypoint")
+                "a waypoint cannot be named \"none\": that value of the label \(Self.useLabel) means to use no waypoint"
+            )
         }
         if let trafficType, !Self.trafficTypes.contains(trafficType) {
             throw CommandError(
-                "--for: \"\(trafficType)\" is no traffic type; it is one of \(Self.trafficTypes.joined(separator: ", "))")
+                "--for: \"\(trafficType)\" is no traffic type; it is one of \(Self.trafficTypes.joined(separator: ", "))"
+            )
         }
         self.name = name.isEmpty ? "waypoint" : name
         self.namespace = namespace
@@ -95,7 +97,9 @@ package struct GatewayCondition: Hashable, Sendable {
 
     /// Why it is not programmed.
     package var trouble: String {
-        if !self.isCurrent, self.reason != "Pending" { return "the control plane has not looked at its last change yet" }
+        if !self.isCurrent, self.reason != "Pending" {
+            return "the control plane has not looked at its last change yet"
+        }
         let reason = self.reason.isEmpty ? "" : " (\(self.reason))"
         return "\(self.type) is \(self.status)\(reason)\(self.message.isEmpty ? "" : ": \(self.message)")"
     }

@@ -64,7 +64,8 @@ package struct WaypointApply: Sendable {
     package func run() async throws {
         guard let namespace = try await self.cluster.find(.namespaces, name: self.namespace) else {
             throw CommandError(
-                "namespace \"\(self.namespace)\" does not exist; make it with: kubectl create namespace \(self.namespace)")
+                "namespace \"\(self.namespace)\" does not exist; make it with: kubectl create namespace \(self.namespace)"
+            )
         }
         // Looked up first: a name that is wrong ends the command before anything has changed.
         var due: [Enrolment] = []

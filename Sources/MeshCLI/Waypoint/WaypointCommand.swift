@@ -114,7 +114,8 @@ struct WaypointCommand: AsyncParsableCommand {
         @OptionGroup var options: WaypointOptions
         @Argument(help: "Names (default: all).") var names: [String] = []
         @Flag(name: [.customShort("A"), .long], help: "Of all namespaces.") var allNamespaces = false
-        @Option(name: [.short, .long], defaultAsFlag: true, help: "Wait until they are ready (default: true).") var wait: Bool?
+        @Option(name: [.short, .long], defaultAsFlag: true, help: "Wait until they are ready (default: true).")
+        var wait: Bool?
         @OptionGroup var waiting: WaypointWaitOptions
 
         func run() async throws {

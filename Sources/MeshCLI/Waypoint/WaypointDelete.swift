@@ -1,5 +1,5 @@
-package import KubeClient
 import KubeAPI
+package import KubeClient
 
 /// `waypoint delete`: removes waypoints, and says who still points at them.
 package struct WaypointDelete: Sendable {
