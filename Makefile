@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. Both need root for the lab.
-.PHONY: help prepare build build-tests demo demo-clean test lint unit e2e conformance bench counts format
+.PHONY: help prepare build build-tests demo demo-clean test lint unit e2e conformance bench counts format sanitize
 
 TOOLS := $(CURDIR)/.tools
 # The tests run on a debug build, which checks more (exclusive access, overflow) and is made in half the time.
@@ -17,6 +17,7 @@ help:
 	@echo "make e2e         the suite in the lab and the demo, on the debug build"
 	@echo "make conformance the Gateway API's mesh tests in a lab of their own; needs waypoints that serve, so not yet in make test"
 	@echo "make bench       the tunnel beside Envoy and others"
+	@echo "make sanitize    data races (ThreadSanitizer) and leaks (valgrind) of the unit and loopback tests"
 	@echo "make counts      allocations and instructions of a connection, against thresholds"
 
 prepare:
@@ -59,6 +60,10 @@ test: prepare
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory e2e
+
+sanitize: prepare
+	@scripts/sanitize.sh threads
+	@scripts/sanitize.sh leaks
 
 bench: prepare
 	@Benchmarks/run.sh

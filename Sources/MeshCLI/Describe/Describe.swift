@@ -17,20 +17,18 @@ package struct Describe: Sendable {
         self.output = output
     }
 
-    private static func type(_ group: String, _ plural: String, _ kind: String, _ version: String = "v1")
-        -> ResourceType
-    {
-        ResourceType(group: group, version: version, plural: plural, kind: kind, isNamespaced: true)
+    private static func old(_ type: ResourceType) -> ResourceType {
+        ResourceType(
+            group: type.group, version: "v1alpha2", plural: type.plural, kind: type.kind, isNamespaced: true)
     }
-    private static let gatewayGroup = "gateway.networking.k8s.io"
     /// Of each kind the versions that clusters serve, the newest first.
-    private static let routeTypes = [
-        [type(gatewayGroup, "httproutes", "HTTPRoute")], [type(gatewayGroup, "grpcroutes", "GRPCRoute")],
-        [type(gatewayGroup, "tlsroutes", "TLSRoute"), type(gatewayGroup, "tlsroutes", "TLSRoute", "v1alpha2")],
-        [type(gatewayGroup, "tcproutes", "TCPRoute"), type(gatewayGroup, "tcproutes", "TCPRoute", "v1alpha2")],
+    private static let routeTypes: [[ResourceType]] = [
+        [.httpRoutes], [.grpcRoutes], [.tlsRoutes, old(.tlsRoutes)], [.tcpRoutes, old(.tcpRoutes)],
     ]
-    private static let requestAuthentications = type(
-        "security.istio.io", "requestauthentications", "RequestAuthentication")
+    /// What is attached by reference, to a service or to its waypoint.
+    private static let attachedTypes: [ResourceType] = [
+        .authorizationPolicies, .requestAuthentications, .rateLimits, .backendTrafficPolicies, .telemetries,
+    ]
 
     // MARK: a pod
 
@@ -133,7 +131,7 @@ package struct Describe: Sendable {
     }
 
     private func servicePolicies(_ service: KubeObject, _ waypoint: (namespace: String, name: String)?) async throws {
-        for type in [ResourceType.authorizationPolicies, Self.requestAuthentications] {
+        for type in Self.attachedTypes {
             for policy in try await self.all([type]) {
                 let scopes = Self.targets(policy).compactMap { target -> String? in
                     let name = target["name"]?.string
