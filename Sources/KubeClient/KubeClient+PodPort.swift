@@ -76,7 +76,6 @@ extension KubeClient {
         try await channel.executeThenClose { inbound, outbound in
             try await outbound.write(Self.frame(.binary, [Self.dataChannel] + request))
             var reader = PodResponseReader()
-            var failure: [UInt8] = []
             var begun: Set<UInt8> = []
             var current = Self.dataChannel
             frames: for try await frame in inbound {
@@ -93,13 +92,13 @@ extension KubeClient {
                     }
                     if current == Self.dataChannel {
                         if let response = try reader.receive(data.readableBytesView) { return response }
-                    } else if current == Self.errorChannel, failure.count < Self.errorBytesMax {
-                        failure += data.readableBytesView
+                    } else if current == Self.errorChannel, data.readableBytes > 0 {
+                        let text = String(decoding: data.readableBytesView.prefix(Self.errorBytesMax), as: UTF8.self)
+                        throw KubeConnectionError(text)
                     }
                 default: continue
                 }
             }
-            guard failure.isEmpty else { throw KubeConnectionError(String(decoding: failure, as: UTF8.self)) }
             return try reader.end()
         }
     }
