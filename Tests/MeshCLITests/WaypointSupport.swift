@@ -43,6 +43,11 @@ struct Shop {
 
     func addNamespace(_ name: String, labels: [String: String] = [:]) async throws {
         try await self.cluster.create(.namespaces, KubeObject(.namespaces, name: name, labels: labels))
+        // What a controller makes, and what pods must have.
+        for account in ["default", "cart"] {
+            try await self.cluster.create(
+                .serviceAccounts, KubeObject(.serviceAccounts, namespace: name, name: account))
+        }
     }
 
     func addService(_ name: String, labels: [String: String] = [:]) async throws {
