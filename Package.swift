@@ -198,7 +198,12 @@ let package = Package(
                 "MeshProto", "MeshChannel", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf,
                 x509, asn1, crypto, log,
             ]),
-        target("KubeClient", ["KubeAPI", http, nio("NIOCore"), nio("NIOFoundationCompat"), nioSSL, log, yams]),
+        target(
+            "KubeClient",
+            [
+                "KubeAPI", http, nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"),
+                nio("NIOFoundationCompat"), nioSSL, log, yams,
+            ]),
         target(
             "MeshTelemetry",
             [
@@ -318,7 +323,7 @@ let package = Package(
         test(
             "MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),
         test("MeshLinuxTests", ["MeshLinux"]),
-        test("MeshCLITests", ["MeshCLI", "KubeAPI"]),
+        test("MeshCLITests", ["MeshCLI", "KubeAPI", "KubeClient", "LabAPIServer", log]),
         test("KubeAPITests", ["KubeAPI"]),
         test("KubeClientTests", ["KubeClient", "KubeAPI"]),
         test(
