@@ -16,6 +16,9 @@ package final class MeshIndex {
     package var workloadEntries: Input<WorkloadEntryView> { self.inputs.workloadEntries }
     package var gateways: Input<GatewayView> { self.inputs.gateways }
     package var gatewayClasses: Input<GatewayClassView> { self.inputs.gatewayClasses }
+    package var overlays: Input<OverlayView> { self.inputs.overlays }
+    /// By `<namespace>/<name>` of the Gateway: what kept its objects from being written.
+    package var gatewayTroubles: Input<String> { self.inputs.gatewayTroubles }
     package var authorizationPolicies: Input<PolicyView> { self.inputs.authorizationPolicies }
     package var peerAuthentications: Input<PeerAuthenticationView> { self.inputs.peerAuthentications }
 
@@ -33,6 +36,11 @@ package final class MeshIndex {
     package let workloadEntryStatuses: MeshCollection<ObjectStatus>
     package let policyStatuses: MeshCollection<ObjectStatus>
     package let peerAuthenticationStatuses: MeshCollection<ObjectStatus>
+    package let gatewayReports: MeshCollection<GatewayReport>
+    /// By name.
+    package let gatewayClassReports: MeshCollection<GatewayReport>
+    /// What to deploy, by the Gateway's `<namespace>/<name>`.
+    package let gatewayPlans: MeshCollection<GatewayPlan>
 
     package init(_ initial: MeshSettings) {
         let graph = Graph()
@@ -41,6 +49,10 @@ package final class MeshIndex {
         let services = ServiceCollections(graph, inputs, gateways)
         let policies = PolicyCollections(graph, inputs, gateways, services)
         let workloads = WorkloadCollections(graph, inputs, gateways, services, policies)
+        let plans = GatewayPlans(graph, inputs)
+        self.gatewayReports = plans.reports
+        self.gatewayClassReports = plans.classReports
+        self.gatewayPlans = plans.plans
         self.graph = graph
         self.inputs = inputs
         self.workloads = workloads.all
@@ -68,6 +80,8 @@ struct MeshInputs {
     let workloadEntries: Input<WorkloadEntryView>
     let gateways: Input<GatewayView>
     let gatewayClasses: Input<GatewayClassView>
+    let overlays: Input<OverlayView>
+    let gatewayTroubles: Input<String>
     let authorizationPolicies: Input<PolicyView>
     let peerAuthentications: Input<PeerAuthenticationView>
     /// The cluster's own network, under the empty key: a label of the root namespace.
@@ -85,6 +99,8 @@ struct MeshInputs {
         self.workloadEntries = graph.input()
         self.gateways = graph.input()
         self.gatewayClasses = graph.input()
+        self.overlays = graph.input()
+        self.gatewayTroubles = graph.input()
         self.authorizationPolicies = graph.input()
         self.peerAuthentications = graph.input()
         self.settings.set("", initial)

@@ -19,7 +19,7 @@ package final class SettingsHolder: Sendable {
 package actor ControlPlane {
     package enum Kind: String, CaseIterable, Sendable {
         case namespaces, nodes, pods, services, endpointSlices, serviceEntries, workloadEntries, gateways,
-            gatewayClasses, authorizationPolicies, peerAuthentications, meshConfig
+            gatewayClasses, overlays, authorizationPolicies, peerAuthentications, meshConfig
 
         var type: ResourceType {
             switch self {
@@ -34,7 +34,7 @@ package actor ControlPlane {
             case .gatewayClasses: .gatewayClasses
             case .authorizationPolicies: .authorizationPolicies
             case .peerAuthentications: .peerAuthentications
-            case .meshConfig: .configMaps
+            case .overlays, .meshConfig: .configMaps
             }
         }
 
@@ -46,7 +46,7 @@ package actor ControlPlane {
             case .workloadEntries: .workloadEntries
             case .authorizationPolicies: .authorizationPolicies
             case .peerAuthentications: .peerAuthentications
-            case .namespaces, .nodes, .pods, .endpointSlices, .gateways, .gatewayClasses, .meshConfig: nil
+            case .namespaces, .nodes, .pods, .endpointSlices, .gateways, .gatewayClasses, .overlays, .meshConfig: nil
             }
         }
     }
@@ -58,13 +58,14 @@ package actor ControlPlane {
     private let pods: PodRegistry
     private let statuses: StatusWriter
     private let addresses: AddressAllocator
+    private let gateways: GatewayWriters
     private let logger: Logger
     private let changes: ChangeCollector
     private var missing = Set(Kind.allCases)
 
     package init(
         _ initial: MeshSettings, settings: SettingsHolder, server: XDSServer, pods: PodRegistry,
-        statuses: StatusWriter, addresses: AddressAllocator, logger: Logger
+        statuses: StatusWriter, addresses: AddressAllocator, gateways: GatewayWriters, logger: Logger
     ) {
         self.initial = initial
         self.settings = settings
@@ -74,6 +75,7 @@ package actor ControlPlane {
         self.pods = pods
         self.statuses = statuses
         self.addresses = addresses
+        self.gateways = gateways
         self.logger = logger
     }
 
@@ -115,8 +117,13 @@ package actor ControlPlane {
             self.index.serviceEntries.take(event, owned { ServiceEntryView($0) })
             self.tellAllocator(event)
         case .workloadEntries: self.index.workloadEntries.take(event, owned { WorkloadEntryView($0) })
-        case .gateways: self.index.gateways.take(event) { GatewayView($0) }
-        case .gatewayClasses: self.index.gatewayClasses.take(event) { GatewayClassView($0) }
+        case .gateways:
+            self.index.gateways.take(event) { GatewayView($0) }
+            self.gateways.statuses.observed(.gateway, event)
+        case .gatewayClasses:
+            self.index.gatewayClasses.take(event) { GatewayClassView($0) }
+            self.gateways.statuses.observed(.gatewayClass, event)
+        case .overlays: self.index.overlays.take(event) { OverlayView($0) }
         case .authorizationPolicies: self.index.authorizationPolicies.take(event, owned { PolicyView($0) })
         case .peerAuthentications:
             self.index.peerAuthentications.take(event, owned { PeerAuthenticationView($0) })
@@ -126,8 +133,7 @@ package actor ControlPlane {
         if case .snapshot = event { self.missing.remove(kind) }
         // Half a mesh is nobody's business: nothing is derived before everything was listed once.
         guard self.missing.isEmpty else { return }
-        self.index.settle()
-        self.flush()
+        self.settle()
         if !self.server.isReady {
             self.server.becomeReady()
             self.statuses.becomeReady()
@@ -138,6 +144,22 @@ package actor ControlPlane {
                     "policies": "\(self.index.policies.count)",
                 ])
         }
+    }
+
+    private func settle() {
+        self.index.settle()
+        self.flush()
+    }
+
+    /// What kept a Gateway's objects from being written; nil: nothing does.
+    package func receive(trouble: String?, ofGateway gateway: String) {
+        guard self.index.gatewayTroubles[gateway] != trouble else { return }
+        if let trouble {
+            self.index.gatewayTroubles.set(gateway, trouble)
+        } else {
+            self.index.gatewayTroubles.remove(gateway)
+        }
+        if self.missing.isEmpty { self.settle() }
     }
 
     private func receivePods(_ event: InformerEvent) {
@@ -194,6 +216,8 @@ package actor ControlPlane {
             self.server.apply(.addresses(upserted: changes.addresses, removed: changes.removedAddresses))
         }
         for (kind, key, status) in changes.statuses { self.statuses.want(kind, key, status) }
+        for (kind, key, report) in changes.reports { self.gateways.statuses.want(kind, key, report) }
+        for (key, plan) in changes.plans { self.gateways.deployer.want(key, plan) }
     }
 }
 
@@ -220,6 +244,8 @@ private final class ChangeCollector {
         var policies: [AuthorizationPolicy] = []
         var removedPolicies: [NamespacedName] = []
         var statuses: [(kind: StatusWriter.Kind, key: String, status: ObjectStatus?)] = []
+        var reports: [(kind: GatewayStatusWriter.Kind, key: String, report: GatewayReport?)] = []
+        var plans: [(key: String, plan: GatewayPlan?)] = []
     }
     private var changes = Changes()
 
@@ -240,6 +266,20 @@ private final class ChangeCollector {
             collection.observe { [weak self] in
                 for change in $0 { self?.changes.statuses.append((kind, change.key, change.new)) }
             }
+        }
+        self.follow(gatewaysOf: index)
+    }
+
+    private func follow(gatewaysOf index: MeshIndex) {
+        for (kind, collection) in [
+            (GatewayStatusWriter.Kind.gateway, index.gatewayReports), (.gatewayClass, index.gatewayClassReports),
+        ] {
+            collection.observe { [weak self] in
+                for change in $0 { self?.changes.reports.append((kind, change.key, change.new)) }
+            }
+        }
+        index.gatewayPlans.observe { [weak self] in
+            for change in $0 { self?.changes.plans.append((change.key, change.new)) }
         }
     }
 

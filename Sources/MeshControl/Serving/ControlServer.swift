@@ -51,9 +51,10 @@ package struct ControlServer: Sendable {
             admission: self.admission, logger: self.logger, record: metrics.record)
         let statuses = StatusWriter(self.cluster, logger: self.logger)
         let addresses = AddressAllocator(self.cluster, logger: self.logger)
+        let gateways = GatewayWriters(self.cluster, logger: self.logger)
         let plane = ControlPlane(
             self.options.settings, settings: settings, server: xds, pods: pods, statuses: statuses,
-            addresses: addresses, logger: self.logger)
+            addresses: addresses, gateways: gateways, logger: self.logger)
         let trusted = self.options.trustedNodeAccounts
         if trusted.isEmpty {
             self.logger.warning("CA_TRUSTED_NODE_ACCOUNTS is empty: no node proxy will be served")
@@ -86,7 +87,8 @@ package struct ControlServer: Sendable {
                 listening(Ports(secureGRPC: port, readiness: endpoints[0].ports[0], monitoring: endpoints[1].ports[0]))
                 try await self.background(
                     plane: plane, xds: xds, store: store, authority: authority, certificate: certificate,
-                    metrics: metrics, statuses: statuses, addresses: addresses, settings: settings)
+                    metrics: metrics, statuses: statuses, addresses: addresses, gateways: gateways,
+                    settings: settings)
             }
             group.addTask {
                 for await _ in stop { break }
@@ -189,7 +191,7 @@ package struct ControlServer: Sendable {
     private func background(
         plane: ControlPlane, xds: XDSServer, store: AuthorityStore, authority: KeyMaterial,
         certificate: ServerCertificate, metrics: ControlMetrics, statuses: StatusWriter,
-        addresses: AddressAllocator, settings: SettingsHolder
+        addresses: AddressAllocator, gateways: GatewayWriters, settings: SettingsHolder
     ) async throws {
         let publisher = RootCertificatePublisher(
             self.cluster, .roots, content: { authority.current.rootsPEM }, changes: authority.changes(),
@@ -213,6 +215,13 @@ package struct ControlServer: Sendable {
                 }
             }
             group.addTask { await self.election("istio-status-leader").run { await statuses.run() } }
+            if self.options.deploysWaypoints {
+                group.addTask {
+                    await self.election("istio-gateway-deployment").run {
+                        await gateways.run { await plane.receive(trouble: $1, ofGateway: $0) }
+                    }
+                }
+            }
             if self.options.allocatesAddresses {
                 group.addTask { await self.election("istio-ip-autoallocate").run { await addresses.run() } }
             }
