@@ -283,12 +283,12 @@ let package = Package(
             "MeshControlTests",
             [
                 "MeshControl", "MeshXDS", "MeshCA", "MeshChannel", "KubeAPI", "KubeClient", "MeshModel", "MeshIdentity",
-                "MeshPolicy", "MeshLinux", "MeshTestSupport", x509, log,
+                "MeshPolicy", "MeshLinux", "MeshTestSupport", "MeshCLI", "LabAPIServer", x509, log,
             ]),
         test(
             "MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),
         test("MeshLinuxTests", ["MeshLinux"]),
-        test("MeshCLITests", ["MeshCLI", "KubeAPI"]),
+        test("MeshCLITests", ["MeshCLI", "KubeAPI", "KubeClient", "LabAPIServer"], exclude: ["Fixtures"]),
         test("KubeAPITests", ["KubeAPI"]),
         test("KubeClientTests", ["KubeClient", "KubeAPI"]),
         test(
