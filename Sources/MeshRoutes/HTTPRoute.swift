@@ -9,14 +9,20 @@ package struct HTTPRoute: Hashable, Sendable {
     package var kind: Kind
     /// Of the service, from the parent reference; nil: every port.
     package var port: UInt16?
+    /// Of a consumer route (GEP-1426): it counts for clients of this namespace only, and for them the routes of their
+    /// namespace replace all others, as soon as there is one for the port. Nil: a producer route, for everybody else.
+    package var clientNamespace: String?
     /// Rules in the order of the object. Routes themselves come oldest first, then by name: where two matches are
     /// equal the standard lets the first one win.
     package var rules: [HTTPRule]
 
-    package init(name: NamespacedName, kind: Kind, port: UInt16?, rules: [HTTPRule]) {
+    package init(
+        name: NamespacedName, kind: Kind, port: UInt16?, clientNamespace: String? = nil, rules: [HTTPRule]
+    ) {
         self.name = name
         self.kind = kind
         self.port = port
+        self.clientNamespace = clientNamespace
         self.rules = rules
     }
 }

@@ -5,16 +5,20 @@ package struct StreamRoute: Hashable, Sendable {
     package var name: NamespacedName
     /// Of the service; nil: every port.
     package var port: UInt16?
+    /// As ``HTTPRoute/clientNamespace``.
+    package var clientNamespace: String?
     /// Server names of a TLSRoute, exact or `*.suffix`; none: any, and every TCPRoute.
     package var serverNames: [String]
     package var isTLS: Bool
     package var backends: [StreamBackend]
 
     package init(
-        name: NamespacedName, port: UInt16?, serverNames: [String] = [], isTLS: Bool, backends: [StreamBackend]
+        name: NamespacedName, port: UInt16?, clientNamespace: String? = nil, serverNames: [String] = [], isTLS: Bool,
+        backends: [StreamBackend]
     ) {
         self.name = name
         self.port = port
+        self.clientNamespace = clientNamespace
         self.serverNames = serverNames
         self.isTLS = isTLS
         self.backends = backends
