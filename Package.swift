@@ -164,6 +164,7 @@ let package = Package(
             ],
             resources: [
                 .embedInCode("Manifests/crds.yaml"), .embedInCode("Manifests/gateway-api.yaml"),
+                .embedInCode("Manifests/gateway-routes.yaml"),
                 .embedInCode("Manifests/istiod.yaml"),
                 .embedInCode("Manifests/cni.yaml"), .embedInCode("Manifests/ztunnel.yaml"),
             ]),
@@ -318,12 +319,14 @@ let package = Package(
             "MeshControlTests",
             [
                 "MeshControl", "MeshXDS", "MeshCA", "MeshChannel", "KubeAPI", "KubeClient", "MeshModel", "MeshIdentity",
-                "MeshPolicy", "MeshRoutes", "MeshTelemetry", "MeshLinux", "MeshTestSupport", x509, nio("NIOPosix"), log,
+                "MeshPolicy", "MeshRoutes", "MeshTelemetry", "MeshLinux", "MeshTestSupport", "MeshCLI",
+                "LabAPIServer", x509, nio("NIOPosix"), log,
             ]),
         test(
             "MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),
         test("MeshLinuxTests", ["MeshLinux"]),
-        test("MeshCLITests", ["MeshCLI", "KubeAPI", "KubeClient", "LabAPIServer", log]),
+        test(
+            "MeshCLITests", ["MeshCLI", "KubeAPI", "KubeClient", "LabAPIServer", log], exclude: ["Fixtures"]),
         test("KubeAPITests", ["KubeAPI"]),
         test("KubeClientTests", ["KubeClient", "KubeAPI"]),
         test(
