@@ -15,6 +15,7 @@ func nio(_ name: String) -> Target.Dependency { .product(name: name, package: "s
 let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let log = Target.Dependency.product(name: "Logging", package: "swift-log")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let cryptoExtras = Target.Dependency.product(name: "CryptoExtras", package: "swift-crypto")
 let x509 = Target.Dependency.product(name: "X509", package: "swift-certificates")
 let asn1 = Target.Dependency.product(name: "SwiftASN1", package: "swift-asn1")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
@@ -110,9 +111,8 @@ let package = Package(
         target(
             "MeshFuzz",
             [
-                "MeshHTTP", "MeshZDS", "MeshXDS", "MeshProto", "MeshProxy", "MeshDirectory", "MeshTunnel", "MeshDNS",
-                "MeshModel",
-                "MeshIdentity", protobuf,
+                "MeshHTTP", "MeshRoutes", "MeshTokens", "MeshZDS", "MeshXDS", "MeshProto", "MeshProxy", "MeshDirectory",
+                "MeshTunnel", "MeshDNS", "MeshModel", "MeshIdentity", "MeshLoop", crypto, protobuf,
             ],
             path: "Fuzz/Drivers"),
         .executableTarget(
@@ -155,7 +155,7 @@ let package = Package(
                 "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshLinux", nio("NIOCore"),
                 nio("NIOPosix"), nioSSL, log,
                 .product(name: "NIOCertificateReloading", package: "swift-nio-extras"), lifecycle, grpcCore,
-                grpcNIO, crypto, yams,
+                grpcNIO, crypto, yams, http,
             ]),
         target(
             "MeshNode",
@@ -195,6 +195,8 @@ let package = Package(
                 "MeshProto", "MeshChannel", "MeshRoutes", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf,
                 protobuf, crypto, log,
             ]),
+        // JSON Web Tokens: what the waypoint's engine asks, without knowing cryptography.
+        target("MeshTokens", ["MeshRoutes", "MeshHTTP", "KubeAPI", crypto, cryptoExtras]),
         target("MeshZDS", ["MeshLinux", log]),
         // Linked into the CNI plugin: no NIO, no Foundation, here and in what it imports.
         target("MeshCNI", ["KubeAPI", "MeshModel", "MeshLinux"]),
@@ -275,7 +277,11 @@ let package = Package(
             resources: [
                 .embedInCode("Golden/conversations.txt"), .embedInCode("Golden/hpack-python.txt"),
             ], exclude: ["Golden/make.py"]),
-        test("MeshRoutesTests", ["MeshRoutes", "MeshHTTP", "MeshModel", "MeshIdentity"]),
+        test("MeshRoutesTests", ["MeshRoutes", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshIdentity"]),
+        test(
+            "MeshTokensTests",
+            ["MeshTokens", "MeshRoutes", "MeshHTTP", "MeshModel", "KubeAPI", crypto, cryptoExtras],
+            resources: [.embedInCode("Golden/tokens.txt")], exclude: ["Golden/make.py"]),
         test("MeshLoopTests", ["MeshLoop", "MeshModel", "MeshTestSupport"]),
         test(
             "MeshTunnelTests",
@@ -309,8 +315,8 @@ let package = Package(
         test(
             "MeshXDSTests",
             [
-                "MeshXDS", "MeshCA", "MeshChannel", "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO,
-                nio("NIOCore"), nio("NIOEmbedded"), protobuf, log,
+                "MeshXDS", "MeshCA", "MeshChannel", "MeshProto", "MeshRoutes", "MeshModel", "MeshIdentity", grpcCore,
+                grpcNIO, nio("NIOCore"), nio("NIOEmbedded"), protobuf, log,
             ]),
         test(
             "MeshCATests",
@@ -322,7 +328,7 @@ let package = Package(
             "MeshControlTests",
             [
                 "MeshControl", "MeshXDS", "MeshCA", "MeshChannel", "KubeAPI", "KubeClient", "MeshModel", "MeshIdentity",
-                "MeshPolicy", "MeshLinux", "MeshTestSupport", x509, log,
+                "MeshPolicy", "MeshRoutes", "MeshTelemetry", "MeshLinux", "MeshTestSupport", x509, log,
             ]),
         test(
             "MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),

@@ -17,15 +17,15 @@ protocol AppSocketHandler: AnyObject {
 /// Remembers what the edge-triggered kernel said: `isReadable` and `isWritable` stay true until a call would have
 /// blocked. Nobody listening yet is no loss: the flags are still there when a handler comes.
 package class AppSocket: EventSource {
-    /// Set while somebody moves this socket's bytes; cleared before close, which breaks the cycle.
-    final var handler: (any AppSocketHandler)?
     final private(set) var isConnecting: Bool
     final var isReadable = false
     final var isWritable: Bool
-    /// Called once, when the socket has closed.
-    final var whenClosed: (@Sendable () -> Void)?
     /// The peer sent FIN: after the last byte a read answers "ended".
     final var sawEnd = false
+    /// Set while somebody moves this socket's bytes; cleared before close, which breaks the cycle.
+    final var handler: (any AppSocketHandler)?
+    /// Called once, when the socket has closed.
+    final var whenClosed: (@Sendable () -> Void)?
 
     init(descriptor: CInt, loop: EventLoop, isConnecting: Bool) {
         self.isConnecting = isConnecting

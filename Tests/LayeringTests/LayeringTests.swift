@@ -11,7 +11,7 @@ private let layers: [[String]] = [
     ["MeshProxy", "MeshWaypoint", "MeshControl", "MeshNode", "MeshCLI"],
     // What roles share, since they cannot see each other: the mesh as it was told, certificates, a process's life.
     ["MeshDirectory", "MeshCertificates", "MeshProcess"],
-    ["MeshXDS", "MeshZDS", "MeshCA", "KubeClient", "MeshTelemetry", "MeshCNI"],
+    ["MeshXDS", "MeshTokens", "MeshZDS", "MeshCA", "KubeClient", "MeshTelemetry", "MeshCNI"],
     ["MeshProto", "MeshChannel", "KubeAPI"],
     ["MeshExchange"],
     ["MeshTunnel"],

@@ -1,4 +1,4 @@
-import MeshModel
+package import MeshModel
 import MeshRoutes
 
 /// One route at one service, without what it says: changes of its rules change nothing here.

@@ -1,5 +1,5 @@
-import MeshModel
-import MeshRoutes
+package import MeshModel
+package import MeshRoutes
 
 /// What turned out while a route was read, for its status.
 package struct RouteFindings: Hashable, Sendable {

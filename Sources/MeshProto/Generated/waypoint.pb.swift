@@ -62,6 +62,16 @@ package nonisolated struct Martlet_Waypoint_ServiceRules: Sendable {
   /// Clears the value of `balancing`. Subsequent reads from it will return its default value.
   package mutating func clearBalancing() {self._balancing = nil}
 
+  /// Left out: as the waypoint's.
+  package var telemetry: Martlet_Waypoint_Telemetry {
+    get {_telemetry ?? Martlet_Waypoint_Telemetry()}
+    set {_telemetry = newValue}
+  }
+  /// Returns true if `telemetry` has been explicitly set.
+  package var hasTelemetry: Bool {self._telemetry != nil}
+  /// Clears the value of `telemetry`. Subsequent reads from it will return its default value.
+  package mutating func clearTelemetry() {self._telemetry = nil}
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -69,6 +79,7 @@ package nonisolated struct Martlet_Waypoint_ServiceRules: Sendable {
   fileprivate var _key: Martlet_Waypoint_Name? = nil
   fileprivate var _gate: Martlet_Waypoint_Gate? = nil
   fileprivate var _balancing: Martlet_Waypoint_Balancing? = nil
+  fileprivate var _telemetry: Martlet_Waypoint_Telemetry? = nil
 }
 
 /// Resource name: the Gateway's `<namespace>/<name>`.
@@ -1685,7 +1696,7 @@ fileprivate nonisolated let _protobuf_package = "martlet.waypoint"
 
 nonisolated extension Martlet_Waypoint_ServiceRules: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".ServiceRules"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}key\0\u{1}routes\0\u{1}streams\0\u{1}gate\0\u{1}balancing\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}key\0\u{1}routes\0\u{1}streams\0\u{1}gate\0\u{1}balancing\0\u{1}telemetry\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1698,6 +1709,7 @@ nonisolated extension Martlet_Waypoint_ServiceRules: SwiftProtobuf.Message, Swif
       case 3: try { try decoder.decodeRepeatedMessageField(value: &self.streams) }()
       case 4: try { try decoder.decodeSingularMessageField(value: &self._gate) }()
       case 5: try { try decoder.decodeSingularMessageField(value: &self._balancing) }()
+      case 6: try { try decoder.decodeSingularMessageField(value: &self._telemetry) }()
       default: break
       }
     }
@@ -1723,6 +1735,9 @@ nonisolated extension Martlet_Waypoint_ServiceRules: SwiftProtobuf.Message, Swif
     try { if let v = self._balancing {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
     } }()
+    try { if let v = self._telemetry {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 6)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1732,6 +1747,7 @@ nonisolated extension Martlet_Waypoint_ServiceRules: SwiftProtobuf.Message, Swif
     if lhs.streams != rhs.streams {return false}
     if lhs._gate != rhs._gate {return false}
     if lhs._balancing != rhs._balancing {return false}
+    if lhs._telemetry != rhs._telemetry {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

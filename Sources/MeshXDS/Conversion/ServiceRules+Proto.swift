@@ -24,8 +24,9 @@ extension ServiceRules {
         decoded.rules.gate = TrafficGate.decode(proto.gate, &decoded.flaws)
         do throws(Reason) {
             decoded.rules.balancing = try BackendBalancing(decoding: proto.balancing)
+            if proto.hasTelemetry { decoded.rules.telemetry = try WaypointTelemetry(decoding: proto.telemetry) }
         } catch {
-            decoded.flaws.append("balancing: \(error.text)")
+            decoded.flaws.append("balancing or telemetry: \(error.text)")
         }
         return decoded
     }
@@ -44,6 +45,7 @@ extension ServiceRules {
             $0.streams = self.streams.map(\.proto)
             if self.gate != TrafficGate() { $0.gate = self.gate.proto }
             $0.balancing = self.balancing.proto
+            if let telemetry = self.telemetry { $0.telemetry = telemetry.proto }
         }
     }
 }
