@@ -304,6 +304,7 @@ let package = Package(
                 "MeshCertificates", "MeshCA", "MeshTelemetry", "MeshTunnel", "MeshIdentity", "MeshTestSupport", log,
             ]),
         test("MeshProcessTests", ["MeshProcess"]),
+        test("MeshExchangeTests", ["MeshExchange"]),
         test(
             "MeshWaypointTests",
             [

@@ -105,6 +105,9 @@ package final class ExchangeTelemetry: ExchangeObserver {
         self.log.write(raw: self.format.line(entry))
     }
 
+    /// Combinations of labels whose counters are at hand.
+    package var rememberedSeries: Int { self.exchanges.count }
+
     /// How many streams are open, as far as they are kept.
     package var openStreams: Int { self.shards.reduce(0) { $0 + $1.streams.withLock { $0.count } } }
 
