@@ -144,9 +144,9 @@ let package = Package(
             "MeshWaypoint",
             [
                 "MeshDirectory", "MeshCertificates", "MeshProcess", "MeshExchange", "MeshTunnel", "MeshRoutes",
-                "MeshHTTP",
-                "MeshXDS", "MeshCA", "MeshChannel", "MeshTelemetry", "MeshPolicy", "MeshModel", "MeshIdentity",
-                "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), http, log, collections,
+                "MeshTokens", "MeshHTTP", "MeshXDS", "MeshCA", "MeshChannel", "MeshTelemetry", "MeshPolicy",
+                "MeshModel", "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), http, log,
+                collections,
             ]),
         target(
             "MeshControl",

@@ -132,7 +132,7 @@ package struct WaypointDump {
                     json.member("balancing", "\(rules.balancing.choice)")
                     json.member("retryBudgetPercent", rules.balancing.retryBudgetPercent)
                     json.member(
-                        "endpoints", self.snapshot?.backend(of: service.key, port: port.port)?.endpoints.count ?? 0)
+                        "endpoints", self.snapshot?.backends.find(service.key, port.port)?.endpoints.count ?? 0)
                 }
             }
         }
@@ -141,7 +141,7 @@ package struct WaypointDump {
     private func writeEndpoints(_ json: inout JSONText) {
         for (service, _) in self.served {
             for port in service.ports.sorted(by: { $0.port < $1.port }) {
-                guard let backend = self.snapshot?.backend(of: service.key, port: port.port) else { continue }
+                guard let backend = self.snapshot?.backends.find(service.key, port.port) else { continue }
                 for endpoint in backend.endpoints {
                     json.object { json in
                         json.member("cluster", "inbound-vip|\(port.port)|http|\(service.hostname)")

@@ -112,18 +112,20 @@ package struct WaypointProcess: Sendable {
         }
         revocations?.start()
         let (settings, backends) = (configuration.settings, BackendTable())
+        let routes = self.log.logger("routes")
+        let compiler = RuleCompiler(
+            trustDomains: [configuration.trustDomain] + configuration.trustDomainAliases.sorted()
+        ) { problem in
+            routes.warning("a match cannot be used; the rest of its route is", metadata: ["why": "\(problem)"])
+        }
         let directory = WaypointDirectory(
             nodeName: configuration.nodeName,
-            make: { WaypointSnapshot($0, settings, backends: backends) },
+            make: { WaypointSnapshot($0, settings, backends: backends, compiler: compiler) },
             published: { snapshot in
-                let rules = snapshot.picture.waypoint
-                telemetry.publish(snapshot.mesh)
-                spans.send(to: rules?.telemetry.traceCollector)
-                telemetry.publish(
-                    isAccessLogEnabled: rules?.telemetry.isAccessLogEnabled ?? true,
-                    spans: rules?.telemetry.traceCollector == nil ? nil : spans.queue)
+                spans.send(to: snapshot.picture.traceCollector)
+                telemetry.publish(snapshot, spans: spans.queue)
                 slot.publish(snapshot)
-                readiness.set(Task.gateway.rawValue, isDone: rules != nil)
+                readiness.set(Task.gateway.rawValue, isDone: snapshot.picture.waypoint != nil)
             },
             applied: { memory.ask(after: $0) })
         let servers = try await self.bind(

@@ -28,10 +28,10 @@ package final class BackendTable: Sendable {
     package init() {}
 
     func backend(
-        _ service: ServiceEntry, _ port: ServicePort, _ balancing: BackendBalancing, in snapshot: WaypointSnapshot
+        _ service: ServiceEntry, _ port: ServicePort, _ balancing: BackendBalancing, own: WorkloadEntry?,
+        _ settings: WaypointSettings
     ) -> Backend {
         let key = Key(service: service.key, port: port.port)
-        let own = snapshot.state.workload(uid: snapshot.settings.workload)
         if let found = self.known.withLock({ $0[key] }), found.service === service, found.own === own,
             found.balancing == balancing
         {
@@ -39,7 +39,7 @@ package final class BackendTable: Sendable {
         }
         let backend = Backend(
             service: service.key, port: port.port, appProtocol: port.appProtocol, balancing: balancing,
-            endpoints: Self.endpoints(service, port, own, snapshot.settings))
+            endpoints: Self.endpoints(service, port, own, settings))
         self.known.withLock { known in
             if known.count >= Self.backendsMax { known.removeAll() }
             known[key] = Known(service: service, own: own, balancing: balancing, backend: backend)
@@ -48,8 +48,8 @@ package final class BackendTable: Sendable {
     }
 
     /// The one endpoint of a request for a workload's own address.
-    func workload(_ entry: WorkloadEntry, port: UInt16, in snapshot: WaypointSnapshot) -> Backend {
-        let endpoint = Self.endpoint(entry, port: port, nil, priority: 0, snapshot.settings)
+    static func workload(_ entry: WorkloadEntry, port: UInt16, _ settings: WaypointSettings) -> Backend {
+        let endpoint = Self.endpoint(entry, port: port, nil, priority: 0, settings)
         return Backend(service: nil, port: port, appProtocol: .unknown, endpoints: endpoint.map { [$0] } ?? [])
     }
 
@@ -103,5 +103,26 @@ package final class BackendTable: Sendable {
         case .v4Only: !address.isV6
         case .v6Only: address.isV6
         }
+    }
+}
+
+/// Backends of one picture of the mesh.
+struct BackendFinder: Sendable {
+    let picture: WaypointPicture
+    let settings: WaypointSettings
+    let table: BackendTable
+
+    /// Nil: there is no such service, or it has no such port.
+    @Sendable func find(_ key: NamespacedName, _ port: UInt16) -> Backend? {
+        guard let service = self.picture.state.service(key),
+            let listed = service.service.ports.first(where: { $0.port == port })
+        else { return nil }
+        return self.table.backend(
+            service, listed, self.picture.rules(of: key)?.rules.balancing ?? BackendBalancing(),
+            own: self.picture.state.workload(uid: self.settings.workload), self.settings)
+    }
+
+    func workload(_ entry: WorkloadEntry, port: UInt16) -> Backend {
+        BackendTable.workload(entry, port: port, self.settings)
     }
 }

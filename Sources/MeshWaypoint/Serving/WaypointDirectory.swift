@@ -10,7 +10,8 @@ package import MeshXDS
 package actor WaypointDirectory: WaypointSink {
     private var state: MeshState
     private var rules: TreeDictionary<NamespacedName, RulesEntry> = [:]
-    private var waypoint: WaypointRules?
+    private var telemetry: TreeDictionary<NamespacedName, WaypointTelemetry> = [:]
+    private var waypoint: WaypointEntry?
     private var isSynced = false
     private var isEnding = false
     private var waiting: [CheckedContinuation<Void, Never>] = []
@@ -34,7 +35,9 @@ package actor WaypointDirectory: WaypointSink {
     }
 
     package var snapshot: WaypointSnapshot {
-        self.make(WaypointPicture(state: self.state, rules: self.rules, waypoint: self.waypoint))
+        self.make(
+            WaypointPicture(
+                state: self.state, rules: self.rules, telemetry: self.telemetry, waypoint: self.waypoint))
     }
 
     package func apply(_ update: MeshUpdate) {
@@ -48,11 +51,17 @@ package actor WaypointDirectory: WaypointSink {
     package func apply(_ update: RulesUpdate) {
         switch update {
         case .services(let upserted, let removed):
-            for key in removed { self.rules[key] = nil }
-            for rules in upserted { self.rules[rules.key] = RulesEntry(rules) }
+            for key in removed {
+                self.rules[key] = nil
+                self.telemetry[key] = nil
+            }
+            for rules in upserted {
+                self.rules[rules.key] = RulesEntry(rules)
+                self.telemetry[rules.key] = rules.telemetry
+            }
             self.changed(upserted.count + removed.count)
         case .waypoint(let rules):
-            self.waypoint = rules
+            self.waypoint = rules.map(WaypointEntry.init)
             self.changed(1)
         }
     }
@@ -90,29 +99,40 @@ package actor WaypointDirectory: WaypointSink {
     }
 }
 
-/// The rules of one service, with what is worked out of them once for all snapshots.
-package final class RulesEntry: Sendable {
-    package let rules: ServiceRules
-    package init(_ rules: ServiceRules) { self.rules = rules }
-}
-
 /// What a snapshot is made of.
 package struct WaypointPicture: Sendable {
     package var state: MeshState
     private var rules: TreeDictionary<NamespacedName, RulesEntry>
+    /// Of services that differ from the waypoint.
+    let telemetry: TreeDictionary<NamespacedName, WaypointTelemetry>
     /// Nil: the control plane does not know us.
-    package var waypoint: WaypointRules?
+    let own: WaypointEntry?
 
-    fileprivate init(state: MeshState, rules: TreeDictionary<NamespacedName, RulesEntry>, waypoint: WaypointRules?) {
+    fileprivate init(
+        state: MeshState, rules: TreeDictionary<NamespacedName, RulesEntry>,
+        telemetry: TreeDictionary<NamespacedName, WaypointTelemetry>, waypoint: WaypointEntry?
+    ) {
         self.state = state
         self.rules = rules
-        self.waypoint = waypoint
+        self.telemetry = telemetry
+        self.own = waypoint
     }
 
     package init(state: MeshState, rules: [ServiceRules], waypoint: WaypointRules?) {
         self.init(
             state: state, rules: TreeDictionary(uniqueKeysWithValues: rules.map { ($0.key, RulesEntry($0)) }),
-            waypoint: waypoint)
+            telemetry: TreeDictionary(
+                uniqueKeysWithValues: rules.compactMap { rules in rules.telemetry.map { (rules.key, $0) } }),
+            waypoint: waypoint.map(WaypointEntry.init))
+    }
+
+    package var waypoint: WaypointRules? { self.own?.rules }
+
+    /// Where spans go: the waypoint's collector, else the first that a service names, by name of the service.
+    package var traceCollector: String? {
+        self.waypoint?.telemetry.traceCollector
+            ?? self.telemetry.filter { $0.value.traceCollector != nil }
+            .min { $0.key.description < $1.key.description }?.value.traceCollector
     }
 
     /// Nil: this waypoint does not serve it.

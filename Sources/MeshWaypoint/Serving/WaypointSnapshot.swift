@@ -39,15 +39,22 @@ package final class WaypointSnapshot: MeshView, ExchangeView {
     package let settings: WaypointSettings
     /// For telemetry.
     package let mesh: MeshPicture
-    let backends: BackendTable
+    let backends: BackendFinder
+    private let compiler: RuleCompiler
     /// Made when they are first asked for.
-    private let ports = Mutex<[ServedTarget.What: WaypointPort]>([:])
+    private let ports = Mutex<[ServedTarget.What: RoutedPort]>([:])
+    /// Clients choose the ports of workloads.
+    static let portsMax = 20_000
 
-    /// - Parameter backends: shared by all snapshots.
-    package init(_ picture: WaypointPicture, _ settings: WaypointSettings, backends: BackendTable) {
+    /// - Parameters:
+    ///   - backends, compiler: shared by all snapshots.
+    package init(
+        _ picture: WaypointPicture, _ settings: WaypointSettings, backends: BackendTable, compiler: RuleCompiler
+    ) {
         self.picture = picture
         self.settings = settings
-        self.backends = backends
+        self.backends = BackendFinder(picture: picture, settings: settings, table: backends)
+        self.compiler = compiler
         self.mesh = MeshPicture(state: picture.state, network: settings.network)
     }
 
@@ -144,29 +151,28 @@ package final class WaypointSnapshot: MeshView, ExchangeView {
     package func served(_ target: ServedTarget) -> (any ServedPort)? {
         if let known = self.ports.withLock({ $0[target.what] }) { return known }
         guard let new = self.port(target.what) else { return nil }
-        self.ports.withLock { $0[target.what] = new }
+        self.ports.withLock { ports in
+            if ports.count >= Self.portsMax { ports.removeAll() }
+            ports[target.what] = new
+        }
         return new
     }
 
-    private func port(_ what: ServedTarget.What) -> WaypointPort? {
+    private func port(_ what: ServedTarget.What) -> RoutedPort? {
+        guard let own = self.picture.own else { return nil }
+        let backends = self.backends
         switch what {
         case .service(let key, let port):
             guard let service = self.state.service(key), self.serves(service), let rules = self.picture.rules(of: key),
-                let backend = self.backend(of: key, port: port)
+                let backend = backends.find(key, port)
             else { return nil }
-            return WaypointPort(self, service: rules.rules, port: port, backend)
+            return RoutedPort(
+                rules.compiled(port: port, own, self.compiler), port: port, own: backend, backend: backends.find)
         case .workload(let uid, let port):
             guard let workload = self.state.workload(uid: uid), self.serves(workload) else { return nil }
-            return WaypointPort(self, service: nil, port: port, self.backends.workload(workload, port: port, in: self))
+            return RoutedPort(
+                own.compiled(port: port, self.compiler), port: port, own: backends.workload(workload, port: port),
+                backend: backends.find)
         }
-    }
-
-    /// Nil: there is no such service, or it has no such port.
-    func backend(of key: NamespacedName, port: UInt16) -> Backend? {
-        guard let service = self.state.service(key),
-            let listed = service.service.ports.first(where: { $0.port == port })
-        else { return nil }
-        let balancing = self.picture.rules(of: key)?.rules.balancing ?? BackendBalancing()
-        return self.backends.backend(service, listed, balancing, in: self)
     }
 }

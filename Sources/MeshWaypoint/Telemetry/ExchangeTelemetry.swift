@@ -1,6 +1,8 @@
+internal import Collections
 package import MeshDirectory
 package import MeshExchange
 internal import MeshModel
+internal import MeshRoutes
 package import MeshTelemetry
 internal import Synchronization
 
@@ -13,6 +15,13 @@ package final class ExchangeTelemetry: ExchangeObserver {
     private struct Settings {
         var picture: MeshPicture
         var logs = true
+        /// Of services that differ.
+        var logsOf: TreeDictionary<NamespacedName, WaypointTelemetry> = [:]
+
+        func logs(_ service: NamespacedName?) -> Bool {
+            if self.logsOf.isEmpty { return self.logs }
+            return service.flatMap { self.logsOf[$0]?.isAccessLogEnabled } ?? self.logs
+        }
         var spans: SpanQueue?
     }
 
@@ -47,6 +56,16 @@ package final class ExchangeTelemetry: ExchangeObserver {
     /// The mesh has changed.
     package func publish(_ picture: MeshPicture) { self.settings.withLock { $0.picture = picture } }
 
+    /// The mesh or the rules have changed.
+    package func publish(_ snapshot: WaypointSnapshot, spans: SpanQueue) {
+        self.settings.withLock { settings in
+            settings.picture = snapshot.mesh
+            settings.logs = snapshot.picture.waypoint?.telemetry.isAccessLogEnabled ?? true
+            settings.logsOf = snapshot.picture.telemetry
+            settings.spans = snapshot.picture.traceCollector == nil ? nil : spans
+        }
+    }
+
     /// - Parameter spans: where spans go; nil: none are made.
     package func publish(isAccessLogEnabled: Bool, spans: SpanQueue?) {
         self.settings.withLock { settings in
@@ -56,7 +75,8 @@ package final class ExchangeTelemetry: ExchangeObserver {
     }
 
     package func finished(_ report: borrowing ExchangeReport) {
-        let (picture, logs, spans) = self.settings.withLock { ($0.picture, $0.logs, $0.spans) }
+        let service = report.ends.service
+        let (picture, logs, spans) = self.settings.withLock { ($0.picture, $0.logs(service), $0.spans) }
         let series = self.exchanges.series(report, in: picture)
         series.count(report)
         if logs, self.log.allows(.info, scope: Self.scope) {
@@ -100,7 +120,8 @@ package final class ExchangeTelemetry: ExchangeObserver {
             live.labels.received.add(end.received - min(live.received, end.received))
         }
         (live?.labels ?? self.labels(stream)).countEnd(end.flags.text)
-        guard self.settings.withLock({ $0.logs }), self.log.allows(.info, scope: Self.scope) else { return }
+        let service = stream.ends.service
+        guard self.settings.withLock({ $0.logs(service) }), self.log.allows(.info, scope: Self.scope) else { return }
         let entry = AccessLogEntry(stream, end, nowMicroseconds: Timestamp.microsecondsNow())
         self.log.write(raw: self.format.line(entry))
     }
