@@ -249,7 +249,9 @@ struct GateTests {
         mesh.set(limit(["requests": 10]))
         #expect(
             mesh.rules()?.gate.rateLimits == [RateLimit(key: key, requests: 10, interval: .seconds(1), burst: 10)])
-        for bad: [String: JSONValue] in [["requests": 0], ["requests": 1, "interval": "soon"], ["requests": 1, "burst": 0]] {
+        for bad: [String: JSONValue] in [
+            ["requests": 0], ["requests": 1, "interval": "soon"], ["requests": 1, "burst": 0],
+        ] {
             mesh.set(limit(bad))
             #expect(mesh.rules()?.gate.closedBecause != nil)
             #expect(mesh.index.rateLimitStatuses["ns1/l"]?.conditions.first?.isTrue == false)
@@ -267,14 +269,18 @@ struct GateTests {
         let choice = { mesh.rules()?.balancing.choice }
         let cases: [(JSONValue, BackendBalancing.Choice)] = [
             (["simple": "ROUND_ROBIN"], .roundRobin), (["simple": "RANDOM"], .random),
-            (["simple": "LEAST_CONN"], .leastRequest), (["consistentHash": ["httpHeaderName": "X-U"]], .hashHeader("x-u")),
+            (["simple": "LEAST_CONN"], .leastRequest),
+            (["consistentHash": ["httpHeaderName": "X-U"]], .hashHeader("x-u")),
             (["consistentHash": ["useSourceIp": true]], .hashSource),
             (["consistentHash": ["httpQueryParameterName": "q"]], .hashQuery("q")),
             (
                 ["consistentHash": ["httpCookie": ["name": "c", "path": "/", "ttl": "60s"]]],
                 .hashCookie(name: "c", path: "/", lifetime: .seconds(60))
             ),
-            (["consistentHash": ["httpCookie": ["name": "c", "ttl": "0s"]]], .hashCookie(name: "c", path: "", lifetime: nil)),
+            (
+                ["consistentHash": ["httpCookie": ["name": "c", "ttl": "0s"]]],
+                .hashCookie(name: "c", path: "", lifetime: nil)
+            ),
         ]
         for (json, expected) in cases {
             mesh.set(rule(["loadBalancer": json]))
