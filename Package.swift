@@ -15,6 +15,7 @@ func nio(_ name: String) -> Target.Dependency { .product(name: name, package: "s
 let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let log = Target.Dependency.product(name: "Logging", package: "swift-log")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let cryptoExtras = Target.Dependency.product(name: "CryptoExtras", package: "swift-crypto")
 let x509 = Target.Dependency.product(name: "X509", package: "swift-certificates")
 let asn1 = Target.Dependency.product(name: "SwiftASN1", package: "swift-asn1")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
@@ -88,7 +89,7 @@ let package = Package(
         // Executables: argv decides the role.
         .executableTarget(
             name: "martlet",
-            dependencies: ["MeshProxy", "MeshControl", "MeshNode", "MeshCLI", arguments, log],
+            dependencies: ["MeshProxy", "MeshWaypoint", "MeshControl", "MeshNode", "MeshCLI", arguments, log],
             swiftSettings: strict),
         .executableTarget(
             name: "martlet-cni", dependencies: ["MeshCNI"],
@@ -100,14 +101,18 @@ let package = Package(
             swiftSettings: strict),
         // One half of a tunnel pair, for Benchmarks/run.sh; never in the production image.
         .executableTarget(
-            name: "martlet-bench", dependencies: ["MeshTunnel", "MeshLoop", "MeshPolicy", "MeshModel", "MeshIdentity"],
+            name: "martlet-bench",
+            dependencies: [
+                "MeshExchange", "MeshTunnel", "MeshRoutes", "MeshHTTP", "MeshLoop", "MeshPolicy", "MeshModel",
+                "MeshIdentity",
+            ],
             path: "Benchmarks/TunnelPair", swiftSettings: strict),
         // Promises about every parser of outside bytes, and what drives them: Fuzz/README.md.
         target(
             "MeshFuzz",
             [
-                "MeshHTTP", "MeshZDS", "MeshXDS", "MeshProto", "MeshProxy", "MeshTunnel", "MeshDNS", "MeshModel",
-                "MeshIdentity", protobuf,
+                "MeshHTTP", "MeshRoutes", "MeshTokens", "MeshZDS", "MeshXDS", "MeshProto", "MeshProxy", "MeshDirectory",
+                "MeshTunnel", "MeshDNS", "MeshModel", "MeshIdentity", "MeshLoop", crypto, protobuf,
             ],
             path: "Fuzz/Drivers"),
         .executableTarget(
@@ -129,10 +134,19 @@ let package = Package(
         target(
             "MeshProxy",
             [
-                "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA", "MeshChannel", "MeshTelemetry", "MeshPolicy", "MeshDNS",
+                "MeshDirectory", "MeshCertificates", "MeshProcess", "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA",
+                "MeshChannel", "MeshTelemetry", "MeshPolicy", "MeshDNS",
                 "MeshModel", "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"),
                 log,
                 lifecycle, collections, x509, yams,
+            ]),
+        target(
+            "MeshWaypoint",
+            [
+                "MeshDirectory", "MeshCertificates", "MeshProcess", "MeshExchange", "MeshTunnel", "MeshRoutes",
+                "MeshTokens", "MeshHTTP", "MeshXDS", "MeshCA", "MeshChannel", "MeshTelemetry", "MeshPolicy",
+                "MeshModel", "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), http, log,
+                collections,
             ]),
         target(
             "MeshControl",
@@ -158,9 +172,22 @@ let package = Package(
             ],
             resources: [
                 .embedInCode("Manifests/crds.yaml"), .embedInCode("Manifests/gateway-api.yaml"),
+                .embedInCode("Manifests/gateway-routes.yaml"),
                 .embedInCode("Manifests/istiod.yaml"),
                 .embedInCode("Manifests/cni.yaml"), .embedInCode("Manifests/ztunnel.yaml"),
             ]),
+
+        // What several roles stand on: the mesh as the control plane told it, certificates, a process's beginning and end.
+        target(
+            "MeshDirectory",
+            [
+                "MeshXDS", "MeshTelemetry", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshLinux",
+                collections,
+            ]),
+        target(
+            "MeshCertificates",
+            ["MeshCA", "MeshTelemetry", "MeshTunnel", "MeshLoop", "MeshIdentity", "MeshLinux", x509, asn1, log]),
+        target("MeshProcess", ["MeshXDS", "MeshChannel", "MeshTelemetry", "MeshLoop", "MeshLinux", log, yams]),
 
         // Conversations with the outside.
         target(
@@ -169,6 +196,8 @@ let package = Package(
                 "MeshProto", "MeshChannel", "MeshRoutes", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf,
                 protobuf, crypto, log,
             ]),
+        // JSON Web Tokens: what the waypoint's engine asks, without knowing cryptography.
+        target("MeshTokens", ["MeshRoutes", "MeshHTTP", "KubeAPI", crypto, cryptoExtras]),
         target("MeshZDS", ["MeshLinux", log]),
         // Linked into the CNI plugin: no NIO, no Foundation, here and in what it imports.
         target("MeshCNI", ["KubeAPI", "MeshModel", "MeshLinux"]),
@@ -178,7 +207,12 @@ let package = Package(
                 "MeshProto", "MeshChannel", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf,
                 x509, asn1, crypto, log,
             ]),
-        target("KubeClient", ["KubeAPI", http, nio("NIOCore"), nio("NIOFoundationCompat"), nioSSL, log, yams]),
+        target(
+            "KubeClient",
+            [
+                "KubeAPI", http, nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"),
+                nio("NIOFoundationCompat"), nioSSL, log, yams,
+            ]),
         target(
             "MeshTelemetry",
             [
@@ -249,7 +283,11 @@ let package = Package(
             resources: [
                 .embedInCode("Golden/conversations.txt"), .embedInCode("Golden/hpack-python.txt"),
             ], exclude: ["Golden/make.py"]),
-        test("MeshRoutesTests", ["MeshRoutes", "MeshHTTP", "MeshModel", "MeshIdentity"]),
+        test("MeshRoutesTests", ["MeshRoutes", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshIdentity"]),
+        test(
+            "MeshTokensTests",
+            ["MeshTokens", "MeshRoutes", "MeshHTTP", "MeshModel", "KubeAPI", crypto, cryptoExtras],
+            resources: [.embedInCode("Golden/tokens.txt")], exclude: ["Golden/make.py"]),
         test("MeshLoopTests", ["MeshLoop", "MeshModel", "MeshTestSupport"]),
         test(
             "MeshTunnelTests",
@@ -260,10 +298,25 @@ let package = Package(
         test(
             "MeshProxyTests",
             [
-                "MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshZDS",
+                "MeshProxy", "MeshDirectory", "MeshCertificates", "MeshProcess", "MeshTunnel", "MeshPolicy",
+                "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshZDS",
                 "MeshXDS", "MeshDNS",
                 "MeshCA", "MeshChannel", "MeshLinux", "MeshTestSupport", log, x509, crypto, nio("NIOCore"),
                 nio("NIOPosix"),
+            ]),
+        test(
+            "MeshCertificatesTests",
+            [
+                "MeshCertificates", "MeshCA", "MeshTelemetry", "MeshTunnel", "MeshIdentity", "MeshTestSupport", log,
+            ]),
+        test("MeshProcessTests", ["MeshProcess"]),
+        test("MeshExchangeTests", ["MeshExchange"]),
+        test(
+            "MeshWaypointTests",
+            [
+                "MeshWaypoint", "MeshDirectory", "MeshCertificates", "MeshProcess", "MeshExchange", "MeshTunnel",
+                "MeshRoutes", "MeshHTTP", "MeshXDS", "MeshCA", "MeshTelemetry", "MeshModel", "MeshIdentity",
+                "MeshTestSupport", log,
             ]),
         test("MeshTelemetryTests", ["MeshTelemetry", "MeshTestSupport", log, nio("NIOCore"), nio("NIOPosix")]),
         test(
@@ -282,12 +335,14 @@ let package = Package(
             "MeshControlTests",
             [
                 "MeshControl", "MeshXDS", "MeshCA", "MeshChannel", "KubeAPI", "KubeClient", "MeshModel", "MeshIdentity",
-                "MeshPolicy", "MeshRoutes", "MeshTelemetry", "MeshLinux", "MeshTestSupport", x509, nio("NIOPosix"), log,
+                "MeshPolicy", "MeshRoutes", "MeshTelemetry", "MeshLinux", "MeshTestSupport", "MeshCLI",
+                "LabAPIServer", x509, nio("NIOPosix"), log,
             ]),
         test(
             "MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),
         test("MeshLinuxTests", ["MeshLinux"]),
-        test("MeshCLITests", ["MeshCLI", "KubeAPI"]),
+        test(
+            "MeshCLITests", ["MeshCLI", "KubeAPI", "KubeClient", "LabAPIServer", log], exclude: ["Fixtures"]),
         test("KubeAPITests", ["KubeAPI"]),
         test("KubeClientTests", ["KubeClient", "KubeAPI"]),
         test(

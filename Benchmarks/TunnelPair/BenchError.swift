@@ -9,6 +9,8 @@ struct BenchError: Error, CustomStringConvertible {
         usage: martlet-bench outbound --peer IP:PORT --peer-identity URI (--forward IP:PORT=IP:PORT | --capture IP:PORT)...
                              --identity URI --cert FILE --key FILE --ca FILE [--loops N]
                              [--streams-per-tunnel N]
+               martlet-bench waypoint --listen IP:PORT --service IP:PORT --peer IP:PORT --peer-identity URI
+                             --identity URI --cert FILE --key FILE --ca FILE [--loops N]
                martlet-bench inbound --listen IP:PORT --identity URI --cert FILE --key FILE --ca FILE [--loops N]
         """
 }

@@ -1,4 +1,5 @@
 internal import Glibc
+internal import MeshExchange
 internal import MeshIdentity
 internal import MeshLoop
 internal import MeshModel
@@ -46,11 +47,31 @@ struct MartletBench {
             try engine.addPod(pod, namespace: -1)
             return engine
         }
+        func waypoint(_ mesh: StaticWaypoint, at listen: IPEndpoint) throws -> TunnelEngine {
+            var configuration = TunnelConfiguration()
+            configuration.loops = options.loops
+            configuration.listenAddress = listen.address
+            configuration.isIPv6Enabled = false
+            configuration.ports = TunnelConfiguration.Ports(inboundTunnel: listen.port)
+            let observer = SilentExchanges()
+            let engine = try TunnelEngine(
+                configuration: configuration, view: mesh, certificates: mesh, observer: CountingObserver(),
+                makeServer: { loop in
+                    ExchangeServer(
+                        loop: loop, configuration: ExchangeConfiguration(), view: mesh, observer: observer, seed: 1)
+                })
+            try engine.addOwnPod(pod)
+            return engine
+        }
         switch options.role {
         case .inbound(let listen):
             let ports = TunnelConfiguration.Ports(outbound: 0, inboundPlaintext: 0, inboundTunnel: listen.port)
             let mesh = StaticMesh(certificate: options.certificate, peer: nil)
             return [try engine(at: listen.address, ports: ports, mesh: mesh, destination: .redirected)]
+        case .waypoint(let listen, let service, let peer, let peerIdentity):
+            let mesh = StaticWaypoint(
+                certificate: options.certificate, service: service, peer: peer, peerIdentity: peerIdentity)
+            return [try waypoint(mesh, at: listen)]
         case .outbound(let peer, let peerIdentity, let listeners):
             let mesh = StaticMesh(certificate: options.certificate, peer: (peer, peerIdentity))
             return try listeners.map { listener in

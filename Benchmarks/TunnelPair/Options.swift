@@ -7,6 +7,8 @@ struct Options {
     enum Role {
         /// Proxy A: TCP in, tunnel out.
         case outbound(peer: IPEndpoint, peerIdentity: WorkloadIdentity, listeners: [Listener])
+        /// Between them: tunnel in, layer 7, tunnel out to the endpoint's node.
+        case waypoint(listen: IPEndpoint, service: IPEndpoint, peer: IPEndpoint, peerIdentity: WorkloadIdentity)
         /// Proxy B: tunnel in, TCP out to the CONNECT authority.
         case inbound(listen: IPEndpoint)
     }
@@ -39,7 +41,7 @@ struct Options {
                         address: try Self.endpoint(name, String(ends[0])),
                         destination: try Self.endpoint(name, String(ends[1]))))
             case "--capture": listeners.append(Listener(address: try Self.endpoint(name, value), destination: nil))
-            case "--peer", "--peer-identity", "--listen", "--identity", "--cert", "--key", "--ca", "--loops",
+            case "--peer", "--peer-identity", "--listen", "--service", "--identity", "--cert", "--key", "--ca", "--loops",
                 "--streams-per-tunnel":
                 values[name] = value
             default: throw BenchError("unknown option \(name)\n\(BenchError.usage)")
@@ -55,6 +57,12 @@ struct Options {
             self.role = .outbound(
                 peer: try Self.endpoint("--peer", try value("--peer")),
                 peerIdentity: try Self.identity(try value("--peer-identity")), listeners: listeners)
+        case "waypoint":
+            self.role = .waypoint(
+                listen: try Self.endpoint("--listen", try value("--listen")),
+                service: try Self.endpoint("--service", try value("--service")),
+                peer: try Self.endpoint("--peer", try value("--peer")),
+                peerIdentity: try Self.identity(try value("--peer-identity")))
         case "inbound": self.role = .inbound(listen: try Self.endpoint("--listen", try value("--listen")))
         default: throw BenchError(BenchError.usage)
         }

@@ -6,7 +6,7 @@ package struct HTTP1Error: Error, Hashable, CustomStringConvertible {
     package let status: Int
     package let description: String
 
-    init(_ status: Int = 400, _ description: String) {
+    package init(_ status: Int = 400, _ description: String) {
         self.status = status
         self.description = description
     }

@@ -169,7 +169,8 @@ public final class EventLoop: @unchecked Sendable {
 
     func forget(_ source: EventSource) {
         self.pause(source)
-        Sockets.closeDescriptor(source.descriptor)
+        // A source without one stands in for a socket.
+        if source.descriptor >= 0 { Sockets.closeDescriptor(source.descriptor) }
     }
 
     private func run() {

@@ -2,18 +2,34 @@ internal import Glibc
 
 /// Bytes that a socket refused, in order: empty, and without memory, nearly always.
 ///
-/// Its owner bounds it: by the flow-control window, or by not reading more while it is not empty.
+/// Its owner bounds it: by the flow-control window, or by not reading more while it is not empty. Never more than 2 GiB.
 public struct PendingBytes: ~Copyable {
     private var storage: UnsafeMutableRawPointer?
-    private var capacity = 0
-    private var start = 0
-    public private(set) var count = 0
+    // Four bytes each: every connection has them.
+    private var capacityBytes: Int32 = 0
+    private var startBytes: Int32 = 0
+    private var countBytes: Int32 = 0
 
     public init() {}
 
     deinit { self.storage?.deallocate() }
 
-    public var isEmpty: Bool { self.count == 0 }
+    public var isEmpty: Bool { self.countBytes == 0 }
+
+    public private(set) var count: Int {
+        get { Int(self.countBytes) }
+        set { self.countBytes = Int32(newValue) }
+    }
+
+    private var capacity: Int {
+        get { Int(self.capacityBytes) }
+        set { self.capacityBytes = Int32(newValue) }
+    }
+
+    private var start: Int {
+        get { Int(self.startBytes) }
+        set { self.startBytes = Int32(newValue) }
+    }
 
     public mutating func append(_ bytes: UnsafeRawPointer, _ length: Int) {
         guard length > 0 else { return }
@@ -44,9 +60,17 @@ public struct PendingBytes: ~Copyable {
     /// Writes to `descriptor` until empty or refused; memory goes when empty.
     /// - Returns: bytes written, and what stopped it: `.moved` when nothing is left.
     public mutating func write(to descriptor: CInt) -> (written: Int, stop: IOResult) {
+        self.drain { Sockets.write(descriptor, $0, $1) }
+    }
+
+    /// The same with another way to write.
+    @inline(__always)
+    package mutating func drain(
+        _ write: (UnsafeMutableRawPointer, Int) -> IOResult
+    ) -> (written: Int, stop: IOResult) {
         var written = 0
         while self.count > 0, let storage {
-            switch Sockets.write(descriptor, storage + self.start, self.count) {
+            switch write(storage + self.start, self.count) {
             case .moved(let moved):
                 self.start += moved
                 self.count -= moved
@@ -57,6 +81,18 @@ public struct PendingBytes: ~Copyable {
         }
         self.removeAll()
         return (written, .moved(written))
+    }
+
+    /// Moves up to `length` bytes to `target`; memory goes when nothing is left.
+    package mutating func take(_ target: UnsafeMutableRawPointer, _ length: Int) -> Int {
+        let moved = min(length, self.count)
+        guard moved > 0, let storage else { return 0 }
+        // SAFETY: `count` bytes from `start` are ours; the caller vouches for `length` bytes at `target`.
+        memcpy(target, storage + self.start, moved)
+        self.start += moved
+        self.count -= moved
+        if self.count == 0 { self.removeAll() }
+        return moved
     }
 
     public mutating func removeAll() {

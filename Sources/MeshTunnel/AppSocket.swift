@@ -1,4 +1,5 @@
-internal import MeshLoop
+internal import Glibc
+package import MeshLoop
 
 /// What happens on a plain TCP connection. Called on the loop's thread; the socket may be closed inside any call.
 protocol AppSocketHandler: AnyObject {
@@ -10,20 +11,21 @@ protocol AppSocketHandler: AnyObject {
     func appTurn(_ socket: AppSocket)
 }
 
-/// A plain TCP connection: an application's, or a dialled target's.
+/// A plain TCP connection: an application's, or a dialled target's. ``PipeEnd`` stands in for it where the application is
+/// this process.
 ///
 /// Remembers what the edge-triggered kernel said: `isReadable` and `isWritable` stay true until a call would have
 /// blocked. Nobody listening yet is no loss: the flags are still there when a handler comes.
-final class AppSocket: EventSource {
-    /// Set while somebody moves this socket's bytes; cleared before close, which breaks the cycle.
-    var handler: (any AppSocketHandler)?
-    private(set) var isConnecting: Bool
-    var isReadable = false
-    var isWritable: Bool
-    /// Called once, when the socket has closed.
-    var whenClosed: (@Sendable () -> Void)?
+package class AppSocket: EventSource {
+    final private(set) var isConnecting: Bool
+    final var isReadable = false
+    final var isWritable: Bool
     /// The peer sent FIN: after the last byte a read answers "ended".
-    private(set) var sawEnd = false
+    final var sawEnd = false
+    /// Set while somebody moves this socket's bytes; cleared before close, which breaks the cycle.
+    final var handler: (any AppSocketHandler)?
+    /// Called once, when the socket has closed.
+    final var whenClosed: (@Sendable () -> Void)?
 
     init(descriptor: CInt, loop: EventLoop, isConnecting: Bool) {
         self.isConnecting = isConnecting
@@ -31,7 +33,7 @@ final class AppSocket: EventSource {
         super.init(descriptor: descriptor, loop: loop)
     }
 
-    override func ready(_ readiness: Readiness) {
+    package override func ready(_ readiness: Readiness) {
         if self.isConnecting {
             if readiness.contains(.failed) || readiness.contains(.hungUp) {
                 self.handler?.appFailed(self, code: Sockets.pendingError(of: self.descriptor))
@@ -59,10 +61,27 @@ final class AppSocket: EventSource {
         }
     }
 
-    override func turn() { self.handler?.appTurn(self) }
+    package override func turn() { self.handler?.appTurn(self) }
+
+    // MARK: Bytes
+
+    func read(_ vectors: UnsafeMutablePointer<iovec>, _ count: Int) -> IOResult {
+        count == 1
+            ? Sockets.read(self.descriptor, vectors[0].iov_base, vectors[0].iov_len)
+            : Sockets.read(self.descriptor, vectors, count)
+    }
+
+    func write(_ vectors: UnsafeMutablePointer<iovec>, _ count: Int) -> IOResult {
+        count == 1
+            ? Sockets.write(self.descriptor, vectors[0].iov_base, vectors[0].iov_len)
+            : Sockets.write(self.descriptor, vectors, count)
+    }
+
+    /// FIN: nothing more is written.
+    func finishWriting() { Sockets.finishWriting(self.descriptor) }
 
     /// Closes with FIN, or with RST and the loss of whatever was not delivered.
-    func end(reset: Bool) {
+    package func end(reset: Bool) {
         self.handler = nil
         if reset, !self.isClosed { Sockets.resetOnClose(self.descriptor) }
         self.close()

@@ -22,7 +22,7 @@ final class InboundPlaintext: AppSocketHandler, Carrier, MeshWaiter {
         self.handle = handle
         self.destination = destination
         self.proxied = ProxiedConnection(
-            worker: worker, direction: .inbound, pod: handle.pod, source: source, destination: destination)
+            worker: worker, direction: .inbound, handle: handle, source: source, destination: destination)
         self.question = InboundQuestion(
             pod: handle.pod, source: source, local: destination, identity: nil,
             via: .plaintext(originalDestination: destination))
@@ -44,13 +44,15 @@ final class InboundPlaintext: AppSocketHandler, Carrier, MeshWaiter {
             if self.ticket != nil { return }
             self.ticket = self.worker.room.enter(self, for: self.worker.configuration.knowledgeTimeout)
             if self.ticket == nil { self.refuse(TunnelWorker.roomFull(reason)) }
+        case .serve:
+            self.refuse(RefusalReason(.connect, "served through HBONE only", kind: .unknownService))
         case .refuse(_, let reason, let labels):
             if let labels { self.open(to: self.destination, labels) }
             self.refuse(reason)
         case .admit(let permit, let target, _, let labels, _):
             self.leaveRoom()
             guard let app else { return }
-            self.proxied.admission = self.question
+            self.proxied.isAdmitted = true
             self.open(to: target, labels)
             self.app = nil
             do {
@@ -67,8 +69,7 @@ final class InboundPlaintext: AppSocketHandler, Carrier, MeshWaiter {
 
     private func open(to target: IPEndpoint, _ labels: any ConnectionLabels) {
         self.proxied.open(
-            transport: .tcp, originalDestination: self.destination, destination: target, authority: nil,
-            peerIdentity: nil, labels: labels)
+            transport: .tcp, destination: target, authority: nil, peer: nil, labels: labels)
     }
 
     private func refuse(_ reason: RefusalReason) {

@@ -37,6 +37,8 @@ public enum InboundAnswer: Sendable {
     case admit(
         Permit, target: IPEndpoint, responseHeaders: [(name: String, value: String)], labels: any ConnectionLabels,
         preamble: [UInt8] = [])
+    /// This process serves the stream itself, by the engine's ``StreamServer``: `target` is what it is told.
+    case serve(Permit, any StreamTarget, labels: any ConnectionLabels)
     /// Not enough is known yet: ask again when the view changes, refuse when that takes too long. A connection that was
     /// admitted before lives on, unless the flag is ``ResponseFlag/deny``: what policy cannot decide any more is over
     /// at the same deadline.
@@ -44,3 +46,6 @@ public enum InboundAnswer: Sendable {
     /// `status` is the HTTP status of the CONNECT answer (400, 401, 503); plaintext is just closed.
     case refuse(status: Int, RefusalReason, labels: (any ConnectionLabels)?)
 }
+
+/// What a ``StreamServer`` is asked to be: found by the view, opaque to the tunnel.
+public protocol StreamTarget: AnyObject, Sendable {}

@@ -26,27 +26,12 @@ extension OutboundConnection: StreamRequester {
 
     /// Finds a tunnel to the route's peer with room for one stream, or dials one.
     private func take(_ route: TunnelRoute, _ join: (TunnelConnection) -> Void) {
-        let key = TunnelKey(
-            podUID: self.handle.pod.uid, source: route.source, expected: route.expected, peer: route.peer)
-        switch self.worker.pool.place(key) {
-        case .full: self.tunnelFailed(.tooManyTunnels(route.peer), isStale: true)
-        case .use(let id):
-            guard let tunnel = self.worker.pooled[id] else {
-                preconditionFailure("the pool knows a tunnel that is gone")
-            }
+        do {
+            let (tunnel, isNew) = try self.worker.tunnel(for: route, self.handle)
             join(tunnel)
-        case .open(let id):
-            do {
-                let descriptor = try self.worker.dialDescriptor(self.handle, to: route.peer, from: nil)
-                let tunnel = TunnelConnection(
-                    dialled: descriptor, worker: self.worker, handle: self.handle, key: key, poolID: id)
-                self.worker.pooled[id] = tunnel
-                join(tunnel)
-                tunnel.start()
-            } catch {
-                self.worker.pool.forget(id)
-                self.tunnelFailed(.dialFailed(route.peer, "\(error)"), isStale: false)
-            }
+            if isNew { tunnel.start() }
+        } catch {
+            self.tunnelFailed(error.error, isStale: error.isStale)
         }
     }
 
@@ -76,7 +61,7 @@ extension OutboundConnection: StreamRequester {
             (name: head.fields.name(index), value: head.fields.value(index))
         }
         if let labels = inner.labels(headers, stream.tunnel.peerIdentity) {
-            self.proxied.update { $0.labels = labels }
+            self.proxied.labels = labels
         }
         self.proxied.announce()
     }

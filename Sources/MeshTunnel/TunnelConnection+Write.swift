@@ -87,11 +87,7 @@ extension TunnelConnection {
         // Sixteen vectors for a message that fits one frame cost more than the message.
         let countMax = stream.sendsBulk ? ScratchBuffers.readVectorsMax : 1
         let (count, wanted) = batch.payloadVectors(vectors, countMax: countMax, window: window)
-        let result =
-            count == 1
-            ? Sockets.read(app.descriptor, vectors[0].iov_base, vectors[0].iov_len)
-            : Sockets.read(app.descriptor, vectors, count)
-        switch result {
+        switch app.read(vectors, count) {
         case .moved(let moved):
             stream.sendWindow.consume(moved)
             self.sendWindow.consume(moved)

@@ -28,6 +28,16 @@ public final class TunnelEngine: Sendable {
         configuration: TunnelConfiguration, view: any MeshView, certificates: any CertificateSource,
         observer: any ConnectionObserver, resolver: (any HostResolver)? = nil
     ) throws(TunnelStartError) {
+        try self.init(
+            configuration: configuration, view: view, certificates: certificates, observer: observer,
+            resolver: resolver, makeServer: nil)
+    }
+
+    /// With a server of streams on every loop, for the targets of ``InboundAnswer/serve(_:_:labels:)``.
+    package convenience init(
+        configuration: TunnelConfiguration, view: any MeshView, certificates: any CertificateSource,
+        observer: any ConnectionObserver, resolver: (any HostResolver)? = nil, makeServer: StreamServerMaker?
+    ) throws(TunnelStartError) {
         var loops: [EventLoop] = []
         for index in 0..<max(1, configuration.loops) {
             do throws(SystemError) {
@@ -37,7 +47,8 @@ public final class TunnelEngine: Sendable {
             }
         }
         let shared = TunnelShared(
-            configuration: configuration, certificates: certificates, observer: observer, resolver: resolver)
+            configuration: configuration, certificates: certificates, observer: observer, resolver: resolver,
+            makeServer: makeServer)
         self.init(shared: shared, view: view, loops: loops)
     }
 
@@ -67,6 +78,13 @@ public final class TunnelEngine: Sendable {
         // Under the lock, so that two publishers reach every loop in the same order.
         self.state.withLock { _ in
             for worker in self.workers { worker.execute { $0.publish(view) } }
+        }
+    }
+
+    /// Runs `body` with every loop's server, on its loop, in order of the calls. Nothing without servers.
+    package func withServers(_ body: @escaping @Sendable (any StreamServer) -> Void) {
+        self.state.withLock { _ in
+            for worker in self.workers { worker.execute { if let server = $0.server { body(server) } } }
         }
     }
 

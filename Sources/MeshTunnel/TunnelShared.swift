@@ -7,14 +7,15 @@ final class TunnelShared: Sendable {
     let observer: any ConnectionObserver
     let makeContexts: ContextMaker
     let resolver: (any HostResolver)?
+    let makeServer: StreamServerMaker?
     let counters = TunnelCounters()
     private let lastConnectionID = Atomic<UInt64>(0)
 
     init(
         configuration: TunnelConfiguration, certificates: any CertificateSource, observer: any ConnectionObserver,
-        resolver: (any HostResolver)?,
-        makeContexts: ContextMaker? = nil
+        resolver: (any HostResolver)?, makeServer: StreamServerMaker? = nil, makeContexts: ContextMaker? = nil
     ) {
+        self.makeServer = makeServer
         let onlyPostQuantum = configuration.onlyPostQuantum
         self.makeContexts = makeContexts ?? { try TLSIdentityContexts($0, onlyPostQuantum: onlyPostQuantum) }
         self.configuration = configuration

@@ -1,9 +1,41 @@
 internal import MeshHTTP
+internal import MeshLoop
 internal import MeshModel
 
 // The worker's table of tunnels, and its bounds: whoever may connect must not be able to make it grow without end.
 
 extension TunnelWorker {
+    /// Why there is no tunnel; `isStale`: its peer is not to blame.
+    struct NoTunnel: Error {
+        var error: TunnelError
+        var isStale: Bool
+    }
+
+    /// A tunnel to the route's peer with room for one stream, which is taken. A new one has yet to be started, when its
+    /// first stream waits for it.
+    func tunnel(
+        for route: TunnelRoute, _ handle: PodHandle
+    ) throws(NoTunnel) -> (tunnel: TunnelConnection, isNew: Bool) {
+        let key = TunnelKey(podUID: handle.pod.uid, source: route.source, expected: route.expected, peer: route.peer)
+        switch self.pool.place(key) {
+        case .full: throw NoTunnel(error: .tooManyTunnels(route.peer), isStale: true)
+        case .use(let id):
+            guard let tunnel = self.pooled[id] else { preconditionFailure("the pool knows a tunnel that is gone") }
+            return (tunnel, false)
+        case .open(let id):
+            do throws(SystemError) {
+                let descriptor = try self.dialDescriptor(handle, to: route.peer, from: nil)
+                let tunnel = TunnelConnection(
+                    dialled: descriptor, worker: self, handle: handle, key: key, poolID: id)
+                self.pooled[id] = tunnel
+                return (tunnel, true)
+            } catch {
+                self.pool.forget(id)
+                throw NoTunnel(error: .dialFailed(route.peer, "\(error)"), isStale: false)
+            }
+        }
+    }
+
     /// Enters a tunnel. An inbound one may be refused, or push out the oldest that has not proven itself.
     func opened(_ tunnel: TunnelConnection) -> TunnelError? {
         if tunnel.isServer {

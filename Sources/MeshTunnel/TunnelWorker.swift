@@ -32,9 +32,12 @@ final class TunnelWorker {
     /// The book as questions carry it.
     let endpoints: LoopBound<EndpointBook>
 
+    /// Serves streams in this process; nil in a node proxy.
+    let server: (any StreamServer)?
+
     var live: [UInt64: ProxiedConnection] = [:]
     /// Counts the views; what was asked of which, see ``publish(_:)``.
-    var viewNumber: UInt64 = 0
+    var viewNumber: UInt32 = 0
     var recheck: Recheck?
     var revocation = Revocation.ignored
     /// Counts what has been published of it.
@@ -63,6 +66,7 @@ final class TunnelWorker {
         let book = EndpointBook { [unowned loop] in loop.now }
         self.book = book
         self.endpoints = LoopBound(book, loop: loop)
+        self.server = shared.makeServer?(loop)
     }
 
     // MARK: The live table
@@ -177,6 +181,7 @@ final class TunnelWorker {
         self.stopListening()
         self.isDraining = true
         self.drained.append(done)
+        self.server?.drain()
         for tunnel in Array(self.tunnels.values) where tunnel.isProven || !tunnel.isServer { tunnel.goAway() }
         self.finishDrainIfDone()
         self.lookAfterWaiters()

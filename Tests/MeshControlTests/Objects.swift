@@ -146,6 +146,7 @@ final class Mesh {
         var settings = MeshSettings()
         settings.clusterID = "cluster0"
         settings.domainSuffix = "company.com"
+        settings.waypoints.image = "hub/martlet:1"
         self.index = MeshIndex(settings)
         self.index.workloads.observe { [unowned self] in self.events.formUnion($0.map(\.key)) }
         self.index.meshServices.observe { [unowned self] in self.events.formUnion($0.map(\.key)) }
@@ -177,6 +178,7 @@ final class Mesh {
         case "WorkloadEntry": self.index.workloadEntries.set(object.key, WorkloadEntryView(object))
         case "Gateway": self.index.gateways.set(object.key, GatewayView(object))
         case "GatewayClass": self.index.gatewayClasses.set(object.key, GatewayClassView(object))
+        case "ConfigMap": self.index.overlays.set(object.key, OverlayView(object))
         case "AuthorizationPolicy": self.index.authorizationPolicies.set(object.key, PolicyView(object))
         case "PeerAuthentication":
             self.index.peerAuthentications.set(object.key, PeerAuthenticationView(object))
@@ -213,6 +215,8 @@ final class Mesh {
         case "ServiceEntry": self.index.serviceEntries.remove(object.key)
         case "WorkloadEntry": self.index.workloadEntries.remove(object.key)
         case "Gateway": self.index.gateways.remove(object.key)
+        case "EndpointSlice": self.index.slices.remove(object.key)
+        case "ConfigMap": self.index.overlays.remove(object.key)
         default:
             for (kind, routes) in self.index.routes where kind.name == object.kind { routes.remove(object.key) }
         }

@@ -20,7 +20,8 @@ package enum Components {
         [
             Component(
                 id: "Base", name: "Istio core", after: [],
-                objects: try objects("Base", .crds, values) + objects("Base", .gatewayAPI, values)),
+                objects: try objects("Base", .crds, values) + objects("Base", .gatewayAPI, values)
+                    + objects("Base", .gatewayRoutes, values)),
             Component(id: "Pilot", name: "Istiod", after: ["Base"], objects: try objects("Pilot", .istiod, values)),
             Component(id: "Cni", name: "CNI", after: ["Base"], objects: try objects("Cni", .cni, values)),
             Component(
@@ -30,13 +31,14 @@ package enum Components {
     }
 
     private enum Manifest {
-        case crds, gatewayAPI, istiod, cni, ztunnel
+        case crds, gatewayAPI, gatewayRoutes, istiod, cni, ztunnel
 
         var text: String {
             let bytes: [UInt8] =
                 switch self {
                 case .crds: PackageResources.crds_yaml
                 case .gatewayAPI: PackageResources.gateway_api_yaml
+                case .gatewayRoutes: PackageResources.gateway_routes_yaml
                 case .istiod: PackageResources.istiod_yaml
                 case .cni: PackageResources.cni_yaml
                 case .ztunnel: PackageResources.ztunnel_yaml
@@ -94,10 +96,13 @@ package enum Components {
         let name = object.at("metadata", "name")?.string
         switch (kind, name) {
         case ("ConfigMap", "istio"):
-            object.set(
-                ["data", "mesh"],
-                to: .string("rootNamespace: \(values.namespace)\ntrustDomain: \(values.trustDomain)\n"))
-        case ("Deployment", "istiod"): Self.addEnvironment(&object, values.environment["pilot"] ?? [:])
+            var mesh = "rootNamespace: \(values.namespace)\ntrustDomain: \(values.trustDomain)\n"
+            if !values.trustDomainAliases.isEmpty {
+                mesh += "trustDomainAliases: [\(values.trustDomainAliases.joined(separator: ", "))]\n"
+            }
+            object.set(["data", "mesh"], to: .string(mesh))
+        case ("Deployment", "istiod"):
+            Self.addEnvironment(&object, Self.waypoints(values).merging(values.environment["pilot"] ?? [:]) { $1 })
         case ("DaemonSet", "istio-cni-node"):
             object.set(
                 ["spec", "template", "spec", "terminationGracePeriodSeconds"], to: .int(values.cniGracePeriodSeconds))
@@ -111,9 +116,50 @@ package enum Components {
             environment["TERMINATION_GRACE_PERIOD_SECONDS"] = String(values.gracePeriodSeconds)
             environment["RUST_LOG"] = values.proxyLogLevel
             if values.logsAsJSON { environment["LOG_FORMAT"] = "json" }
+            // Nobody tells a node proxy what MeshConfig says.
+            if !values.trustDomainAliases.isEmpty {
+                environment["TRUST_DOMAIN_ALIASES"] =
+                    environment["TRUST_DOMAIN_ALIASES"] ?? values.trustDomainAliases.joined(separator: ",")
+            }
+            if values.looksAtRevocations {
+                environment["CRL_PATH"] = environment["CRL_PATH"] ?? "\(Self.revocationFolder)/ca-crl.pem"
+                Self.mountRevocations(&object)
+            }
             Self.addEnvironment(&object, environment)
         default: break
         }
+    }
+
+    /// What the control plane has to know to deploy proxies: it cannot see which image it came from.
+    private static func waypoints(_ values: InstallValues) -> [String: String] {
+        var environment = [
+            "WAYPOINT_IMAGE": values.image, "WAYPOINT_IMAGE_PULL_POLICY": values.pullPolicy,
+            "WAYPOINT_LOG_LEVEL": values.waypointLogLevel,
+        ]
+        if values.logsAsJSON { environment["WAYPOINT_LOG_AS_JSON"] = "true" }
+        if values.waypointResources != InstallValues().waypointResources {
+            let resources = values.waypointResources.mapValues { JSONValue($0) }
+            environment["WAYPOINT_RESOURCES"] = JSONValue.object(resources).description
+        }
+        return environment
+    }
+
+    /// Not inside another volume: those are mounted read-only, and nothing can be mounted in them.
+    private static let revocationFolder = "/var/run/secrets/istio-ca-crl"
+
+    /// Optional: the control plane publishes it only with a plugged-in CA that has a list, which may come later.
+    private static func mountRevocations(_ object: inout JSONValue) {
+        let pod = ["spec", "template", "spec"]
+        guard var containers = object.at(pod + ["containers"])?.array, !containers.isEmpty else { return }
+        containers[0]["volumeMounts"] = .array(
+            (containers[0]["volumeMounts"]?.array ?? [])
+                + [["name": "istio-ca-crl", "mountPath": .string(Self.revocationFolder), "readOnly": true]])
+        object.set(pod + ["containers"], to: .array(containers))
+        object.set(
+            pod + ["volumes"],
+            to: .array(
+                (object.at(pod + ["volumes"])?.array ?? [])
+                    + [["name": "istio-ca-crl", "configMap": ["name": "istio-ca-crl", "optional": true]]]))
     }
 
     private static func addEnvironment(_ object: inout JSONValue, _ extra: [String: String]) {

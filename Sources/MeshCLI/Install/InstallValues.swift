@@ -17,8 +17,15 @@ package struct InstallValues: Hashable, Sendable {
     package var network = ""
     package var clusterID = "Kubernetes"
     package var trustDomain = "cluster.local"
+    /// Other names of this mesh: for the control plane's policies, and for the peers of node proxies.
+    package var trustDomainAliases: [String] = []
+    /// Node proxies look at the revocation lists that the control plane publishes (ConfigMap `istio-ca-crl`).
+    package var looksAtRevocations = false
     package var proxyLogLevel = "info"
     package var logsAsJSON = false
+    package var waypointLogLevel = "info"
+    /// `requests` and `limits` of waypoints, each by `cpu` and `memory`.
+    package var waypointResources = ["requests": ["cpu": "100m", "memory": "128Mi"]]
     /// Of the node proxy.
     package var gracePeriodSeconds: Int64 = 30
     /// Of the node agent, which needs 10 s of it for itself.
@@ -54,9 +61,14 @@ package struct InstallValues: Hashable, Sendable {
         "profile", "hub", "tag", "values.global.hub", "values.global.tag", "values.global.imagePullPolicy",
         "values.global.istioNamespace", "values.global.platform", "values.global.network",
         "values.global.multiCluster.clusterName", "values.global.logAsJson", "meshConfig.trustDomain",
-        "values.cni.cniConfDir", "values.cni.cniBinDir", "values.cni.cniNetnsDir", "values.cni.ambient.dnsCapture",
+        "meshConfig.trustDomainAliases", "values.cni.cniConfDir", "values.cni.cniBinDir", "values.cni.cniNetnsDir",
+        "values.cni.ambient.dnsCapture",
         "values.cni.ambient.reconcileIptablesOnStartup", "values.cni.terminationGracePeriodSeconds",
-        "values.ztunnel.logLevel", "values.ztunnel.terminationGracePeriodSeconds", "values.pilot.env.<NAME>",
+        "values.global.proxy.logLevel", "values.global.waypoint.resources.requests.cpu",
+        "values.global.waypoint.resources.requests.memory", "values.global.waypoint.resources.limits.cpu",
+        "values.global.waypoint.resources.limits.memory",
+        "values.ztunnel.logLevel", "values.ztunnel.peerCaCrl.enabled", "values.ztunnel.terminationGracePeriodSeconds",
+        "values.pilot.env.<NAME>",
         "values.cni.env.<NAME>", "values.ztunnel.env.<NAME>",
     ]
 
@@ -74,6 +86,13 @@ package struct InstallValues: Hashable, Sendable {
             case "false": return false
             default: throw Invalid(description: "\(path): \"\(value)\" is neither true nor false")
             }
+        }
+        func level() throws(Invalid) -> String {
+            guard ["off", "error", "warn", "info", "debug", "trace"].contains(value) else {
+                throw Invalid(
+                    description: "\(path): \"\(value)\" is none of off, error, warn, info, debug, trace")
+            }
+            return value
         }
         switch path {
         case "profile", "values.profile":
@@ -102,6 +121,8 @@ package struct InstallValues: Hashable, Sendable {
         case "values.global.multiCluster.clusterName": self.clusterID = value
         case "values.global.logAsJson": self.logsAsJSON = try flag()
         case "meshConfig.trustDomain": self.trustDomain = value
+        case "meshConfig.trustDomainAliases": self.trustDomainAliases = try Self.list(of: path, value)
+        case "values.ztunnel.peerCaCrl.enabled": self.looksAtRevocations = try flag()
         case "values.cni.cniConfDir": self.cniConfDir = try directory()
         case "values.cni.cniBinDir": self.cniBinDir = try directory()
         case "values.cni.cniNetnsDir": self.cniNetnsDir = try directory()
@@ -115,12 +136,15 @@ package struct InstallValues: Hashable, Sendable {
                         + "would cut the connections of pods that leave the mesh")
             }
             self.cniGracePeriodSeconds = seconds
-        case "values.ztunnel.logLevel":
-            guard ["off", "error", "warn", "info", "debug", "trace"].contains(value) else {
-                throw Invalid(
-                    description: "\(path): \"\(value)\" is none of off, error, warn, info, debug, trace")
+        case "values.ztunnel.logLevel": self.proxyLogLevel = try level()
+        case "values.global.proxy.logLevel": self.waypointLogLevel = try level()
+        case "values.global.waypoint.resources.requests.cpu", "values.global.waypoint.resources.requests.memory",
+            "values.global.waypoint.resources.limits.cpu", "values.global.waypoint.resources.limits.memory":
+            guard value.wholeMatch(of: /[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?/) != nil else {
+                throw Invalid(description: "\(path): \"\(value)\" is no quantity such as 100m, 0.5 or 128Mi")
             }
-            self.proxyLogLevel = value
+            let names = path.split(separator: ".").suffix(2).map(String.init)
+            self.waypointResources[names[0], default: [:]][names[1]] = value
         case "values.ztunnel.terminationGracePeriodSeconds":
             guard let seconds = Int64(value), (1...86_400).contains(seconds) else {
                 throw Invalid(description: "\(path): \"\(value)\" is no number of seconds from 1 to 86400")
@@ -161,6 +185,26 @@ package struct InstallValues: Hashable, Sendable {
         case .null: []
         default: [(path.joined(separator: "."), value.description)]
         }
+    }
+
+    /// `{a,b}` as on Istio's command line, `["a","b"]` as a list in a file is handed on, or `a,b`.
+    private static func list(of path: String, _ text: String) throws(Invalid) -> [String] {
+        var inner = text[...]
+        if inner.count >= 2, (text.first, text.last) == ("{", "}") || (text.first, text.last) == ("[", "]") {
+            inner = inner.dropFirst().dropLast()
+        }
+        let names = inner.split(separator: ",", omittingEmptySubsequences: !inner.contains(","))
+            .map { $0.filter { $0 != " " && $0 != "\"" } }
+        for name in names where !Self.isDomain(name) {
+            throw Invalid(description: "\(path): \"\(name)\" is no trust domain; wanted {one.example,another.example}")
+        }
+        return names
+    }
+
+    /// SPIFFE-ID, 2.1: lower-case letters, digits, dots, dashes and underscores.
+    private static func isDomain(_ text: String) -> Bool {
+        (1...255).contains(text.utf8.count)
+            && text.utf8.allSatisfy { (97...122).contains($0) || (48...57).contains($0) || [45, 46, 95].contains($0) }
     }
 
     private static func isLabel(_ text: String) -> Bool {

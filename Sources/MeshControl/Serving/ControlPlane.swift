@@ -20,7 +20,7 @@ package final class SettingsHolder: Sendable {
 package actor ControlPlane {
     package enum Kind: String, CaseIterable, Sendable {
         case namespaces, nodes, pods, services, endpointSlices, serviceEntries, workloadEntries, gateways,
-            gatewayClasses, authorizationPolicies, peerAuthentications, meshConfig
+            gatewayClasses, overlays, authorizationPolicies, peerAuthentications, meshConfig
         case requestAuthentications, rateLimits, destinationRules, backendTrafficPolicies, telemetries
         case grpcRoutes, httpRoutes, tlsRoutes, tcpRoutes
 
@@ -37,7 +37,7 @@ package actor ControlPlane {
             case .gatewayClasses: .gatewayClasses
             case .authorizationPolicies: .authorizationPolicies
             case .peerAuthentications: .peerAuthentications
-            case .meshConfig: .configMaps
+            case .overlays, .meshConfig: .configMaps
             case .requestAuthentications: .requestAuthentications
             case .rateLimits: .rateLimits
             case .destinationRules: .destinationRules
@@ -94,7 +94,7 @@ package actor ControlPlane {
             case .requestAuthentications: .requestAuthentications
             case .rateLimits: .rateLimits
             case .destinationRules: .destinationRules
-            case .namespaces, .nodes, .pods, .endpointSlices, .gateways, .gatewayClasses, .meshConfig, .telemetries,
+            case .namespaces, .nodes, .pods, .endpointSlices, .gateways, .gatewayClasses, .overlays, .meshConfig, .telemetries,
                 .backendTrafficPolicies, .grpcRoutes, .httpRoutes, .tlsRoutes, .tcpRoutes:
                 nil
             }
@@ -108,6 +108,7 @@ package actor ControlPlane {
     private let pods: PodRegistry
     private let statuses: StatusWriter
     private let addresses: AddressAllocator
+    private let gateways: GatewayWriters
     private let placed: PlacedStatusWriter
     private let waypoints: WaypointRegistry
     /// Keys to fetch, or not any more; as many at a time as there are RequestAuthentications.
@@ -120,7 +121,7 @@ package actor ControlPlane {
     package init(
         _ initial: MeshSettings, settings: SettingsHolder, server: XDSServer, pods: PodRegistry,
         statuses: StatusWriter, addresses: AddressAllocator, placed: PlacedStatusWriter, waypoints: WaypointRegistry,
-        logger: Logger
+        gateways: GatewayWriters, logger: Logger
     ) {
         self.initial = initial
         self.settings = settings
@@ -130,6 +131,7 @@ package actor ControlPlane {
         self.pods = pods
         self.statuses = statuses
         self.addresses = addresses
+        self.gateways = gateways
         self.placed = placed
         self.waypoints = waypoints
         (self.keyRequests, self.keyRequest) = AsyncStream.makeStream()
@@ -191,8 +193,13 @@ package actor ControlPlane {
             self.index.serviceEntries.take(event, owned { ServiceEntryView($0) })
             self.tellAllocator(event)
         case .workloadEntries: self.index.workloadEntries.take(event, owned { WorkloadEntryView($0) })
-        case .gateways: self.index.gateways.take(event) { GatewayView($0) }
-        case .gatewayClasses: self.index.gatewayClasses.take(event) { GatewayClassView($0) }
+        case .gateways:
+            self.index.gateways.take(event) { GatewayView($0) }
+            self.gateways.statuses.observed(.gateway, event)
+        case .gatewayClasses:
+            self.index.gatewayClasses.take(event) { GatewayClassView($0) }
+            self.gateways.statuses.observed(.gatewayClass, event)
+        case .overlays: self.index.overlays.take(event) { OverlayView($0) }
         case .authorizationPolicies: self.index.authorizationPolicies.take(event, owned { PolicyView($0) })
         case .peerAuthentications:
             self.index.peerAuthentications.take(event, owned { PeerAuthenticationView($0) })
@@ -212,8 +219,7 @@ package actor ControlPlane {
         if case .snapshot = event { self.missing.remove(kind) }
         // Half a mesh is nobody's business: nothing is derived before everything was listed once.
         guard self.missing.isEmpty else { return }
-        self.index.settle()
-        self.flush()
+        self.settle()
         if !self.server.isReady {
             self.server.becomeReady()
             self.statuses.becomeReady()
@@ -225,6 +231,22 @@ package actor ControlPlane {
                     "policies": "\(self.index.policies.count)",
                 ])
         }
+    }
+
+    private func settle() {
+        self.index.settle()
+        self.flush()
+    }
+
+    /// What kept a Gateway's objects from being written; nil: nothing does.
+    package func receive(trouble: String?, ofGateway gateway: String) {
+        guard self.index.gatewayTroubles[gateway] != trouble else { return }
+        if let trouble {
+            self.index.gatewayTroubles.set(gateway, trouble)
+        } else {
+            self.index.gatewayTroubles.remove(gateway)
+        }
+        if self.missing.isEmpty { self.settle() }
     }
 
     private func receivePods(_ event: InformerEvent) {
@@ -291,6 +313,8 @@ package actor ControlPlane {
         for (gateway, accounts) in changes.accounts { self.waypoints.set(gateway, accounts) }
         for (key, keys) in changes.keys { self.keyRequest.yield((key, keys)) }
         for (kind, key, status) in changes.statuses { self.statuses.want(kind, key, status) }
+        for (kind, key, report) in changes.reports { self.gateways.statuses.want(kind, key, report) }
+        for (key, plan) in changes.plans { self.gateways.deployer.want(key, plan) }
         for (kind, key, status) in changes.placed { self.placed.want(kind, key, status) }
     }
 }
@@ -324,6 +348,8 @@ private final class ChangeCollector {
         var accounts: [(gateway: NamespacedName, accounts: Set<String>?)] = []
         var keys: [(key: String, keys: WantedKeys?)] = []
         var statuses: [(kind: StatusWriter.Kind, key: String, status: ObjectStatus?)] = []
+        var reports: [(kind: GatewayStatusWriter.Kind, key: String, report: GatewayReport?)] = []
+        var plans: [(key: String, plan: GatewayPlan?)] = []
         var placed: [(kind: PlacedStatusWriter.Kind, key: String, status: PlacedStatus?)] = []
     }
     private var changes = Changes()
@@ -348,7 +374,21 @@ private final class ChangeCollector {
                 for change in $0 { self?.changes.statuses.append((kind, change.key, change.new)) }
             }
         }
+        self.follow(gatewaysOf: index)
         self.follow(rulesOf: index)
+    }
+
+    private func follow(gatewaysOf index: MeshIndex) {
+        for (kind, collection) in [
+            (GatewayStatusWriter.Kind.gateway, index.gatewayReports), (.gatewayClass, index.gatewayClassReports),
+        ] {
+            collection.observe { [weak self] in
+                for change in $0 { self?.changes.reports.append((kind, change.key, change.new)) }
+            }
+        }
+        index.gatewayPlans.observe { [weak self] in
+            for change in $0 { self?.changes.plans.append((change.key, change.new)) }
+        }
     }
 
     /// For waypoints.

@@ -1,0 +1,94 @@
+package import MeshModel
+package import MeshRoutes
+
+/// A port of a service as a destination: its endpoints, and how one is chosen. Built once for a picture of the mesh.
+package final class Backend: Sendable {
+    package let service: NamespacedName?
+    package let port: UInt16
+    package let appProtocol: ServicePort.AppProtocol
+    package let choice: BackendBalancing.Choice
+    package let retryBudgetPercent: UInt32
+    package let retriesMin: UInt32
+    /// Nearest first.
+    package let endpoints: [UpstreamEndpoint]
+    /// `endpoints` up to here have the priority of the first.
+    private let priorities: [Range<Int>]
+
+    package init(
+        service: NamespacedName?, port: UInt16, appProtocol: ServicePort.AppProtocol,
+        balancing: BackendBalancing = BackendBalancing(), endpoints: [UpstreamEndpoint]
+    ) {
+        self.service = service
+        self.port = port
+        self.appProtocol = appProtocol
+        self.choice = balancing.choice
+        self.retryBudgetPercent = balancing.retryBudgetPercent
+        self.retriesMin = balancing.retriesMin
+        let sorted = endpoints.enumerated()
+            .sorted { ($0.element.priority, $0.offset) < ($1.element.priority, $1.offset) }.map(\.element)
+        self.endpoints = sorted
+        var priorities: [Range<Int>] = []
+        var start = 0
+        for index in sorted.indices where index + 1 == sorted.count || sorted[index + 1].priority != sorted[index].priority {
+            priorities.append(start..<index + 1)
+            start = index + 1
+        }
+        self.priorities = priorities
+    }
+
+    /// Another endpoint than `excluded` if there is one; nil: there is none at all.
+    ///
+    /// - Parameter hash: of what the choice says; nil: none, or the request lacks it.
+    func choose(_ book: UpstreamBook, excluding excluded: [UpstreamKey], hash: UInt64?, at now: UInt64) -> UpstreamEndpoint? {
+        if self.endpoints.count == 1 { return self.endpoints[0] }
+        guard !self.endpoints.isEmpty else { return nil }
+        for range in self.priorities {
+            if let chosen = self.choose(in: range, book, excluded, hash, now) { return chosen }
+        }
+        // Everybody has failed or was tried: better a second time than not at all.
+        return self.endpoints[Int(book.random() % UInt64(self.endpoints.count))]
+    }
+
+    private func choose(
+        in range: Range<Int>, _ book: UpstreamBook, _ excluded: [UpstreamKey], _ hash: UInt64?, _ now: UInt64
+    ) -> UpstreamEndpoint? {
+        func isUsable(_ endpoint: UpstreamEndpoint) -> Bool {
+            !excluded.contains(endpoint.key) && !book.isEjected(endpoint.key, at: now)
+        }
+        if let hash {
+            // Rendezvous: the highest of the hashes of key and endpoint; who leaves moves only its own share.
+            var best: (score: UInt64, endpoint: UpstreamEndpoint)?
+            for endpoint in self.endpoints[range] where isUsable(endpoint) {
+                let score = StableHash.mixed(endpoint.hash ^ hash)
+                if best == nil || score > best!.score { best = (score, endpoint) }
+            }
+            return best?.endpoint
+        }
+        if range.count > 2, excluded.isEmpty {
+            for _ in 0..<4 {
+                let first = self.endpoints[range.lowerBound + Int(book.random() % UInt64(range.count))]
+                let second = self.endpoints[range.lowerBound + Int(book.random() % UInt64(range.count))]
+                let firstGood = isUsable(first)
+                if firstGood, isUsable(second) {
+                    if self.choice == .random { return first }
+                    return self.cost(first, book) <= self.cost(second, book) ? first : second
+                }
+                if firstGood { return first }
+            }
+        }
+        var best: (cost: Double, endpoint: UpstreamEndpoint)?
+        let start = Int(book.random() % UInt64(range.count))
+        for offset in 0..<range.count {
+            let endpoint = self.endpoints[range.lowerBound + (start + offset) % range.count]
+            guard isUsable(endpoint) else { continue }
+            if self.choice == .random { return endpoint }
+            let cost = self.cost(endpoint, book)
+            if best == nil || cost < best!.cost { best = (cost, endpoint) }
+        }
+        return best?.endpoint
+    }
+
+    private func cost(_ endpoint: UpstreamEndpoint, _ book: UpstreamBook) -> Double {
+        book.load(endpoint.key) / Double(endpoint.weight)
+    }
+}

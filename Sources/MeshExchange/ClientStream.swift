@@ -1,0 +1,61 @@
+internal import MeshHTTP
+internal import MeshRoutes
+
+/// The client's side of one exchange. Called on the loop; what is sent after the end is dropped.
+protocol ClientStream: AnyObject {
+    /// 1xx, other than 101.
+    func inform(_ head: ResponseHead)
+    /// The response's head; without a body it is complete.
+    func respond(_ head: ResponseHead, hasBody: Bool)
+    func send(_ bytes: UnsafeRawBufferPointer)
+    func finish(_ trailers: HTTP2HeaderList)
+    /// 101, or 2xx to CONNECT: from now on bytes in both directions are not HTTP.
+    func switchProtocol(_ head: ResponseHead)
+    /// A response that has begun cannot be completed: the client must see that.
+    func abort()
+    /// The last call: everything is said, or ``abort()`` was.
+    func exchangeEnded()
+    /// More should not be sent before ``Exchange/clientDrained()``.
+    var isFull: Bool { get }
+    /// The rest of the request may come.
+    func wantsMore()
+}
+
+/// The endpoint's side of one attempt. Called on the loop.
+protocol UpstreamStream: AnyObject {
+    func request(_ head: RequestHead, hasBody: Bool)
+    func send(_ bytes: UnsafeRawBufferPointer)
+    func finish(_ trailers: HTTP2HeaderList)
+    /// Nobody wants the response any more.
+    func cancel()
+    var isFull: Bool { get }
+    /// The rest of the response may come.
+    func wantsMore()
+}
+
+/// Who made an attempt. Called on the loop; after ``attemptFailed(_:)`` or the end nothing more is told.
+protocol UpstreamStreamOwner: AnyObject {
+    func attemptInformed(_ head: ResponseHead)
+    func attemptResponded(_ head: ResponseHead, hasBody: Bool)
+    func attemptSwitchedProtocol(_ head: ResponseHead)
+    /// - Returns: whether more may come at once; else ``UpstreamStream/wantsMore()`` says when.
+    func attemptReceived(_ bytes: UnsafeRawBufferPointer) -> Bool
+    func attemptFinished(_ trailers: HTTP2HeaderList)
+    func attemptDrained()
+    func attemptFailed(_ trouble: UpstreamTrouble)
+}
+
+/// Why an endpoint did not answer, or not to the end.
+struct UpstreamTrouble {
+    enum Kind { case connect, ended, reset, refused, protocolError, overflow }
+    var kind: Kind
+    var text: String
+    /// The endpoint has not looked at the request: asking again cannot do anything twice.
+    var isUntouched: Bool
+
+    init(_ kind: Kind, _ text: String, isUntouched: Bool) {
+        self.kind = kind
+        self.text = text
+        self.isUntouched = isUntouched
+    }
+}

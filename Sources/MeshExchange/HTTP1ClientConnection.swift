@@ -1,0 +1,245 @@
+internal import MeshHTTP
+internal import MeshLoop
+internal import MeshRoutes
+internal import MeshTunnel
+
+/// A connection to an endpoint that speaks HTTP/1: one request at a time, then back to the pool.
+final class HTTP1ClientConnection: PipeConsumer, UpstreamStream, PooledConnection {
+    let key: UpstreamKey
+    private let pool: UpstreamPool
+    private let channel: any ByteChannel
+    private var reader: HTTP1Reader
+    private var owner: (any UpstreamStreamOwner)?
+    private var isReused = false
+    private var isIdempotent = true
+    private var isOver = false
+    // Of the request under way.
+    private var requestEnded = true
+    private var isChunked = false
+    private var responseBegun = false
+    private var keepsAlive = true
+    private var isSwitched = false
+    /// The owner cannot take more.
+    private var isPaused = false
+    /// Since when it waits in the pool.
+    var idleSince: UInt64 = 0
+
+    init(_ pool: UpstreamPool, _ key: UpstreamKey, _ channel: any ByteChannel) {
+        self.pool = pool
+        self.key = key
+        self.channel = channel
+        self.reader = HTTP1Reader.responses(limits: pool.server.configuration.http1)
+    }
+
+    var isIdle: Bool { self.owner == nil && !self.isOver }
+
+    /// Takes one request. The connection is idle.
+    func take(_ attempt: Attempt) {
+        self.owner = attempt
+        attempt.connected(self)
+    }
+
+    // MARK: The request
+
+    func request(_ head: RequestHead, hasBody: Bool) {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(head.fields.listBytes + head.path.utf8.count + 64)
+        HTTP1Writer.appendRequestLine(method: head.method, target: head.path, to: &bytes)
+        HTTP1Writer.appendField("host", head.authority, to: &bytes)
+        HTTP1Writer.append(head.fields, to: &bytes)
+        self.isChunked = hasBody && !head.fields.has("content-length")
+        if self.isChunked { HTTP1Writer.appendField("transfer-encoding", "chunked", to: &bytes) }
+        if head.fields.has("upgrade") { HTTP1Writer.appendField("connection", "upgrade", to: &bytes) }
+        HTTP1Writer.appendEndOfHead(to: &bytes)
+        self.reader.expect(head.method == "HEAD" ? .head : .other)
+        self.requestEnded = !hasBody
+        self.responseBegun = false
+        self.keepsAlive = true
+        self.isIdempotent = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"].contains(head.method)
+        self.channel.send(bytes)
+    }
+
+    func send(_ bytes: UnsafeRawBufferPointer) {
+        guard !bytes.isEmpty, !self.isOver else { return }
+        guard self.isChunked, !self.isSwitched else { return self.channel.send(bytes) }
+        var line: [UInt8] = []
+        HTTP1Writer.appendChunkSize(bytes.count, to: &line)
+        self.channel.send(line)
+        self.channel.send(bytes)
+        self.channel.send([0x0D, 0x0A])
+    }
+
+    func finish(_ trailers: HTTP2HeaderList) {
+        if self.isSwitched { return self.channel.finish() }
+        guard !self.requestEnded else { return }
+        self.requestEnded = true
+        guard self.isChunked else { return }
+        var bytes: [UInt8] = []
+        HTTP1Writer.appendLastChunk(trailers, to: &bytes)
+        self.channel.send(bytes)
+    }
+
+    var isFull: Bool { self.channel.isFull }
+
+    func wantsMore() {
+        self.isPaused = false
+        self.channel.wantsMore()
+    }
+
+    /// Only the end of the connection tells an HTTP/1 endpoint that nobody waits any more.
+    func cancel() {
+        guard self.owner != nil else { return }
+        self.owner = nil
+        self.end(reset: true)
+    }
+
+    // MARK: The response
+
+    func pipeReceived(_ bytes: UnsafeRawBufferPointer) -> Int {
+        if self.isPaused { return 0 }
+        if self.isSwitched { return self.carry(bytes) }
+        guard self.owner != nil else {
+            // Something that nobody asked for: it cannot be told what it answers.
+            self.end(reset: true)
+            return bytes.count
+        }
+        var input = bytes
+        do throws(HTTP1Error) {
+            while let event = try self.reader.next(&input) {
+                switch event {
+                case .head(let head): self.received(head)
+                case .body(let body):
+                    if self.owner?.attemptReceived(body) == false {
+                        self.isPaused = true
+                        return bytes.count - input.count
+                    }
+                case .end(let trailers): self.responseIsOver(trailers)
+                }
+                if self.isOver { return bytes.count }
+                if self.owner == nil { break }
+            }
+        } catch {
+            self.fail(UpstreamTrouble(.protocolError, "the endpoint broke HTTP: \(error)", isUntouched: false))
+            return bytes.count
+        }
+        if self.isSwitched, !input.isEmpty { return bytes.count - input.count + self.carry(input) }
+        if !input.isEmpty, self.owner == nil { self.end(reset: true) }
+        return bytes.count
+    }
+
+    private func carry(_ bytes: UnsafeRawBufferPointer) -> Int {
+        if self.owner?.attemptReceived(bytes) == false { self.isPaused = true }
+        return bytes.count
+    }
+
+    private func received(_ head: HTTP1Head) {
+        guard case .response(let status) = head.start else { return }
+        var response = ResponseHead(status: status, fields: head.fields.endToEnd())
+        if status == 101 {
+            self.isSwitched = true
+            if let upgrade = head.upgrade { response.fields.append("upgrade", upgrade) }
+            self.owner?.attemptSwitchedProtocol(response)
+            return
+        }
+        if status < 200 { return self.owner?.attemptInformed(response) ?? () }
+        self.responseBegun = true
+        self.keepsAlive = head.keepsAlive
+        // Without a body the response is over for its owner; the end that follows is for us.
+        self.owner?.attemptResponded(response, hasBody: head.framing != .none)
+    }
+
+    private func responseIsOver(_ trailers: HTTP2HeaderList) {
+        guard self.responseBegun else { return }
+        let owner = self.owner
+        self.owner = nil
+        let isReusable = self.keepsAlive && self.requestEnded
+        owner?.attemptFinished(trailers)
+        if self.isOver { return }
+        self.isReused = true
+        if isReusable {
+            self.pool.returned(self)
+        } else {
+            self.end(reset: !self.requestEnded)
+        }
+    }
+
+    func pipeFinished() {
+        if self.isSwitched {
+            let owner = self.owner
+            self.owner = nil
+            owner?.attemptFinished(HTTP2HeaderList())
+            return self.end(reset: false)
+        }
+        do throws(HTTP1Error) {
+            if let event = try self.reader.closed(), case .end(let trailers) = event {
+                self.keepsAlive = false
+                self.responseIsOver(trailers)
+            }
+        } catch {}
+        self.fail(
+            UpstreamTrouble(
+                .ended, "the endpoint closed the connection before its response", isUntouched: self.isStale))
+    }
+
+    /// It closed while idle, and our request met that. Whether the endpoint has seen it cannot be known, so only what may
+    /// be done twice counts as untouched (RFC 9110, 9.2.2).
+    private var isStale: Bool {
+        self.isReused && self.isIdempotent && !self.responseBegun && self.reader.isIdle
+    }
+
+    func pipeDrained() { self.owner?.attemptDrained() }
+
+    func pipeClosed(reset: Bool) {
+        self.fail(
+            UpstreamTrouble(
+                reset ? .reset : .ended,
+                reset ? "the endpoint reset the connection" : "the endpoint closed the connection before its response",
+                isUntouched: self.isStale))
+    }
+
+    private func fail(_ trouble: UpstreamTrouble) {
+        guard !self.isOver else { return }
+        let owner = self.owner
+        self.owner = nil
+        self.end(reset: true)
+        owner?.attemptFailed(trouble)
+    }
+
+    private func end(reset: Bool) {
+        guard !self.isOver else { return }
+        self.isOver = true
+        self.pool.ended(self)
+        if reset {
+            self.channel.reset()
+        } else {
+            self.channel.finish()
+            self.channel.consumer = Discarding(self.channel, self.pool.server.loop)
+        }
+    }
+
+    func close() { self.end(reset: false) }
+}
+
+/// Waits for the other side's end of a channel that has finished, and not for long.
+final class Discarding: PipeConsumer {
+    private let channel: any ByteChannel
+    private var timer: LoopTimer?
+
+    init(_ channel: any ByteChannel, _ loop: EventLoop) {
+        self.channel = channel
+        let timer = LoopTimer(loop: loop) { [unowned self] in
+            self.timer = nil
+            self.channel.reset()
+        }
+        self.timer = timer
+        timer.arm(after: HTTP1ServerConnection.lingerTimeout)
+    }
+
+    func pipeReceived(_ bytes: UnsafeRawBufferPointer) -> Int { bytes.count }
+    func pipeFinished() {}
+    func pipeDrained() {}
+    func pipeClosed(reset: Bool) {
+        self.timer?.cancel()
+        self.timer = nil
+    }
+}

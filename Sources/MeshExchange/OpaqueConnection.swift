@@ -1,0 +1,235 @@
+internal import MeshHTTP
+internal import MeshIdentity
+internal import MeshLoop
+internal import MeshModel
+internal import MeshTunnel
+
+/// A stream that is carried without being understood: TCP, or TLS whose server name chooses the route.
+final class OpaqueConnection: PipeConsumer {
+    enum Hello { case none, expected }
+
+    /// Of a TLS client hello, until its server name is known.
+    static let helloBytesMax = 16 << 10
+    /// Endpoints that are asked for one stream.
+    static let attemptsMax = 3
+
+    private let server: ExchangeServer
+    private let stream: ServedStream
+    private let target: ServedTarget
+    private var channel: PipeEnd { self.stream.pipe }
+    private var begun: [UInt8] = []
+    private var hello: Hello
+    private var backend: Backend?
+    private var far: Far?
+    private var tried: [UpstreamKey] = []
+    private var report: StreamReport
+    private var isOpened = false
+    private var isOver = false
+    private var peerFinished = false
+    private var sent: UInt64 = 0
+    private var received: UInt64 = 0
+    private var counted: UpstreamKey?
+
+    init(_ server: ExchangeServer, _ stream: ServedStream, _ target: ServedTarget, hello: Hello) {
+        self.server = server
+        self.stream = stream
+        self.target = target
+        self.hello = hello
+        self.report = StreamReport(
+            id: server.nextStreamID(), ends: server.ends(stream, target), startedNanoseconds: server.loop.now)
+        if hello == .none { self.plan(nil) }
+    }
+
+    // MARK: The client
+
+    func pipeReceived(_ bytes: UnsafeRawBufferPointer) -> Int {
+        if self.isOver { return bytes.count }
+        if self.hello == .expected {
+            self.begun.append(contentsOf: bytes)
+            switch TLSClientHello.serverName(in: self.begun) {
+            case .needsMore where self.begun.count < Self.helloBytesMax: return bytes.count
+            case .found(let name): self.plan(name)
+            case .needsMore, .none: self.plan(nil)
+            }
+            return bytes.count
+        }
+        guard let far, far.isReady else {
+            // The window of the tunnel bounds what waits here.
+            self.begun.append(contentsOf: bytes)
+            return bytes.count
+        }
+        self.received += UInt64(bytes.count)
+        far.channel?.send(bytes)
+        if far.channel?.isFull == true { self.channel.pause() }
+        return bytes.count
+    }
+
+    func pipeFinished() {
+        self.peerFinished = true
+        if self.hello == .expected, self.far == nil { return self.end(.clientEnd, "no TLS client hello came") }
+        if let far, far.isReady { far.channel?.finish() }
+    }
+
+    func pipeDrained() { self.far?.channel?.wantsMore() }
+
+    func pipeClosed(reset: Bool) {
+        guard !self.isOver else { return }
+        self.far?.channel?.reset()
+        self.finished(reset ? .clientEnd : [], nil)
+    }
+
+    // MARK: The endpoint
+
+    private func plan(_ serverName: String?) {
+        self.hello = .none
+        self.report.serverName = serverName
+        guard let port = self.server.view.served(self.target) else {
+            return self.end(.noRoute, "the service that was asked for is not served here")
+        }
+        switch port.plan(stream: serverName, self.server.origin(self.stream, self.target, isGRPC: false)) {
+        case .refuse(let flags, let details): self.end(flags, details)
+        case .forward(let backend, let route):
+            self.report.route = route
+            if backend.service != self.report.ends.service { self.report.ends.backend = backend.service }
+            self.backend = backend
+            self.dial()
+        }
+    }
+
+    private func dial() {
+        guard let backend, let dialer = self.server.dialer,
+            let endpoint = backend.choose(
+                self.server.book, excluding: self.tried, hash: nil, at: self.server.loop.now)
+        else { return self.end(.noHealthyUpstream, "the backend has no endpoint that is ready") }
+        self.tried.append(endpoint.key)
+        self.report.ends.endpoint = endpoint.workload
+        self.report.ends.upstream = endpoint.key.address
+        self.server.book.began(endpoint.key)
+        self.counted = endpoint.key
+        let far = Far(self)
+        self.far = far
+        if let route = endpoint.route {
+            let pipe = PipeEnd(loop: self.server.loop, consumer: far)
+            far.channel = pipe
+            dialer.open(route, pipe) { result in
+                switch result {
+                case .success(let identity): far.connected(identity)
+                case .failure(let failure):
+                    pipe.consumer = nil
+                    pipe.end(reset: true)
+                    far.notConnected(failure.description)
+                }
+            }
+        } else {
+            do {
+                let channel = try dialer.connect(to: endpoint.key.address) { reason in
+                    if let reason { far.notConnected(reason) } else { far.connected(nil) }
+                }
+                channel.consumer = far
+                far.channel = channel
+            } catch { far.notConnected("\(error)") }
+        }
+    }
+
+    fileprivate func connected(_ far: Far) {
+        guard far === self.far, !self.isOver else { return }
+        self.report.ends.upstreamIdentity = far.identity
+        self.open()
+        let begun = self.begun
+        self.begun = []
+        self.received += UInt64(begun.count)
+        if !begun.isEmpty { begun.withUnsafeBytes { far.channel?.send($0) } }
+        if self.peerFinished { far.channel?.finish() }
+    }
+
+    fileprivate func notConnected(_ far: Far, _ reason: String) {
+        guard far === self.far, !self.isOver else { return }
+        self.uncount(failed: true)
+        self.far = nil
+        if self.tried.count < Self.attemptsMax, self.tried.count < (self.backend?.endpoints.count ?? 0) {
+            return self.dial()
+        }
+        self.end(.upstreamConnectionFailure, nil, failure: reason)
+    }
+
+    fileprivate func receivedFromFar(_ bytes: UnsafeRawBufferPointer) -> Int {
+        self.sent += UInt64(bytes.count)
+        self.channel.send(bytes)
+        if self.channel.isFull { self.far?.pause() }
+        return bytes.count
+    }
+
+    fileprivate func farFinished() { self.channel.finish() }
+    fileprivate func farDrained() { self.channel.wantsMore() }
+
+    fileprivate func farClosed(reset: Bool) {
+        guard !self.isOver else { return }
+        if reset {
+            self.end(.upstreamReset, nil, failure: "the endpoint reset the connection")
+        } else {
+            // Both directions of that side are over; ours follows when the client has ended too.
+            self.channel.finish()
+        }
+    }
+
+    // MARK: The end
+
+    private func open() {
+        guard !self.isOpened else { return }
+        self.isOpened = true
+        self.server.observer.opened(self.report)
+    }
+
+    private func uncount(failed: Bool) {
+        guard let key = self.counted else { return }
+        self.counted = nil
+        self.server.book.ended(key)
+        if failed { self.server.book.failed(key, at: self.server.loop.now) }
+    }
+
+    private func end(_ flags: ExchangeFlags, _ details: String?, failure: String? = nil) {
+        guard !self.isOver else { return }
+        self.finished(flags, details, failure)
+        self.channel.reset()
+    }
+
+    private func finished(_ flags: ExchangeFlags, _ details: String?, _ failure: String? = nil) {
+        guard !self.isOver else { return }
+        self.open()
+        self.isOver = true
+        self.uncount(failed: false)
+        self.far = nil
+        var end = StreamReport.End(
+            flags: flags, sent: self.sent, received: self.received,
+            durationNanoseconds: self.server.loop.now &- self.report.startedNanoseconds)
+        end.details = details
+        end.upstreamFailure = failure
+        self.server.observer.closed(self.report, end)
+    }
+
+    /// The endpoint's side.
+    fileprivate final class Far: PipeConsumer {
+        private let near: OpaqueConnection
+        var channel: (any ByteChannel)?
+        private(set) var isReady = false
+        var identity: WorkloadIdentity?
+
+        init(_ near: OpaqueConnection) { self.near = near }
+
+        func connected(_ identity: WorkloadIdentity?) {
+            self.isReady = true
+            self.identity = identity
+            self.near.connected(self)
+        }
+
+        func notConnected(_ reason: String) { self.near.notConnected(self, reason) }
+        func pause() { self.channel?.pause() }
+        func pipeReceived(_ bytes: UnsafeRawBufferPointer) -> Int { self.near.receivedFromFar(bytes) }
+        func pipeFinished() { self.near.farFinished() }
+        func pipeDrained() { self.near.farDrained() }
+        func pipeClosed(reset: Bool) {
+            guard self.isReady else { return }
+            self.near.farClosed(reset: reset)
+        }
+    }
+}

@@ -1,0 +1,107 @@
+internal import MeshHTTP
+package import MeshIdentity
+package import MeshLoop
+package import MeshModel
+
+/// Serves streams in this process, one server for each loop: a waypoint's layer 7. Called on the loop.
+package protocol StreamServer: AnyObject {
+    /// Sets the pipe's consumer. The peer hears 200 when this returns, unless the pipe was closed.
+    func serve(_ stream: ServedStream)
+    /// The engine ends: streams should come to their ends soon.
+    func drain()
+}
+
+package typealias StreamServerMaker = @Sendable (EventLoop) -> any StreamServer
+
+package struct ServedStream {
+    package let pipe: PipeEnd
+    package let target: any StreamTarget
+    /// Who asks: address and proven identity of the peer.
+    package let question: InboundQuestion
+    package let authority: String
+    package let dialer: UpstreamDialer
+}
+
+/// What a stream server may open towards the mesh, as the pod that took its stream.
+package struct UpstreamDialer {
+    let worker: TunnelWorker
+    let handle: PodHandle
+
+    /// A stream of a pooled tunnel whose application is `pipe`. `answered` is called once, unless the pipe's consumer was
+    /// told of the end before: with what the peer has proven, or why there is no stream; then the pipe is not closed
+    /// and of no more use.
+    package func open(
+        _ route: TunnelRoute, _ pipe: PipeEnd, answered: @escaping (Result<WorkloadIdentity?, UpstreamFailure>) -> Void
+    ) {
+        precondition(!route.expected.isEmpty, "a route without an expected identity would trust anybody")
+        precondition(route.inner == nil, "a served stream goes through one tunnel")
+        let request = UpstreamRequest(route: route, pipe: pipe, answered: answered)
+        do {
+            let (tunnel, isNew) = try self.worker.tunnel(for: route, self.handle)
+            request.awaited = tunnel
+            tunnel.open(request)
+            if isNew { tunnel.start() }
+        } catch {
+            request.tunnelFailed(error.error, isStale: error.isStale)
+        }
+    }
+
+    /// Plain TCP, for endpoints outside the mesh. `connected` is called once: with nil, or with why there is no connection.
+    package func connect(
+        to target: IPEndpoint, connected: @escaping (String?) -> Void
+    ) throws(SystemError) -> SocketChannel {
+        SocketChannel(
+            try self.worker.dial(self.handle, to: target, from: nil), timeout: self.worker.configuration.dialTimeout,
+            connected: connected)
+    }
+}
+
+package struct UpstreamFailure: Error, CustomStringConvertible {
+    package var flag: ResponseFlag
+    package var description: String
+    /// The tunnel had worked before and closed under us; its peer is not to blame.
+    package var isStale: Bool
+}
+
+/// One stream that a server wants, from the wait for its tunnel to the answer.
+private final class UpstreamRequest: StreamRequester {
+    let route: TunnelRoute
+    let pipe: PipeEnd
+    private var answer: ((Result<WorkloadIdentity?, UpstreamFailure>) -> Void)?
+    var awaited: TunnelConnection?
+
+    init(
+        route: TunnelRoute, pipe: PipeEnd,
+        answered: @escaping (Result<WorkloadIdentity?, UpstreamFailure>) -> Void
+    ) {
+        self.route = route
+        self.pipe = pipe
+        self.answer = answered
+    }
+
+    var authority: String { self.route.authority }
+    var headers: [(name: String, value: String)] { self.route.headers }
+    var reported: ProxiedConnection? { nil }
+
+    func attached(to stream: TunnelStream) {
+        self.awaited = nil
+        // Given up while the tunnel was made.
+        if self.pipe.isClosed { return stream.abort(.clientReset("the request was given up")) }
+        stream.carry(self, self.pipe)
+    }
+
+    func answered(by stream: TunnelStream, _ head: HTTP2ResponseHead) {
+        let answer = self.answer
+        self.answer = nil
+        answer?(.success(stream.tunnel.peerIdentity))
+    }
+
+    func takeBack(_ app: AppSocket) {}
+
+    func tunnelFailed(_ error: TunnelError, isStale: Bool) {
+        self.awaited = nil
+        let answer = self.answer
+        self.answer = nil
+        answer?(.failure(UpstreamFailure(flag: error.flag, description: error.description, isStale: isStale)))
+    }
+}
