@@ -46,7 +46,7 @@ struct GateTests {
                         [
                             "operation": [
                                 "hosts": ["a.example"], "notHosts": ["*.b"], "ports": ["80"], "notPorts": ["81"],
-                                "methods": ["GET"], "notMethods": ["PUT"], "paths": ["/a/{*}/b/{**}", "/p*"],
+                                "methods": ["GET"], "notMethods": ["PUT"], "paths": ["/a/{*}/{**}/b", "/p*"],
                                 "notPaths": ["*/q"],
                             ]
                         ]
@@ -87,7 +87,7 @@ struct GateTests {
         operation.notPorts = [81]
         operation.methods = [.exact("GET")]
         operation.notMethods = [.exact("PUT")]
-        operation.paths = [.template("/a/{*}/b/{**}"), .text(.prefix("/p"))]
+        operation.paths = [.template("/a/{*}/{**}/b"), .text(.prefix("/p"))]
         operation.notPaths = [.text(.suffix("/q"))]
         #expect(rule.to == [operation])
         #expect(
@@ -121,7 +121,7 @@ struct GateTests {
         let bad: [JSONValue] = [
             ["to": [["operation": ["ports": ["http"]]]]], ["from": [["source": ["ipBlocks": ["10.0.0/8"]]]]],
             ["when": [["key": "experimental.envoy.filters.x", "values": ["1"]]]], ["from": [["source": [:]]]],
-            ["to": [["operation": ["paths": ["/a/{**}/b"]]]]], ["to": [["operation": ["paths": ["/{*}x"]]]]],
+            ["to": [["operation": ["paths": ["/a/{**}/{*}"]]]]], ["to": [["operation": ["paths": ["/{*}x"]]]]],
             ["when": [["key": "request.headers", "values": ["1"]]]], ["to": [["operation": ["future": ["1"]]]]],
         ]
         for json in bad {

@@ -399,18 +399,21 @@ struct RouteRuleTests {
     func dropped() {
         let mesh = Mesh.withWaypoint()
         let bad: JSONValue = ["matches": [["path": ["type": "Fuzzy", "value": "/"]]]]
+        let pattern: JSONValue = ["matches": [["path": ["type": "RegularExpression", "value": "/(a"]]]]
         let both: JSONValue = [
             "filters": [
                 ["type": "RequestRedirect", "requestRedirect": [:]], ["type": "URLRewrite", "urlRewrite": [:]],
             ]
         ]
         mesh.set(
-            Make.route("r", [bad, ["backendRefs": [RouteTests.backend()]], both, ["timeouts": ["request": "1y"]]]))
+            Make.route(
+                "r", [bad, ["backendRefs": [RouteTests.backend()]], both, ["timeouts": ["request": "1y"]], pattern]))
         #expect(mesh.rules()?.routes.first?.rules.count == 1)
         #expect(mesh.status("r")["Accepted"]?.isTrue == true)
         let partial = mesh.status("r")["PartiallyInvalid"]
         #expect(partial?.isTrue == true && partial?.message.hasPrefix("Dropped Rule(s) 0") == true)
         #expect(partial?.message.contains("Dropped Rule(s) 2") == true && partial?.message.contains("1y") == true)
+        #expect(partial?.message.contains("/(a") == true)
         mesh.set(Make.route("r", [bad]))
         #expect(mesh.status("r")["Accepted"]?.reason == "UnsupportedValue")
     }
