@@ -52,7 +52,11 @@ final class RulesBench {
             for number in 0..<self.services {
                 let service = KubeObject(
                     .services, namespace: "ns", name: "s\(number)",
-                    ["spec": ["clusterIP": .string("10.0.\(number / 250).\(number % 250 + 1)"), "ports": [["port": 80]]]])
+                    [
+                        "spec": [
+                            "clusterIP": .string("10.0.\(number / 250).\(number % 250 + 1)"), "ports": [["port": 80]],
+                        ]
+                    ])
                 self.index.services.set(service.key, ServiceView(service))
             }
             for number in 0..<self.routes { self.set(number, version: 0) }

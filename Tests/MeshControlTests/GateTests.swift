@@ -46,7 +46,7 @@ struct GateTests {
                         [
                             "operation": [
                                 "hosts": ["a.example"], "notHosts": ["*.b"], "ports": ["80"], "notPorts": ["81"],
-                                "methods": ["GET"], "notMethods": ["PUT"], "paths": ["/a/{*}/b/{**}", "/p*"],
+                                "methods": ["GET"], "notMethods": ["PUT"], "paths": ["/a/{*}/{**}/b", "/p*"],
                                 "notPaths": ["*/q"],
                             ]
                         ]
@@ -87,7 +87,7 @@ struct GateTests {
         operation.notPorts = [81]
         operation.methods = [.exact("GET")]
         operation.notMethods = [.exact("PUT")]
-        operation.paths = [.template("/a/{*}/b/{**}"), .text(.prefix("/p"))]
+        operation.paths = [.template("/a/{*}/{**}/b"), .text(.prefix("/p"))]
         operation.notPaths = [.text(.suffix("/q"))]
         #expect(rule.to == [operation])
         #expect(
@@ -121,7 +121,7 @@ struct GateTests {
         let bad: [JSONValue] = [
             ["to": [["operation": ["ports": ["http"]]]]], ["from": [["source": ["ipBlocks": ["10.0.0/8"]]]]],
             ["when": [["key": "experimental.envoy.filters.x", "values": ["1"]]]], ["from": [["source": [:]]]],
-            ["to": [["operation": ["paths": ["/a/{**}/b"]]]]], ["to": [["operation": ["paths": ["/{*}x"]]]]],
+            ["to": [["operation": ["paths": ["/a/{**}/{*}"]]]]], ["to": [["operation": ["paths": ["/{*}x"]]]]],
             ["when": [["key": "request.headers", "values": ["1"]]]], ["to": [["operation": ["future": ["1"]]]]],
         ]
         for json in bad {
@@ -249,7 +249,9 @@ struct GateTests {
         mesh.set(limit(["requests": 10]))
         #expect(
             mesh.rules()?.gate.rateLimits == [RateLimit(key: key, requests: 10, interval: .seconds(1), burst: 10)])
-        for bad: [String: JSONValue] in [["requests": 0], ["requests": 1, "interval": "soon"], ["requests": 1, "burst": 0]] {
+        for bad: [String: JSONValue] in [
+            ["requests": 0], ["requests": 1, "interval": "soon"], ["requests": 1, "burst": 0],
+        ] {
             mesh.set(limit(bad))
             #expect(mesh.rules()?.gate.closedBecause != nil)
             #expect(mesh.index.rateLimitStatuses["ns1/l"]?.conditions.first?.isTrue == false)
@@ -267,14 +269,18 @@ struct GateTests {
         let choice = { mesh.rules()?.balancing.choice }
         let cases: [(JSONValue, BackendBalancing.Choice)] = [
             (["simple": "ROUND_ROBIN"], .roundRobin), (["simple": "RANDOM"], .random),
-            (["simple": "LEAST_CONN"], .leastRequest), (["consistentHash": ["httpHeaderName": "X-U"]], .hashHeader("x-u")),
+            (["simple": "LEAST_CONN"], .leastRequest),
+            (["consistentHash": ["httpHeaderName": "X-U"]], .hashHeader("x-u")),
             (["consistentHash": ["useSourceIp": true]], .hashSource),
             (["consistentHash": ["httpQueryParameterName": "q"]], .hashQuery("q")),
             (
                 ["consistentHash": ["httpCookie": ["name": "c", "path": "/", "ttl": "60s"]]],
                 .hashCookie(name: "c", path: "/", lifetime: .seconds(60))
             ),
-            (["consistentHash": ["httpCookie": ["name": "c", "ttl": "0s"]]], .hashCookie(name: "c", path: "", lifetime: nil)),
+            (
+                ["consistentHash": ["httpCookie": ["name": "c", "ttl": "0s"]]],
+                .hashCookie(name: "c", path: "", lifetime: nil)
+            ),
         ]
         for (json, expected) in cases {
             mesh.set(rule(["loadBalancer": json]))

@@ -168,7 +168,9 @@ struct RouteTests {
                 Make.service(
                     "s", ports: [["name": "http", "port": 80], ["name": "grpc", "port": 81]]), WaypointTests.use),
             Make.route("t", kind: .tcpRoutes, Self.plain), Make.route("h", Self.plain),
-            Make.route("g", kind: .grpcRoutes, parents: [["group": "", "kind": "Service", "name": "s", "port": 81]], Self.plain))
+            Make.route(
+                "g", kind: .grpcRoutes, parents: [["group": "", "kind": "Service", "name": "s", "port": 81]], Self.plain
+            ))
         #expect(mesh.rules()?.routes.map { "\($0.name.name) \($0.port ?? 0)" } == ["g 81", "h 80"])
         #expect(mesh.rules()?.streams.isEmpty == true)
         #expect(mesh.status("t", .tcp)["Accepted"]?.reason == "Conflicted")
@@ -195,7 +197,12 @@ struct RouteTests {
         mesh.set(
             KubeObject(
                 .requestAuthentications, namespace: "ns1", name: "j",
-                ["spec": ["targetRefs": [["kind": "Service", "name": "s"]], "jwtRules": [["issuer": "i", "jwks": "{\"keys\":[]}"]]]]),
+                [
+                    "spec": [
+                        "targetRefs": [["kind": "Service", "name": "s"]],
+                        "jwtRules": [["issuer": "i", "jwks": "{\"keys\":[]}"]],
+                    ]
+                ]),
             KubeObject(
                 .telemetries, namespace: "ns1", name: "quiet",
                 [
@@ -261,7 +268,8 @@ struct RouteRuleTests {
             [
                 "matches": [
                     ["method": ["service": "s.S", "method": "M"]],
-                    ["method": ["type": "RegularExpression", "service": "s.*"]], ["headers": [["name": "A", "value": "1"]]],
+                    ["method": ["type": "RegularExpression", "service": "s.*"]],
+                    ["headers": [["name": "A", "value": "1"]]],
                 ]
             ], kind: .grpcRoutes
         ).rule
@@ -353,7 +361,9 @@ struct RouteRuleTests {
         #expect(rule?.backends.isEmpty == true)
     }
 
-    @Test("a filter that we do not have fails its rule's requests, and the status names it", arguments: ["ExtensionRef", "ExternalAuth", "New"])
+    @Test(
+        "a filter that we do not have fails its rule's requests, and the status names it",
+        arguments: ["ExtensionRef", "ExternalAuth", "New"])
     func unknownFilter(type: String) {
         let (rule, mesh) = Self.rule(["filters": [["type": .string(type)]], "backendRefs": [RouteTests.backend()]])
         #expect(rule?.backends.count == 1)
@@ -389,17 +399,21 @@ struct RouteRuleTests {
     func dropped() {
         let mesh = Mesh.withWaypoint()
         let bad: JSONValue = ["matches": [["path": ["type": "Fuzzy", "value": "/"]]]]
+        let pattern: JSONValue = ["matches": [["path": ["type": "RegularExpression", "value": "/(a"]]]]
         let both: JSONValue = [
             "filters": [
                 ["type": "RequestRedirect", "requestRedirect": [:]], ["type": "URLRewrite", "urlRewrite": [:]],
             ]
         ]
-        mesh.set(Make.route("r", [bad, ["backendRefs": [RouteTests.backend()]], both, ["timeouts": ["request": "1y"]]]))
+        mesh.set(
+            Make.route(
+                "r", [bad, ["backendRefs": [RouteTests.backend()]], both, ["timeouts": ["request": "1y"]], pattern]))
         #expect(mesh.rules()?.routes.first?.rules.count == 1)
         #expect(mesh.status("r")["Accepted"]?.isTrue == true)
         let partial = mesh.status("r")["PartiallyInvalid"]
         #expect(partial?.isTrue == true && partial?.message.hasPrefix("Dropped Rule(s) 0") == true)
         #expect(partial?.message.contains("Dropped Rule(s) 2") == true && partial?.message.contains("1y") == true)
+        #expect(partial?.message.contains("/(a") == true)
         mesh.set(Make.route("r", [bad]))
         #expect(mesh.status("r")["Accepted"]?.reason == "UnsupportedValue")
     }
