@@ -55,7 +55,8 @@ struct GatewayStatusTests {
         mesh.set(GatewayPlanTests.gateway(), Self.front())
         func conditions() -> [String: Bool] {
             Dictionary(
-                uniqueKeysWithValues: Self.report(mesh)?.listeners?.first?.conditions.map { ($0.type, $0.isTrue) } ?? [])
+                uniqueKeysWithValues: Self.report(mesh)?.listeners?.first?.conditions.map { ($0.type, $0.isTrue) } ?? []
+            )
         }
         #expect(
             conditions() == ["Accepted": true, "Programmed": false, "Conflicted": false, "ResolvedRefs": true])

@@ -85,9 +85,14 @@ struct GatewayPlanTests {
         #expect(service.annotations["networking.istio.io/traffic-distribution"] == "PreferClose")
         #expect(service.spec["clusterIP"] == nil)
         // A listener's name may be what a port's cannot.
-        mesh.set(Self.gateway { $0.set(["spec", "listeners"], to: [
-            ["name": "a.b", "port": 15008, "protocol": "HBONE"]
-        ]) })
+        mesh.set(
+            Self.gateway {
+                $0.set(
+                    ["spec", "listeners"],
+                    to: [
+                        ["name": "a.b", "port": 15008, "protocol": "HBONE"]
+                    ])
+            })
         #expect(Self.object(mesh, "Service")?.spec["ports"]?[1]?["name"] == "hbone")
         mesh.set(Self.gateway { $0.set(["spec", "addresses"], to: [["type": "IPAddress", "value": "10.0.0.9"]]) })
         #expect(Self.object(mesh, "Service")?.spec["clusterIP"] == "10.0.0.9")

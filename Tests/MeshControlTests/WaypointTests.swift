@@ -27,7 +27,9 @@ struct WaypointTests {
     }
     static let nowhereYet = Self.nowhere("w.ns1.svc.company.com")
 
-    @Test("37, 38: without an address nobody is served past it and the status says so; a host name is better than an address")
+    @Test(
+        "37, 38: without an address nobody is served past it, and the status says so; a host name is the better address"
+    )
     func readiness() {
         let mesh = Mesh()
         mesh.set(Make.gateway("w", addresses: nil), Self.service(Self.use))

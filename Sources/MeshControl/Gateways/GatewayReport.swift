@@ -122,7 +122,8 @@ struct GatewayJudgement {
         if invalid.count == listeners.count {
             return refused(
                 "ListenersNotValid",
-                "no listener is valid: a waypoint has one, on port \(WaypointObjects.hbonePort) with protocol \"HBONE\"")
+                "no listener is valid: a waypoint has one, on port \(WaypointObjects.hbonePort) with protocol \"HBONE\""
+            )
         }
         return invalid.isEmpty
             ? StatusCondition("Accepted", true, reason: "Accepted", message: "Resource accepted")

@@ -94,7 +94,8 @@ package actor ControlPlane {
             case .requestAuthentications: .requestAuthentications
             case .rateLimits: .rateLimits
             case .destinationRules: .destinationRules
-            case .namespaces, .nodes, .pods, .endpointSlices, .gateways, .gatewayClasses, .overlays, .meshConfig, .telemetries,
+            case .namespaces, .nodes, .pods, .endpointSlices, .gateways, .gatewayClasses, .overlays, .meshConfig,
+                .telemetries,
                 .backendTrafficPolicies, .grpcRoutes, .httpRoutes, .tlsRoutes, .tcpRoutes:
                 nil
             }
