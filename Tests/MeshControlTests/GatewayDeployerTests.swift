@@ -45,9 +45,9 @@ struct GatewayDeployerTests {
             ]
         ])
 
-    static func find(
-        _ cluster: LabClusterClient, _ type: ResourceType, _ name: String = "w"
-    ) async throws -> KubeObject? {
+    static func find(_ cluster: LabClusterClient, _ type: ResourceType, _ name: String = "w") async throws
+        -> KubeObject?
+    {
         try await cluster.find(type, namespace: "ns1", name: name)
     }
     static func gateway(_ cluster: LabClusterClient) async throws -> KubeObject {

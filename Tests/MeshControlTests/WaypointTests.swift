@@ -28,7 +28,7 @@ struct WaypointTests {
     static let nowhereYet = Self.nowhere("w.ns1.svc.company.com")
 
     @Test(
-        "37, 38: without an address nobody is served past it, and the status says so; a host name is the better address"
+        "37, 38: without an address nobody is served past it and the status says so; a host name is better than an address"
     )
     func readiness() {
         let mesh = Mesh()

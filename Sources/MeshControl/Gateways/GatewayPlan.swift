@@ -54,8 +54,9 @@ struct GatewayPlans {
             do throws(InvalidParameters) {
                 if settings.waypoints.image.isEmpty, gateway.annotations[Names.proxyImage] == nil {
                     throw InvalidParameters(
-                        description: "the control plane was not told which image waypoints run; set WAYPOINT_IMAGE in "
-                            + "its environment")
+                        description:
+                            "the control plane was not told which image waypoints run; set WAYPOINT_IMAGE in its "
+                            + "environment")
                 }
                 var overlays: [GatewayOverlay] = []
                 let ofClass = fetch.get(defaults, gateway.className).map(\.value)
@@ -124,8 +125,9 @@ struct GatewayPlans {
         }
         guard let view = find("\(gateway.namespace)/\(parameters.name)") else {
             throw InvalidParameters(
-                description: "spec.infrastructure.parametersRef: ConfigMap \(gateway.namespace)/\(parameters.name) "
-                    + "does not exist")
+                description:
+                    "spec.infrastructure.parametersRef: ConfigMap \(gateway.namespace)/\(parameters.name) does "
+                    + "not exist")
         }
         return try GatewayOverlay(view)
     }
