@@ -90,7 +90,7 @@ put("xds-authorization", "deny", field(1, "p") + field(2, "ns") + number(3, 1) +
 put("xds-authorization", "allow", field(1, "p") + field(2, "ns") + field(5, rule) + field(5, b""))
 key = field(1, "shop") + field(2, "web.shop.svc")
 where = field(1, field(1, key) + number(2, 80))
-header = field(1, field(1, field(1, "x-a") + field(2, "1")))
+header = field(1, field(1, "x-a") + field(2, "1"))
 http = (field(1, "named") + field(2, field(2, "/a") + field(5, "GET") + field(6, field(1, "x") + field(2, field(2, "a+"))))
         + field(3, field(1, header)) + field(4, field(1, where) + number(2, 1)) + number(5, 100))
 route = field(1, field(1, "shop") + field(2, "r")) + number(3, 80) + field(4, "team") + field(5, http)
