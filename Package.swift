@@ -282,6 +282,12 @@ let package = Package(
                 "MeshTestSupport",
             ]),
         test(
+            "MeshExchangeTests",
+            [
+                "MeshExchange", "MeshTunnel", "MeshRoutes", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel",
+                "MeshIdentity", "MeshTestSupport",
+            ]),
+        test(
             "MeshProxyTests",
             [
                 "MeshProxy", "MeshDirectory", "MeshCertificates", "MeshProcess", "MeshTunnel", "MeshPolicy",
