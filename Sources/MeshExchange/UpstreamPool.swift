@@ -132,6 +132,18 @@ final class UpstreamPool {
         for attempt in waiting { attempt.attemptFailed(UpstreamTrouble(.connect, reason, isUntouched: true)) }
     }
 
+    /// An attempt waits no longer.
+    func gaveUp(_ attempt: Attempt) {
+        for isHTTP2 in [false, true] {
+            let name = Name(key: attempt.endpoint.key, isHTTP2: isHTTP2)
+            guard let lane = self.lanes[name], let index = lane.waiting.firstIndex(where: { $0 === attempt }) else {
+                continue
+            }
+            lane.waiting.remove(at: index)
+            self.forgetIfEmpty(name, lane)
+        }
+    }
+
     private func nextWaiting(_ lane: Lane) -> Attempt? {
         while !lane.waiting.isEmpty {
             let attempt = lane.waiting.removeFirst()
