@@ -141,8 +141,10 @@ extension Exchange {
         self.report.flags.insert(flag)
         let (status, text) =
             switch trouble.kind {
-            case .connect: (503, "upstream connect error or disconnect/reset before headers. reset reason: connection failure")
-            case .protocolError: (502, "upstream connect error or disconnect/reset before headers. reset reason: protocol error")
+            case .connect:
+                (503, "upstream connect error or disconnect/reset before headers. reset reason: connection failure")
+            case .protocolError:
+                (502, "upstream connect error or disconnect/reset before headers. reset reason: protocol error")
             case .overflow: (503, "upstream connect error or disconnect/reset before headers. reset reason: overflow")
             case .ended, .reset, .refused:
                 (503, "upstream connect error or disconnect/reset before headers. reset reason: connection termination")
@@ -236,7 +238,9 @@ final class Attempt: UpstreamStreamOwner {
         guard !self.isOver else { return }
         self.end()
         let server = self.exchange.server
-        if trouble.kind == .connect || !trouble.isUntouched { server.book.failed(self.endpoint.key, at: server.loop.now) }
+        if trouble.kind == .connect || !trouble.isUntouched {
+            server.book.failed(self.endpoint.key, at: server.loop.now)
+        }
         self.exchange.attemptFailed(self, trouble)
     }
 }

@@ -96,7 +96,9 @@ final class Exchange {
     }
 
     private func armRequestTimer(_ limit: Duration) {
-        let timer = LoopTimer(loop: self.server.loop) { [unowned self] in self.timedOut("the route's timeout of \(limit)") }
+        let timer = LoopTimer(loop: self.server.loop) { [unowned self] in
+            self.timedOut("the route's timeout of \(limit)")
+        }
         self.requestTimer = timer
         timer.arm(after: limit)
     }

@@ -138,7 +138,8 @@ package final class ExchangeServer: StreamServer {
             ends: self.ends(stream, target), request: head, version: version, isGRPC: isGRPC,
             startedNanoseconds: self.loop.now)
         return Exchange(
-            server: self, client: client, origin: origin, report: report, hasBody: hasBody, asksForSwitch: upgrade != nil)
+            server: self, client: client, origin: origin, report: report, hasBody: hasBody,
+            asksForSwitch: upgrade != nil)
     }
 
     func origin(_ stream: ServedStream, _ target: ServedTarget, isGRPC: Bool) -> RequestOrigin {
@@ -207,7 +208,8 @@ package final class ExchangeServer: StreamServer {
 
     package var occupancy: Occupancy {
         Occupancy(
-            connections: self.connections.count, streams: self.streams.count, exchanges: self.exchanges.count, retries: self.retriesUnderWay,
+            connections: self.connections.count, streams: self.streams.count, exchanges: self.exchanges.count,
+            retries: self.retriesUnderWay,
             upstreams: self.pool.connections, idleUpstreams: self.pool.idleConnections, waiting: self.pool.waiting,
             active: self.book.active)
     }

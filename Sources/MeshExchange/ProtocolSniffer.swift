@@ -105,7 +105,8 @@ final class ProtocolSniffer: PipeConsumer, ServedConnection {
         for index in 0..<min(bytes.count, 33) {
             let octet = bytes[index]
             if octet == 0x20 { return index > 0 ? .http1 : .other }
-            let isMethod = (0x41...0x5A).contains(octet) || octet == 0x2D || octet == 0x5F || (0x61...0x7A).contains(octet)
+            let isMethod =
+                (0x41...0x5A).contains(octet) || octet == 0x2D || octet == 0x5F || (0x61...0x7A).contains(octet)
             if !isMethod, !(index == 0 && (octet == 0x0D || octet == 0x0A)) { return .other }
         }
         return bytes.count > 32 ? .other : .needsMore

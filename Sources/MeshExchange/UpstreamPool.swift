@@ -54,7 +54,9 @@ final class UpstreamPool {
     func request(_ attempt: Attempt, isHTTP2: Bool) {
         let name = Name(key: attempt.endpoint.key, isHTTP2: isHTTP2)
         let lane: Lane
-        if let found = self.lanes[name] { lane = found } else {
+        if let found = self.lanes[name] {
+            lane = found
+        } else {
             lane = Lane()
             self.lanes[name] = lane
         }

@@ -311,7 +311,9 @@ struct HTTP1Tests {
 
     @Test("an endpoint that breaks HTTP is answered for with 502")
     func endpointBroken() async throws {
-        let server = try HTTPServer { $0.target == "/101" ? "HTTP/1.1 101 X\r\nupgrade: x\r\n\r\n" : "ICY 200 OK\r\n\r\n" }
+        let server = try HTTPServer {
+            $0.target == "/101" ? "HTTP/1.1 101 X\r\nupgrade: x\r\n\r\n" : "ICY 200 OK\r\n\r\n"
+        }
         let rig = try Rig(servers: [server.port])
         try await offThread {
             let client = try rig.connect()
