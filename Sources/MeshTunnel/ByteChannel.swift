@@ -9,6 +9,8 @@ package protocol ByteChannel: AnyObject {
     var isClosed: Bool { get }
     /// More should not be sent before ``PipeConsumer/pipeDrained()``, which comes only after this was asked.
     var isFull: Bool { get }
+    /// Sent, and not fetched yet.
+    var queuedBytes: Int { get }
     /// Takes all of it.
     func send(_ bytes: UnsafeRawBufferPointer)
     /// FIN behind what was sent.
@@ -56,6 +58,8 @@ package final class SocketChannel: ByteChannel, AppSocketHandler {
     }
 
     package var isClosed: Bool { self.socket.isClosed }
+
+    package var queuedBytes: Int { self.queued.count }
 
     package var isFull: Bool {
         let isFull = self.queued.count >= PipeEnd.queuedBytesMax
