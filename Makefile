@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. Both need root for the lab.
-.PHONY: help prepare build build-tests demo demo-clean test lint unit e2e bench counts format
+.PHONY: help prepare build build-tests demo demo-clean test lint unit e2e bench counts format sanitize
 
 TOOLS := $(CURDIR)/.tools
 # The tests run on a debug build, which checks more (exclusive access, overflow) and is made in half the time.
@@ -16,6 +16,7 @@ help:
 	@echo "make unit        unit, simulation and loopback tests"
 	@echo "make e2e         the suite in the lab and the demo, on the debug build"
 	@echo "make bench       the tunnel beside Envoy and others"
+	@echo "make sanitize    data races (ThreadSanitizer) and leaks (valgrind) of the unit and loopback tests"
 	@echo "make counts      allocations and instructions of a connection, against thresholds"
 
 prepare:
@@ -54,6 +55,10 @@ test: prepare
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory e2e
+
+sanitize: prepare
+	@scripts/sanitize.sh threads
+	@scripts/sanitize.sh leaks
 
 bench: prepare
 	@Benchmarks/run.sh

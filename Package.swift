@@ -15,6 +15,7 @@ func nio(_ name: String) -> Target.Dependency { .product(name: name, package: "s
 let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let log = Target.Dependency.product(name: "Logging", package: "swift-log")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let cryptoExtras = Target.Dependency.product(name: "CryptoExtras", package: "swift-crypto")
 let x509 = Target.Dependency.product(name: "X509", package: "swift-certificates")
 let asn1 = Target.Dependency.product(name: "SwiftASN1", package: "swift-asn1")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
@@ -110,8 +111,8 @@ let package = Package(
         target(
             "MeshFuzz",
             [
-                "MeshHTTP", "MeshZDS", "MeshXDS", "MeshProto", "MeshProxy", "MeshTunnel", "MeshDNS", "MeshModel",
-                "MeshIdentity", protobuf,
+                "MeshHTTP", "MeshRoutes", "MeshTokens", "MeshZDS", "MeshXDS", "MeshProto", "MeshProxy", "MeshDirectory",
+                "MeshTunnel", "MeshDNS", "MeshModel", "MeshIdentity", "MeshLoop", crypto, protobuf,
             ],
             path: "Fuzz/Drivers"),
         .executableTarget(
@@ -133,7 +134,8 @@ let package = Package(
         target(
             "MeshProxy",
             [
-                "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA", "MeshChannel", "MeshTelemetry", "MeshPolicy", "MeshDNS",
+                "MeshDirectory", "MeshCertificates", "MeshProcess", "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA",
+                "MeshChannel", "MeshTelemetry", "MeshPolicy", "MeshDNS",
                 "MeshModel", "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"),
                 log,
                 lifecycle, collections, x509, yams,
@@ -145,7 +147,7 @@ let package = Package(
                 "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshLinux", nio("NIOCore"),
                 nio("NIOPosix"), nioSSL, log,
                 .product(name: "NIOCertificateReloading", package: "swift-nio-extras"), lifecycle, grpcCore,
-                grpcNIO, crypto, yams,
+                grpcNIO, crypto, yams, http,
             ]),
         target(
             "MeshNode",
@@ -166,6 +168,18 @@ let package = Package(
                 .embedInCode("Manifests/cni.yaml"), .embedInCode("Manifests/ztunnel.yaml"),
             ]),
 
+        // What several roles stand on: the mesh as the control plane told it, certificates, a process's beginning and end.
+        target(
+            "MeshDirectory",
+            [
+                "MeshXDS", "MeshTelemetry", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshLinux",
+                collections,
+            ]),
+        target(
+            "MeshCertificates",
+            ["MeshCA", "MeshTelemetry", "MeshTunnel", "MeshLoop", "MeshIdentity", "MeshLinux", x509, asn1, log]),
+        target("MeshProcess", ["MeshXDS", "MeshChannel", "MeshTelemetry", "MeshLinux", yams]),
+
         // Conversations with the outside.
         target(
             "MeshXDS",
@@ -173,6 +187,8 @@ let package = Package(
                 "MeshProto", "MeshChannel", "MeshRoutes", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf,
                 protobuf, crypto, log,
             ]),
+        // JSON Web Tokens: what the waypoint's engine asks, without knowing cryptography.
+        target("MeshTokens", ["MeshRoutes", "MeshHTTP", "KubeAPI", crypto, cryptoExtras]),
         target("MeshZDS", ["MeshLinux", log]),
         // Linked into the CNI plugin: no NIO, no Foundation, here and in what it imports.
         target("MeshCNI", ["KubeAPI", "MeshModel", "MeshLinux"]),
@@ -253,7 +269,11 @@ let package = Package(
             resources: [
                 .embedInCode("Golden/conversations.txt"), .embedInCode("Golden/hpack-python.txt"),
             ], exclude: ["Golden/make.py"]),
-        test("MeshRoutesTests", ["MeshRoutes", "MeshHTTP", "MeshModel", "MeshIdentity"]),
+        test("MeshRoutesTests", ["MeshRoutes", "MeshHTTP", "MeshPolicy", "MeshModel", "MeshIdentity"]),
+        test(
+            "MeshTokensTests",
+            ["MeshTokens", "MeshRoutes", "MeshHTTP", "MeshModel", "KubeAPI", crypto, cryptoExtras],
+            resources: [.embedInCode("Golden/tokens.txt")], exclude: ["Golden/make.py"]),
         test("MeshLoopTests", ["MeshLoop", "MeshModel", "MeshTestSupport"]),
         test(
             "MeshTunnelTests",
@@ -262,19 +282,32 @@ let package = Package(
                 "MeshTestSupport",
             ]),
         test(
+            "MeshExchangeTests",
+            [
+                "MeshExchange", "MeshTunnel", "MeshRoutes", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel",
+                "MeshIdentity", "MeshTestSupport",
+            ]),
+        test(
             "MeshProxyTests",
             [
-                "MeshProxy", "MeshTunnel", "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshZDS",
+                "MeshProxy", "MeshDirectory", "MeshCertificates", "MeshProcess", "MeshTunnel", "MeshPolicy",
+                "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshZDS",
                 "MeshXDS", "MeshDNS",
                 "MeshCA", "MeshChannel", "MeshLinux", "MeshTestSupport", log, x509, crypto, nio("NIOCore"),
                 nio("NIOPosix"),
             ]),
+        test(
+            "MeshCertificatesTests",
+            [
+                "MeshCertificates", "MeshCA", "MeshTelemetry", "MeshTunnel", "MeshIdentity", "MeshTestSupport", log,
+            ]),
+        test("MeshProcessTests", ["MeshProcess"]),
         test("MeshTelemetryTests", ["MeshTelemetry", "MeshTestSupport", log, nio("NIOCore"), nio("NIOPosix")]),
         test(
             "MeshXDSTests",
             [
-                "MeshXDS", "MeshCA", "MeshChannel", "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO,
-                nio("NIOCore"), nio("NIOEmbedded"), protobuf, log,
+                "MeshXDS", "MeshCA", "MeshChannel", "MeshProto", "MeshRoutes", "MeshModel", "MeshIdentity", grpcCore,
+                grpcNIO, nio("NIOCore"), nio("NIOEmbedded"), protobuf, log,
             ]),
         test(
             "MeshCATests",
@@ -286,7 +319,7 @@ let package = Package(
             "MeshControlTests",
             [
                 "MeshControl", "MeshXDS", "MeshCA", "MeshChannel", "KubeAPI", "KubeClient", "MeshModel", "MeshIdentity",
-                "MeshPolicy", "MeshLinux", "MeshTestSupport", x509, log,
+                "MeshPolicy", "MeshRoutes", "MeshTelemetry", "MeshLinux", "MeshTestSupport", x509, log,
             ]),
         test(
             "MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Writes Fuzz/Corpus: small inputs by hand, one file each, named after what they are."""
+import base64
 import pathlib
 
 root = pathlib.Path(__file__).parent / "Corpus"
@@ -131,3 +132,104 @@ put("http1", "upgrade", b"\x00" + b"GET / HTTP/1.1\r\n" + host + b"Connection: u
 put("http1", "response", b"\x81" + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" + b"HTTP/1.1 204 No\r\n\r\n")
 put("http1", "switch", b"\x84" + b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n\0\1raw")
 put("http1", "until-close", b"\xc2" + b"HTTP/1.0 404 No\r\n\r\nrest")
+
+def records(flags, cut, *script):
+    """Who reads and where the network cuts, then (type, content): type 0 goes out as it is."""
+    return bytes([flags, cut]) + b"".join(bytes([kind, len(content)]) + content for kind, content in script)
+
+
+update, asked = b"\x18\0\0\1\0", b"\x18\0\0\1\1"
+ticket = b"\x04\0\0\x08" + b"\0\0\0\1\0\0\0\0"
+for name, data in (
+        ("data", records(0, 255, (23, b"hello"), (23, b"world\0\0"))),
+        ("octets", records(1, 0, (23, b"one"), (23, b"octet"), (23, b"at a time"))),
+        ("own-key-updates", records(2, 30, *((23, bytes([n])) for n in range(9)))),
+        ("key-update", records(1, 6, (22, update), (23, b"with the old key"))),
+        ("key-update-asked", records(0, 6, (23, b"a"), (22, asked))),
+        ("key-update-cut", records(1, 9, (22, update[:2]), (22, update[2:]))),
+        ("key-update-more", records(0, 255, (22, update + update))),
+        ("ticket", records(0, 12, (22, ticket), (23, b"after"))),
+        ("ticket-cut", records(0, 3, (22, ticket[:5]), (22, ticket[5:]), (23, b"after"))),
+        ("ticket-interrupted", records(0, 3, (22, ticket[:5]), (23, b"too early"))),
+        ("ticket-for-server", records(1, 3, (22, ticket))),
+        ("closed", records(0, 255, (23, b"last"), (21, b"\1\0"), (23, b"too late"))),
+        ("alert", records(0, 255, (21, b"\2\x28"))),
+        ("alert-short", records(1, 255, (21, b"\2"))),
+        ("user-canceled", records(1, 255, (21, b"\1\x5a"), (21, b"\1\0"))),
+        ("empty", records(0, 1, *([(23, b"")] * 33))),
+        ("padding", records(0, 1, (0, b"\x17\3\3\0\x11" + bytes(17)))),
+        ("not-sealed", records(1, 4, (23, b"good"), (0, b"\x17\3\3\0\x20" + bytes(32)))),
+        ("long", records(1, 255, (0, b"\x17\3\3\x41\1"))),
+        ("plain-handshake", records(1, 255, (0, b"\x16\3\3\0\1\0"))),
+        ("other-type", records(0, 255, (99, b"what")))):
+    put("tls-records", name, data)
+
+
+def der(tag, *parts):
+    body = b"".join(parts)
+    length = bytes([len(body)]) if len(body) < 128 else bytes([0x82]) + len(body).to_bytes(2, "big")
+    return bytes([tag]) + length + body
+
+
+def oid(*octets):
+    return der(6, bytes(octets))
+
+
+def extension(identifier, value, is_critical=False):
+    return der(0x30, identifier, *([der(1, b"\xff")] if is_critical else []), der(4, value))
+
+
+ecdsa = der(0x30, oid(0x2A, 0x86, 0x48, 0xCE, 0x3D, 4, 3, 2))
+issuer = der(0x30, der(0x31, der(0x30, oid(0x55, 4, 10), der(0x0C, b"cluster.local"))))
+then, later = der(0x17, b"260101000000Z"), der(0x17, b"360101000000Z")
+
+
+def revocations(serials=(), extensions=(), due=later):
+    """A list whose signature is nobody's: that is looked at only beside a chain."""
+    entries = [der(0x30, der(2, serial), then) for serial in serials]
+    signed = der(0x30, der(2, b"\1"), ecdsa, issuer, then, due, *([der(0x30, *entries)] if entries else []),
+                 *([der(0xA0, der(0x30, *extensions))] if extensions else []))
+    return der(0x30, signed, ecdsa, der(3, b"\0" + der(0x30, der(2, b"\1"), der(2, b"\2"))))
+
+
+def pem(name, data):
+    text = base64.encodebytes(data).decode()
+    return f"-----BEGIN {name}-----\n{text}-----END {name}-----\n".encode()
+
+
+one = revocations([b"\1", b"\x00\xfe\xdc"])
+scope = oid(0x55, 0x1D, 0x1C)
+for name, data in (
+        ("der", one), ("pem", pem("X509 CRL", one)), ("none", revocations()),
+        ("two", b"# lists\n" + pem("X509 CRL", one) + pem("CERTIFICATE", b"0") + pem("X509 CRL", revocations())),
+        ("number", revocations([b"\5"], [extension(oid(0x55, 0x1D, 0x14), der(2, b"\7"))])),
+        ("delta", revocations([], [extension(oid(0x55, 0x1D, 0x1B), der(2, b"\1"), True)])),
+        ("scope", revocations([b"\1"], [extension(scope, der(0x30), True)])),
+        ("indirect", revocations([b"\1"], [extension(scope, der(0x30, der(0x84, b"\xff")), True)])),
+        ("critical", revocations([b"\1"], [extension(oid(0x2A, 3, 4), b"\5\0", True)])),
+        ("outdated", revocations([b"\1"], due=then)), ("cut", one[:-20]), ("behind", one + b"\0"),
+        ("blank", b" \n\t"), ("pem-cut", pem("X509 CRL", one)[:-40])):
+    put("revocations", name, data)
+put("routes", "few", bytes(range(0, 120, 7)))
+put("routes", "many", bytes((7 * i * i + 3) % 251 for i in range(200)))
+put("routes", "rpc", b"\x02\x0b\x01\x01\x03\x00\x05\x01\x00\x02\x01\x0b" + bytes((11 * i) % 253 for i in range(150)))
+put("routes", "zero", b"\0" * 64)
+
+for name, pattern, texts in (
+    ("path", "/v[0-9]+/(users|items)/[^/]+", ["/v1/users/x", "/v/users"]), ("nested", "(a*)*(a|aa)+b", ["aaab", "a"]),
+    ("counted", "a{2,5}[[:digit:]]{3}", ["aa123", "a1"]), ("flags", "(?i)ab(?-i:c).$", ["ABcx", "abC"]),
+    ("ends", "^$|^a$|(b^|$c)", ["", "a"]), ("quoted", "\\Qa.b\\E\\x41\\d+", ["a.bA1"]), ("back", "(a)\\1", ["aa"]),
+):
+    put("regex", name, "\0".join([pattern, *texts]))
+
+put("paths", "dots", "a/./b/../%2e%2E/c?x/../y")
+put("paths", "slashes", "/a//b%2f..%5c\\c")
+put("paths", "broken", "%/%6/%zz/%00")
+put("paths", "fragment", "a?b#c")
+
+put("jwt", "signed", b'\x04{"alg":"HS256","kid":"k"}\0{"iss":"me","sub":"you","exp":4000000000,"a":{"b":"c"}}')
+put("jwt", "expired", b'\x05{"alg":"HS256"}\0{"iss":"me","exp":1}')
+put("jwt", "split-field", b'\x06{"alg":"HS256"}\0{"iss":"me","a":{"b":"x\\r\\ny: z"}}')
+put("jwt", "confused", b'\x04{"alg":"ES256","kid":"e"}\0{"iss":"me"}')
+put("jwt", "none", "\0eyJhbGciOiJub25lIn0.eyJpc3MiOiJtZSJ9.")
+put("jwt", "rest", "\2a.b.c.d")

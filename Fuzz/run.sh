@@ -1,6 +1,7 @@
 #!/bin/bash
-# Fuzz/run.sh SECONDS [TARGET...]: each target for so long. With libFuzzer (coverage) when FUZZER=libfuzzer, which builds
+# Fuzz/run.sh SECONDS [TARGET...]: each target for so many seconds of CPU time. With libFuzzer (coverage) when FUZZER=libfuzzer, which builds
 # the tree once more with instrumentation; else with the mutations of our own on an ordinary release build.
+# libFuzzer knows only the clock on the wall: give it more on a busy machine.
 # A crash leaves its input in Fuzz/Crashes; once mended it moves to Fuzz/Corpus/TARGET and becomes a unit test.
 set -euo pipefail
 seconds=${1:?usage: Fuzz/run.sh SECONDS [TARGET...]}

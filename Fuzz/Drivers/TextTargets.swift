@@ -1,3 +1,4 @@
+internal import MeshDirectory
 internal import MeshIdentity
 internal import MeshModel
 internal import MeshProxy

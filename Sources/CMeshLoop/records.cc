@@ -65,33 +65,43 @@ static bool rekey(const cml_records *records, record_direction *direction) {
     return derive(records, direction);
 }
 
-cml_records *records_take(const SSL *ssl, bool is_server, uint64_t records_per_key) {
-    const SSL_CIPHER *cipher = SSL_get_current_cipher(ssl);
-    bssl::Span<const uint8_t> in, out;
-    if (cipher == nullptr || !bssl::SSL_get_traffic_secrets(ssl, &in, &out)) return nullptr;
+cml_records *records_make(
+    uint16_t suite, const EVP_MD *hash, const uint8_t *in, const uint8_t *out, size_t length, bool is_server,
+    uint64_t records_per_key) {
     auto *records = new cml_records{};
-    switch (SSL_CIPHER_get_protocol_id(cipher)) {
+    switch (suite) {
         case 0x1301: records->aead = EVP_aead_aes_128_gcm(); break;
         case 0x1302: records->aead = EVP_aead_aes_256_gcm(); break;
         case 0x1303: records->aead = EVP_aead_chacha20_poly1305(); break;
         default: delete records; return nullptr;
     }
-    records->hash = SSL_CIPHER_get_handshake_digest(cipher);
-    records->secret_length = in.size();
+    records->hash = hash;
+    records->secret_length = length;
     records->is_server = is_server;
     records->records_per_key = records_per_key;
-    bool good = in.size() == out.size() && in.size() <= sizeof records->in.secret;
+    bool good = length <= sizeof records->in.secret;
     if (good) {
-        memcpy(records->in.secret, in.data(), in.size());
-        memcpy(records->out.secret, out.data(), out.size());
-        records->in.sequence = SSL_get_read_sequence(ssl);
-        records->out.sequence = SSL_get_write_sequence(ssl);
+        memcpy(records->in.secret, in, length);
+        memcpy(records->out.secret, out, length);
         good = derive(records, &records->in) && derive(records, &records->out);
     }
     if (!good) {
         records_free(records);
         return nullptr;
     }
+    return records;
+}
+
+cml_records *records_take(const SSL *ssl, bool is_server, uint64_t records_per_key) {
+    const SSL_CIPHER *cipher = SSL_get_current_cipher(ssl);
+    bssl::Span<const uint8_t> in, out;
+    if (cipher == nullptr || !bssl::SSL_get_traffic_secrets(ssl, &in, &out) || in.size() != out.size()) return nullptr;
+    cml_records *records = records_make(
+        SSL_CIPHER_get_protocol_id(cipher), SSL_CIPHER_get_handshake_digest(cipher), in.data(), out.data(), in.size(),
+        is_server, records_per_key);
+    if (records == nullptr) return nullptr;
+    records->in.sequence = SSL_get_read_sequence(ssl);
+    records->out.sequence = SSL_get_write_sequence(ssl);
     return records;
 }
 

@@ -32,6 +32,10 @@ struct cml_records {
     char failure[80];
 };
 
+/// Records of one cipher suite (RFC 8446, B.4) and two traffic secrets of `length` bytes; null when that cannot be.
+cml_records *records_make(
+    uint16_t suite, const EVP_MD *hash, const uint8_t *in, const uint8_t *out, size_t length, bool is_server,
+    uint64_t records_per_key);
 /// Takes the keys of a finished handshake; null when there are none. `ssl` must not be read or written afterwards.
 cml_records *records_take(const SSL *ssl, bool is_server, uint64_t records_per_key);
 void records_free(cml_records *records);

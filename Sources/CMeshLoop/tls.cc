@@ -257,12 +257,27 @@ bool cml_tls_settle(cml_tls *session, uint64_t records_per_key) {
     return true;
 }
 
+cml_tls *cml_tls_with_secrets(const void *in, const void *out, size_t length, bool is_server, uint64_t records_per_key) {
+    cml_records *records = records_make(
+        0x1301, EVP_sha256(), static_cast<const uint8_t *>(in), static_cast<const uint8_t *>(out), length, is_server,
+        records_per_key);
+    if (records == nullptr) return nullptr;
+    auto *session = new cml_tls{};
+    session->records = records;
+    session->is_server = is_server;
+    return session;
+}
+
 int cml_tls_open(cml_tls *session, void *bytes, size_t length, size_t *consumed, size_t *count) {
     return records_open(session->records, static_cast<uint8_t *>(bytes), length, consumed, count);
 }
 
 size_t cml_tls_seal(cml_tls *session, void *record, size_t count) {
-    return records_seal(session->records, static_cast<uint8_t *>(record), count, SSL3_RT_APPLICATION_DATA);
+    return cml_tls_seal_as(session, record, count, SSL3_RT_APPLICATION_DATA);
+}
+
+size_t cml_tls_seal_as(cml_tls *session, void *record, size_t count, uint8_t type) {
+    return records_seal(session->records, static_cast<uint8_t *>(record), count, type);
 }
 
 size_t cml_tls_begin(cml_tls *session, void *out, size_t capacity) {

@@ -16,6 +16,12 @@ public struct ResourceType: Hashable, Sendable, CustomStringConvertible {
         self.isNamespaced = isNamespaced
     }
 
+    /// The same kind in another version of its group.
+    public func inVersion(_ version: String) -> ResourceType {
+        ResourceType(
+            group: self.group, version: version, plural: self.plural, kind: self.kind, isNamespaced: self.isNamespaced)
+    }
+
     public var apiVersion: String { self.group.isEmpty ? self.version : "\(self.group)/\(self.version)" }
 
     /// `deployments.apps`, or `pods` for the core group: the form of error messages and of CRD names.
@@ -73,6 +79,17 @@ extension ResourceType {
         "apiextensions.k8s.io", "customresourcedefinitions", "CustomResourceDefinition", namespaced: false)
     public static let authorizationPolicies = of("security.istio.io", "authorizationpolicies", "AuthorizationPolicy")
     public static let peerAuthentications = of("security.istio.io", "peerauthentications", "PeerAuthentication")
+    public static let requestAuthentications = of(
+        "security.istio.io", "requestauthentications", "RequestAuthentication")
+    public static let destinationRules = of("networking.istio.io", "destinationrules", "DestinationRule")
+    public static let telemetries = of("telemetry.istio.io", "telemetries", "Telemetry")
+    public static let rateLimits = of("policy.martlet.dev", "ratelimits", "RateLimit", version: "v1alpha1")
+    public static let httpRoutes = of("gateway.networking.k8s.io", "httproutes", "HTTPRoute")
+    public static let grpcRoutes = of("gateway.networking.k8s.io", "grpcroutes", "GRPCRoute")
+    public static let tlsRoutes = of("gateway.networking.k8s.io", "tlsroutes", "TLSRoute")
+    public static let tcpRoutes = of("gateway.networking.k8s.io", "tcproutes", "TCPRoute")
+    public static let backendTrafficPolicies = of(
+        "gateway.networking.x-k8s.io", "xbackendtrafficpolicies", "XBackendTrafficPolicy", version: "v1alpha1")
     public static let serviceEntries = of("networking.istio.io", "serviceentries", "ServiceEntry")
     public static let workloadEntries = of("networking.istio.io", "workloadentries", "WorkloadEntry")
     public static let gateways = of("gateway.networking.k8s.io", "gateways", "Gateway")

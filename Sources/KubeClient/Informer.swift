@@ -15,7 +15,8 @@ public enum InformerEvent: Sendable {
 /// counts as empty and is asked for again every few seconds.
 public struct Informer: Sendable {
     let cluster: any KubeCluster
-    let type: ResourceType
+    /// The versions in which the objects are asked for; the first that is served counts.
+    let types: [ResourceType]
     let namespace: String?
     let options: ListOptions
 
@@ -24,9 +25,18 @@ public struct Informer: Sendable {
         _ options: ListOptions = ListOptions()
     ) {
         self.cluster = cluster
-        self.type = type
+        self.types = [type]
         self.namespace = namespace
         self.options = options
+    }
+
+    /// - Parameter types: one kind in several versions, of which a cluster serves some: the first of those counts.
+    public init(_ cluster: any KubeCluster, anyOf types: [ResourceType]) {
+        precondition(!types.isEmpty, "an informer of nothing")
+        self.cluster = cluster
+        self.types = types
+        self.namespace = nil
+        self.options = ListOptions()
     }
 
     /// The first wait after a failure, doubled up to ``waitMax``.
@@ -47,16 +57,20 @@ public struct Informer: Sendable {
         _ reader: AsyncStream<InformerEvent>.Continuation, _ onTrouble: @Sendable (any Error) -> Void
     ) async {
         var wait = Self.waitMin
+        var attempt = 0
         while !Task.isCancelled {
+            let type = self.types[attempt % self.types.count]
             do {
-                let list = try await self.cluster.list(self.type, namespace: self.namespace, self.options)
+                let list = try await self.cluster.list(type, namespace: self.namespace, self.options)
                 reader.yield(.snapshot(list.items))
                 wait = Self.waitMin
-                try await self.watch(from: list.resourceVersion, reader)
+                try await self.watch(type, from: list.resourceVersion, reader)
                 continue
             } catch let error as StatusError where error.isExpired {
                 continue
             } catch let error as StatusError where error.isNotFound {
+                attempt += 1
+                if attempt % self.types.count != 0 { continue }
                 reader.yield(.snapshot([]))
             } catch {
                 if Task.isCancelled { return }
@@ -69,14 +83,14 @@ public struct Informer: Sendable {
 
     /// Watches again from where the last watch ended; returns never, throws when a new list is needed.
     private func watch(
-        from resourceVersion: String, _ reader: AsyncStream<InformerEvent>.Continuation
+        _ type: ResourceType, from resourceVersion: String, _ reader: AsyncStream<InformerEvent>.Continuation
     ) async throws {
         var version = resourceVersion
         while true {
             try Task.checkCancellation()
             let started = ContinuousClock.now
             let events = try await self.cluster.watch(
-                self.type, namespace: self.namespace, from: version, self.options)
+                type, namespace: self.namespace, from: version, self.options)
             for try await event in events {
                 switch event {
                 case .added(let object), .modified(let object):

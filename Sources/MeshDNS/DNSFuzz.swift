@@ -1,3 +1,5 @@
+internal import MeshModel
+
 /// Everything that parses bytes from outside, in one call, and what must hold for any bytes at all. Traps when it does not.
 package func fuzzDNSMessage(_ bytes: [UInt8]) {
     let bytes = Array(bytes.prefix(DNSReader.messageBytesMax))
@@ -24,7 +26,7 @@ package func fuzzDNSMessage(_ bytes: [UInt8]) {
         }
         let wildcardLabelCounts = [2, 3, 4]
     }
-    var random = SystemRandomNumberGenerator()
+    var random = Draws()
     let resolver = MeshNameResolver(clusterDomain: "cluster.local")
     let client = DNSClient(namespace: "ns1", network: "")
     if let answer = resolver.answer(name, isV6: isV6, for: client, in: Everything(), using: &random) {

@@ -59,7 +59,7 @@ package final class Backend: Sendable {
             // Rendezvous: the highest of the hashes of key and endpoint; who leaves moves only its own share.
             var best: (score: UInt64, endpoint: UpstreamEndpoint)?
             for endpoint in self.endpoints[range] where isUsable(endpoint) {
-                let score = StableHash.of(endpoint.workload, seed: hash)
+                let score = StableHash.mixed(endpoint.hash ^ hash)
                 if best == nil || score > best!.score { best = (score, endpoint) }
             }
             return best?.endpoint
@@ -90,16 +90,5 @@ package final class Backend: Sendable {
 
     private func cost(_ endpoint: UpstreamEndpoint, _ book: UpstreamBook) -> Double {
         book.load(endpoint.key) / Double(endpoint.weight)
-    }
-}
-
-/// FNV-1a with a finish: the same in every process, so that replicas agree.
-package enum StableHash {
-    package static func of(_ text: some StringProtocol, seed: UInt64 = 0) -> UInt64 {
-        var hash: UInt64 = 0xCBF2_9CE4_8422_2325 ^ seed
-        for octet in text.utf8 { hash = (hash ^ UInt64(octet)) &* 0x100_0000_01B3 }
-        hash ^= hash >> 33
-        hash = hash &* 0xFF51_AFD7_ED55_8CCD
-        return hash ^ hash >> 33
     }
 }

@@ -176,6 +176,30 @@ package final class ExchangeServer: StreamServer {
         self.frameBytes = bytes
     }
 
+    // MARK: What is held
+
+    /// What this loop holds at a moment: when nothing is under way everything is 0, but for idle connections.
+    package struct Occupancy: Hashable, Sendable {
+        /// Clients' connections that speak HTTP, or have not shown what they speak.
+        package var connections: Int
+        package var exchanges: Int
+        package var retries: Int
+        /// Connections to endpoints, being made or made; those of them that wait for a request.
+        package var upstreams: Int
+        package var idleUpstreams: Int
+        /// Attempts that wait for a connection.
+        package var waiting: Int
+        /// Attempts and opaque streams that endpoints are charged with.
+        package var active: Int
+    }
+
+    package var occupancy: Occupancy {
+        Occupancy(
+            connections: self.connections.count, exchanges: self.exchanges.count, retries: self.retriesUnderWay,
+            upstreams: self.pool.connections, idleUpstreams: self.pool.idleConnections, waiting: self.pool.waiting,
+            active: self.book.active)
+    }
+
     // MARK: Time and numbers
 
     private var seconds: Int64 {

@@ -67,6 +67,9 @@ package final class UpstreamBook {
 
     func isEjected(_ key: UpstreamKey, at now: UInt64) -> Bool { self.states[key].map { $0.ejectedUntil > now } ?? false }
 
+    /// Of all endpoints together.
+    var active: Int { self.states.values.reduce(0) { $0 + $1.active } }
+
     /// Smaller is better.
     func load(_ key: UpstreamKey) -> Double {
         guard let state = self.states[key] else { return 0 }

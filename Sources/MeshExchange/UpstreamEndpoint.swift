@@ -1,5 +1,6 @@
 package import MeshIdentity
 package import MeshModel
+internal import MeshRoutes
 package import MeshTunnel
 
 /// One way to one endpoint. Connections with equal keys can be used for each other's requests.
@@ -26,6 +27,8 @@ package final class UpstreamEndpoint: Sendable {
     package let route: TunnelRoute?
     /// 0 is nearest; farther ones only when no nearer one is well.
     package let priority: Int
+    /// Of the workload, for consistent hashing.
+    let hash: UInt64
     /// Relative to others of the same priority, at least 1.
     package let weight: UInt32
 
@@ -36,6 +39,7 @@ package final class UpstreamEndpoint: Sendable {
         self.key = UpstreamKey(address: address, peer: route?.peer, expected: route?.expected ?? [])
         self.route = route
         self.priority = priority
+        self.hash = StableHash.of(workload.utf8)
         self.weight = max(1, weight)
     }
 }

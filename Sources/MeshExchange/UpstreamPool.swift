@@ -40,6 +40,12 @@ final class UpstreamPool {
 
     init(server: ExchangeServer) { self.server = server }
 
+    var connections: Int { self.lanes.values.reduce(0) { $0 + $1.count } }
+    var waiting: Int { self.lanes.values.reduce(0) { $0 + $1.waiting.count } }
+    var idleConnections: Int {
+        self.lanes.values.reduce(0) { $0 + $1.idle.count + $1.shared.count(where: \.isIdle) }
+    }
+
     private func name(_ connection: any PooledConnection) -> Name {
         Name(key: connection.key, isHTTP2: connection is HTTP2ClientConnection)
     }

@@ -5,13 +5,17 @@ package struct FlowWindow: Hashable, Sendable {
     /// The window would leave -(2^31) to 2^31-1; FLOW_CONTROL_ERROR for the stream or the connection.
     package struct Overflow: Error, Hashable, Sendable {}
 
+    /// Four octets: every stream has one.
+    private var octets: Int32
+
     /// Octets; negative: nothing may be sent until credit has made up for it.
-    package private(set) var available: Int
+    @inline(__always)
+    package var available: Int { Int(self.octets) }
 
     /// - Parameter initial: 0 to 2^31-1.
     package init(_ initial: Int) {
         precondition(initial >= 0 && initial <= HTTP2Settings.windowBytesMax)
-        self.available = initial
+        self.octets = Int32(initial)
     }
 
     /// Octets that may be sent now, never negative.
@@ -22,13 +26,13 @@ package struct FlowWindow: Hashable, Sendable {
     @inline(__always)
     package mutating func consume(_ bytes: Int) {
         precondition(bytes >= 0 && bytes <= self.sendable, "sent past the flow-control window")
-        self.available -= bytes
+        self.octets -= Int32(truncatingIfNeeded: bytes)
     }
 
     /// WINDOW_UPDATE came, 1 to 2^31-1.
     package mutating func credit(_ bytes: Int) throws(Overflow) {
         guard bytes <= HTTP2Settings.windowBytesMax - self.available else { throw Overflow() }
-        self.available += bytes
+        self.octets += Int32(truncatingIfNeeded: bytes)
     }
 
     /// INITIAL_WINDOW_SIZE changed by so much.
@@ -37,6 +41,6 @@ package struct FlowWindow: Hashable, Sendable {
         guard next <= HTTP2Settings.windowBytesMax, next >= -HTTP2Settings.windowBytesMax - 1 else {
             throw Overflow()
         }
-        self.available = next
+        self.octets = Int32(next)
     }
 }

@@ -50,6 +50,12 @@ extension HTTP2HeaderList {
         self.fields.removeSubrange(kept...)
     }
 
+    /// Removes one field; those behind it move up.
+    package mutating func remove(at index: Int) {
+        let field = self.fields.remove(at: index)
+        self.listBytes -= field.nameCount + field.valueCount + HPACKDynamicTable.entryOverhead
+    }
+
     /// One field of that name remains, with this value and at the end of the list.
     package mutating func replace(_ name: String, _ value: String, sensitive: Bool = false) {
         self.remove(named: name)

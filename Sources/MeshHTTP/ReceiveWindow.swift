@@ -7,18 +7,36 @@ package struct ReceiveWindow: Hashable, Sendable {
     /// The peer sent more than it may; FLOW_CONTROL_ERROR.
     package struct Exceeded: Error, Hashable, Sendable {}
 
+    // Four octets each: every stream has them. None is negative or more than 2^31-1.
+    private var targetOctets, availableOctets, returnableOctets: Int32
+
     /// The size the window is kept at, octets.
-    package private(set) var target: Int
+    @inline(__always)
+    package private(set) var target: Int {
+        get { Int(self.targetOctets) }
+        set { self.targetOctets = Int32(newValue) }
+    }
+
     /// What the peer may send now.
-    package private(set) var available: Int
-    private var returnable = 0
+    @inline(__always)
+    package private(set) var available: Int {
+        get { Int(self.availableOctets) }
+        set { self.availableOctets = Int32(newValue) }
+    }
+
+    @inline(__always)
+    private var returnable: Int {
+        get { Int(self.returnableOctets) }
+        set { self.returnableOctets = Int32(newValue) }
+    }
 
     /// - Parameter target: 1 to 2^31-1. The peer must know it: from INITIAL_WINDOW_SIZE for a stream, from
     ///   ``grow(to:)`` for the connection, which always begins with 65 535.
     package init(target: Int) {
         precondition(target > 0 && target <= HTTP2Settings.windowBytesMax)
-        self.target = target
-        self.available = target
+        self.targetOctets = Int32(target)
+        self.availableOctets = Int32(target)
+        self.returnableOctets = 0
     }
 
     /// Octets that arrived and were not ``released(_:)`` yet: what a slow reader makes us hold.

@@ -22,8 +22,9 @@ public struct Readiness: OptionSet, Sendable {
 /// Edge-triggered sources are told once per change. A source that stops reading or writing before the kernel said
 /// "would block" must remember that and either ask for a ``turn()`` or wait for its own reason to continue.
 open class EventSource {
-    public let descriptor: CInt
     public let loop: EventLoop
+    // Small fields last: a subclass puts its own behind them.
+    public let descriptor: CInt
     public internal(set) final var isClosed = false
     final var isRegistered = false
     final var awaitsTurn = false

@@ -2,18 +2,34 @@ internal import Glibc
 
 /// Bytes that a socket refused, in order: empty, and without memory, nearly always.
 ///
-/// Its owner bounds it: by the flow-control window, or by not reading more while it is not empty.
+/// Its owner bounds it: by the flow-control window, or by not reading more while it is not empty. Never more than 2 GiB.
 public struct PendingBytes: ~Copyable {
     private var storage: UnsafeMutableRawPointer?
-    private var capacity = 0
-    private var start = 0
-    public private(set) var count = 0
+    // Four bytes each: every connection has them.
+    private var capacityBytes: Int32 = 0
+    private var startBytes: Int32 = 0
+    private var countBytes: Int32 = 0
 
     public init() {}
 
     deinit { self.storage?.deallocate() }
 
-    public var isEmpty: Bool { self.count == 0 }
+    public var isEmpty: Bool { self.countBytes == 0 }
+
+    public private(set) var count: Int {
+        get { Int(self.countBytes) }
+        set { self.countBytes = Int32(newValue) }
+    }
+
+    private var capacity: Int {
+        get { Int(self.capacityBytes) }
+        set { self.capacityBytes = Int32(newValue) }
+    }
+
+    private var start: Int {
+        get { Int(self.startBytes) }
+        set { self.startBytes = Int32(newValue) }
+    }
 
     public mutating func append(_ bytes: UnsafeRawPointer, _ length: Int) {
         guard length > 0 else { return }

@@ -19,6 +19,7 @@ package protocol SimulatedKernel: AnyObject {
     func finishWriting(_ descriptor: CInt)
     func close(_ descriptor: CInt)
     func duplicate(_ descriptor: CInt) -> CInt
+    func pair() -> (CInt, CInt)
 
     func read(_ descriptor: CInt, into vectors: UnsafeBufferPointer<iovec>) -> IOResult
     func write(_ descriptor: CInt, from vectors: UnsafeBufferPointer<iovec>) -> IOResult

@@ -21,6 +21,20 @@ public final class TLSSession {
         self.recordsPerKey = recordsPerKey
     }
 
+    /// A session that is settled already, without a handshake, for tests: what one seals the other opens when the `out` of
+    /// one is the `in` of the other. Nil when memory is short.
+    package init?(
+        secrets: (in: [UInt8], out: [UInt8]), isServer: Bool, recordsPerKey: UInt64 = TLSSession.recordsPerKey
+    ) {
+        precondition(secrets.in.count == 32 && secrets.out.count == 32, "SHA-256 has 32 bytes")
+        guard let raw = cml_tls_with_secrets(secrets.in, secrets.out, secrets.in.count, isServer, recordsPerKey) else {
+            return nil
+        }
+        self.raw = raw
+        self.context = nil
+        self.recordsPerKey = recordsPerKey
+    }
+
     deinit { cml_tls_free(self.raw) }
 
     /// Bytes the session may read from now on; borrowed until it wants more.
@@ -60,6 +74,11 @@ public final class TLSSession {
     @inline(__always)
     public func seal(_ record: UnsafeMutableRawPointer, _ count: Int) -> Bool {
         cml_tls_seal(self.raw, record, count) == count + TLSRecord.overheadBytes
+    }
+
+    /// Seals as content of another type (RFC 8446, 5.1): for tests, which play a peer that misbehaves.
+    package func seal(_ record: UnsafeMutableRawPointer, _ count: Int, type: UInt8) -> Bool {
+        cml_tls_seal_as(self.raw, record, count, type) == count + TLSRecord.overheadBytes
     }
 
     @inline(__always)

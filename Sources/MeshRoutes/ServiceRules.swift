@@ -9,6 +9,8 @@ package struct ServiceRules: Hashable, Sendable {
     package var streams: [StreamRoute] = []
     package var gate = TrafficGate()
     package var balancing = BackendBalancing()
+    /// Nil: as the waypoint's.
+    package var telemetry: WaypointTelemetry?
 
     package init(key: NamespacedName) { self.key = key }
 }

@@ -28,6 +28,9 @@ public final class MeshLog: Sendable {
         self.writer.write(line.bytes(self.format))
     }
 
+    /// A line in a form of its own, with its end; the caller has asked ``allows(_:scope:)``.
+    package func write(raw line: [UInt8]) { self.writer.write(line) }
+
     /// Returns when everything is written that was said before.
     public func flush() async { await self.writer.flush() }
 

@@ -9,6 +9,14 @@ protocol AppSocketHandler: AnyObject {
     func appReadable(_ socket: AppSocket)
     func appWritable(_ socket: AppSocket)
     func appTurn(_ socket: AppSocket)
+    /// The application has finished and reads no more, but nothing is wrong.
+    /// - Returns: false while its end is still on its way: ask again.
+    func appLeft(_ socket: AppSocket) -> Bool
+}
+
+extension AppSocketHandler {
+    /// Sockets of the kernel do not say so.
+    func appLeft(_ socket: AppSocket) -> Bool { false }
 }
 
 /// A plain TCP connection: an application's, or a dialled target's. ``PipeEnd`` stands in for it where the application is
@@ -17,15 +25,15 @@ protocol AppSocketHandler: AnyObject {
 /// Remembers what the edge-triggered kernel said: `isReadable` and `isWritable` stay true until a call would have
 /// blocked. Nobody listening yet is no loss: the flags are still there when a handler comes.
 package class AppSocket: EventSource {
-    /// Set while somebody moves this socket's bytes; cleared before close, which breaks the cycle.
-    final var handler: (any AppSocketHandler)?
     final private(set) var isConnecting: Bool
     final var isReadable = false
     final var isWritable: Bool
-    /// Called once, when the socket has closed.
-    final var whenClosed: (@Sendable () -> Void)?
     /// The peer sent FIN: after the last byte a read answers "ended".
     final var sawEnd = false
+    /// Set while somebody moves this socket's bytes; cleared before close, which breaks the cycle.
+    final var handler: (any AppSocketHandler)?
+    /// Called once, when the socket has closed.
+    final var whenClosed: (@Sendable () -> Void)?
 
     init(descriptor: CInt, loop: EventLoop, isConnecting: Bool) {
         self.isConnecting = isConnecting

@@ -153,11 +153,17 @@ package final class SocketChannel: ByteChannel, AppSocketHandler {
 
     private func receive() {
         if !self.left.isEmpty, !self.isPaused {
-            _ = self.left.drain { bytes, length in
+            // Taken out meanwhile: the consumer may end the channel.
+            var left = PendingBytes()
+            swap(&left, &self.left)
+            _ = left.drain { bytes, length in
+                if self.isPaused { return .wouldBlock }
                 let taken = self.consumer?.pipeReceived(UnsafeRawBufferPointer(start: bytes, count: length)) ?? length
                 if taken < length { self.isPaused = true }
                 return taken > 0 ? .moved(taken) : .wouldBlock
             }
+            if self.isClosed { return }
+            swap(&left, &self.left)
         }
         let scratch = self.socket.loop.scratch.received
         for _ in 0..<Self.readsPerTurnMax {

@@ -28,7 +28,7 @@ final class GatewayLeg: StreamRequester {
     init(
         of owner: OutboundConnection, worker: TunnelWorker, handle: PodHandle, route: TunnelRoute, inner: InnerTunnel
     ) throws(SystemError) {
-        let (near, far) = try Sockets.pair()
+        let (near, far) = try Sockets.pair(for: handle.namespace)
         do {
             self.far = try worker.adopt(far, isConnecting: false)
         } catch {

@@ -22,7 +22,7 @@ final class InboundPlaintext: AppSocketHandler, Carrier, MeshWaiter {
         self.handle = handle
         self.destination = destination
         self.proxied = ProxiedConnection(
-            worker: worker, direction: .inbound, pod: handle.pod, source: source, destination: destination)
+            worker: worker, direction: .inbound, handle: handle, source: source, destination: destination)
         self.question = InboundQuestion(
             pod: handle.pod, source: source, local: destination, identity: nil,
             via: .plaintext(originalDestination: destination))
@@ -52,7 +52,7 @@ final class InboundPlaintext: AppSocketHandler, Carrier, MeshWaiter {
         case .admit(let permit, let target, _, let labels, _):
             self.leaveRoom()
             guard let app else { return }
-            self.proxied.admission = self.question
+            self.proxied.isAdmitted = true
             self.open(to: target, labels)
             self.app = nil
             do {
@@ -69,8 +69,7 @@ final class InboundPlaintext: AppSocketHandler, Carrier, MeshWaiter {
 
     private func open(to target: IPEndpoint, _ labels: any ConnectionLabels) {
         self.proxied.open(
-            transport: .tcp, originalDestination: self.destination, destination: target, authority: nil,
-            peerIdentity: nil, labels: labels)
+            transport: .tcp, destination: target, authority: nil, peer: nil, labels: labels)
     }
 
     private func refuse(_ reason: RefusalReason) {

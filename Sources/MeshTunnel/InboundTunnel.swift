@@ -102,7 +102,7 @@ final class StreamAdmission: MeshWaiter {
                 return self.refuse(
                     503, RefusalReason(.connect, "this proxy serves no streams itself", kind: .unknownService))
             }
-            self.proxied.admission = self.question
+            self.proxied.isAdmitted = true
             self.open(to: self.question.local, labels)
             let pipe = PipeEnd(loop: self.worker.loop)
             self.stream.dial(pipe)
@@ -116,7 +116,7 @@ final class StreamAdmission: MeshWaiter {
             guard !self.tunnel.handle.ports.contains(target.port) else {
                 return self.refuse(503, TunnelError.selfCall(target).refusal)
             }
-            self.proxied.admission = self.question
+            self.proxied.isAdmitted = true
             self.open(to: target, labels)
             do {
                 self.stream.responseHeaders = responseHeaders
@@ -131,8 +131,7 @@ final class StreamAdmission: MeshWaiter {
 
     private func open(to target: IPEndpoint, _ labels: any ConnectionLabels) {
         self.proxied.open(
-            transport: .hbone, originalDestination: self.question.local, destination: target,
-            authority: self.authority, peerIdentity: self.question.identity, labels: labels)
+            transport: .hbone, destination: target, authority: self.authority, peer: self.tunnel.proof, labels: labels)
     }
 
     private func refuse(_ status: Int, _ reason: RefusalReason) {
@@ -163,7 +162,7 @@ extension TunnelConnection {
         guard let local else { preconditionFailure("a dialled tunnel accepts no streams") }
         let stream = TunnelStream(tunnel: self, id: id)
         let proxied = ProxiedConnection(
-            worker: self.worker, direction: .inbound, pod: self.handle.pod, source: self.peer, destination: local)
+            worker: self.worker, direction: .inbound, handle: self.handle, source: self.peer, destination: local)
         self.streams[id] = stream
         stream.proxied = proxied
         proxied.carrier = stream

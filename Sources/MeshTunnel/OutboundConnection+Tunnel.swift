@@ -61,7 +61,7 @@ extension OutboundConnection: StreamRequester {
             (name: head.fields.name(index), value: head.fields.value(index))
         }
         if let labels = inner.labels(headers, stream.tunnel.peerIdentity) {
-            self.proxied.update { $0.labels = labels }
+            self.proxied.labels = labels
         }
         self.proxied.announce()
     }

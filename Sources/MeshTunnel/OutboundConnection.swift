@@ -51,7 +51,7 @@ final class OutboundConnection: AppSocketHandler, Carrier {
         self.destination = destination
         self.attempts = DialAttempts(attemptsMax: worker.configuration.dialAttemptsMax)
         self.proxied = ProxiedConnection(
-            worker: worker, direction: .outbound, pod: handle.pod, source: source, destination: destination)
+            worker: worker, direction: .outbound, handle: handle, source: source, destination: destination)
     }
 
     func start() {
@@ -73,7 +73,7 @@ final class OutboundConnection: AppSocketHandler, Carrier {
             self.leaveRoom()
             guard !self.attempts.excluded.contains(target.address) else { return self.giveUp() }
             self.opened(.tcp, to: target, authority: nil, labels: labels)
-            self.proxied.endpoint = target.address
+            self.proxied.enterBook()
             self.passThrough(to: target)
         case .tunnel(let route):
             self.leaveRoom()
@@ -81,7 +81,7 @@ final class OutboundConnection: AppSocketHandler, Carrier {
             self.opened(
                 route.inner == nil ? .hbone : .doubleHBONE, to: route.peer, authority: route.authority,
                 labels: route.labels)
-            self.proxied.endpoint = route.peer.address
+            self.proxied.enterBook()
             self.route = route
             self.enterTunnel(route)
         }
@@ -92,17 +92,12 @@ final class OutboundConnection: AppSocketHandler, Carrier {
         labels: any ConnectionLabels
     ) {
         if self.proxied.isOpen {
-            self.proxied.update {
-                $0.destination = destination
-                $0.authority = authority
-                $0.transport = transport
-                $0.labels = labels
-            }
+            self.proxied.goes(to: destination, by: transport, authority: authority, labels: labels)
         } else {
             // Who is behind a gateway is not known before its answer.
             self.proxied.open(
-                transport: transport, originalDestination: self.destination, destination: destination,
-                authority: authority, peerIdentity: nil, labels: labels, isAnnounced: transport != .doubleHBONE)
+                transport: transport, destination: destination, authority: authority, peer: nil, labels: labels,
+                isAnnounced: transport != .doubleHBONE)
         }
     }
 

@@ -88,7 +88,7 @@ extension TunnelConnection {
             guard let proven = identities.first(where: { self.isExpected($0, of: key) }) else {
                 return .wrongIdentity(self.peer, presented: uris, expected: key.expected)
             }
-            self.peerIdentity = proven
+            self.proof = ProvenPeer(proven)
         } else {
             let trustDomain = self.ownIdentity.trustDomain
             let aliases = self.worker.configuration.trustDomainAliases
@@ -96,7 +96,7 @@ extension TunnelConnection {
             guard let proven = identities.first(where: { isOurs($0.trustDomain) }) else {
                 return .wrongTrustDomain(self.peer, presented: uris, trustDomain: trustDomain)
             }
-            self.peerIdentity = proven
+            self.proof = ProvenPeer(proven)
         }
         let revocation = self.worker.revocation
         if revocation.isLookedAt { self.peerCertificates = tls.peerCertificates }

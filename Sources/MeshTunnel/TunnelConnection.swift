@@ -69,8 +69,9 @@ final class TunnelConnection: EventSource {
     let ownIdentity: WorkloadIdentity
     var lastPeerStream = HTTP2StreamID.connection
 
-    /// Proven by the handshake.
-    var peerIdentity: WorkloadIdentity?
+    /// By the handshake.
+    var proof: ProvenPeer?
+    var peerIdentity: WorkloadIdentity? { self.proof?.identity }
     /// Kept where certificates may be revoked later.
     var peerCertificates: PeerCertificates?
     var phase: Phase

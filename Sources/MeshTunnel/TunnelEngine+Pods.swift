@@ -49,6 +49,8 @@ extension TunnelEngine {
             throw .alreadyServed(uid: pod.uid)
         }
         let (workers, loads) = (self.workers, self.loads)
+        // Once for each loop, not for each connection.
+        let leavers = workers.indices.map { index -> @Sendable () -> Void in { loads.remove(index) } }
         workers[acceptor].execute { worker in
             guard !handle.isRemoved else { return sockets.close() }
             worker.listen(
@@ -60,7 +62,7 @@ extension TunnelEngine {
                             let arrival = Arrival(kind: kind, descriptor: descriptor, peer: peer, handle: handle)
                             let chosen = loads.choose(preferring: acceptor)
                             loads.add(chosen)
-                            let leave: @Sendable () -> Void = { loads.remove(chosen) }
+                            let leave = leavers[chosen]
                             if chosen == acceptor {
                                 worker.arrived(arrival, whenDone: leave)
                             } else {

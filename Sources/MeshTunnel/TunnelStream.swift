@@ -11,8 +11,9 @@ internal import MeshModel
 /// Inbound: made by the peer's CONNECT; `app` is the dialled target. Outbound: made for an accepted connection, which
 /// is `app`; until the answer comes its requester can take the application elsewhere.
 final class TunnelStream: AppSocketHandler, Carrier {
+    // One of these rests with every idle connection: what is rarely needed is in an object of its own, and small fields
+    // lie side by side.
     let tunnel: TunnelConnection
-    let id: HTTP2StreamID
     private(set) var app: AppSocket?
     /// Who reports this stream. Nil until an inbound request is admitted or refused, and for the outer stream of a
     /// double HBONE connection.
@@ -21,23 +22,29 @@ final class TunnelStream: AppSocketHandler, Carrier {
     var whenFailed: ((TunnelError) -> Void)?
     private var requester: (any StreamRequester)?
     private var deadline: LoopTimer?
+    private var loss: Loss?
+    /// How long an application has to take what a lost tunnel had brought.
+    static let leftoversTimeout = Duration.seconds(30)
 
+    /// The tunnel is gone, and why; what it had brought is still being delivered.
+    private final class Loss {
+        let error: TunnelError
+        init(_ error: TunnelError) { self.error = error }
+    }
+
+    let id: HTTP2StreamID
     var sendWindow: FlowWindow
     var receiveWindow: ReceiveWindow
     private(set) var ends = RelayEnds()
-    /// From the peer, refused by the application's socket; bounded by `receiveWindow`.
-    private var pending = PendingBytes()
     /// The answer was 200: bytes may flow to the peer.
     private(set) var isRelaying = false
     private(set) var isClosed = false
-    /// The tunnel is gone, and why; what it had brought is still being delivered.
-    private var loss: TunnelError?
-    /// How long an application has to take what a lost tunnel had brought.
-    static let leftoversTimeout = Duration.seconds(30)
     /// In the tunnel's ready queue.
     var isQueued = false
     /// The application's last read filled a frame: the next one is offered room for many.
     var sendsBulk = false
+    /// From the peer, refused by the application's socket; bounded by `receiveWindow`.
+    private var pending = PendingBytes()
 
     init(tunnel: TunnelConnection, id: HTTP2StreamID) {
         self.tunnel = tunnel
@@ -67,8 +74,7 @@ final class TunnelStream: AppSocketHandler, Carrier {
         }
         let requester = self.requester
         self.requester = nil
-        let identity = self.tunnel.peerIdentity
-        self.proxied?.update { $0.peerIdentity = identity }
+        self.proxied?.peer = self.tunnel.proof
         requester?.answered(by: self, head)
         self.beginRelay()
         if endStream { self.peerEnded() }
@@ -86,7 +92,7 @@ final class TunnelStream: AppSocketHandler, Carrier {
         self.attach(app)
         let limit = self.tunnel.worker.configuration.dialTimeout
         self.arm(after: limit) { stream in
-            guard let target = stream.proxied?.record?.destination else { return }
+            guard let target = stream.proxied?.destination else { return }
             stream.dialFailed(.dialTimedOut(target, limit))
         }
     }
@@ -104,7 +110,7 @@ final class TunnelStream: AppSocketHandler, Carrier {
             }
             // A new connection's buffer takes some hundred bytes, or the connection is broken.
             guard result == .moved(self.preamble.count) else {
-                guard let target = self.proxied?.record?.destination else { return }
+                guard let target = self.proxied?.destination else { return }
                 return self.dialFailed(.dialFailed(target, "the PROXY protocol header could not be sent"))
             }
             self.preamble = []
@@ -173,10 +179,15 @@ final class TunnelStream: AppSocketHandler, Carrier {
 
     private func drain() {
         guard self.isRelaying, let app, app.isWritable, !self.pending.isEmpty else { return }
-        let (written, stop) = self.pending.drain { bytes, length in
+        // Taken out meanwhile: the application may end the stream inside a write.
+        var taken = PendingBytes()
+        swap(&taken, &self.pending)
+        let (written, stop) = taken.drain { bytes, length in
             var vector = iovec(iov_base: bytes, iov_len: length)
             return app.write(&vector, 1)
         }
+        if self.isClosed { return }
+        swap(&taken, &self.pending)
         if written > 0 { self.delivered(written) }
         switch stop {
         case .moved:
@@ -193,7 +204,7 @@ final class TunnelStream: AppSocketHandler, Carrier {
     private func deliverLeftovers(_ error: TunnelError) -> Bool {
         if error == .peerRevoked { return false }
         guard self.isRelaying, self.loss == nil, !self.pending.isEmpty else { return false }
-        self.loss = error
+        self.loss = Loss(error)
         self.arm(after: Self.leftoversTimeout) { $0.finish(error) }
         return true
     }
@@ -253,10 +264,20 @@ final class TunnelStream: AppSocketHandler, Carrier {
     func appWritable(_ socket: AppSocket) { self.drain() }
     func appTurn(_ socket: AppSocket) {}
 
+    func appLeft(_ socket: AppSocket) -> Bool {
+        guard self.ends.appHasEnded, !self.isClosed else { return false }
+        // The answer is complete and the rest is not wanted (RFC 9113, 8.1): what is on its way is not cut off.
+        if !self.ends.peerHasEnded { self.tunnel.sendReset(self.id, .noError) }
+        let proxied = self.proxied
+        self.shut(resetApp: false)
+        proxied?.end(nil)
+        return true
+    }
+
     func appFailed(_ socket: AppSocket, code: CInt) {
         let reason = SystemError.text(code)
         if self.tunnel.isServer, !self.isRelaying {
-            guard let target = self.proxied?.record?.destination else { return }
+            guard let target = self.proxied?.destination else { return }
             return self.dialFailed(.dialFailed(target, reason))
         }
         // RFC 9113, 8.5: a TCP error is a stream error of this type.

@@ -10,7 +10,7 @@ extension TunnelWorker {
     /// The way through the live table.
     struct Recheck {
         /// The number of the view when it began.
-        var view: UInt64
+        var view: UInt32
         var ids: [UInt64]
         var next = 0
     }
@@ -19,7 +19,7 @@ extension TunnelWorker {
     /// it; a view that comes meanwhile is asked in the same pass from there on, and in another one before that.
     func publish(_ view: any MeshView) {
         self.view = view
-        self.viewNumber += 1
+        self.viewNumber &+= 1
         self.room.meshChanged()
         guard self.recheck == nil else { return }
         self.beginRecheck()
@@ -27,7 +27,7 @@ extension TunnelWorker {
 
     private func beginRecheck() {
         let ids = self.live.compactMap { id, connection in
-            connection.admission == nil || connection.viewAsked == self.viewNumber ? nil : id
+            !connection.isAdmitted || connection.viewAsked == self.viewNumber ? nil : id
         }
         guard !ids.isEmpty else { return }
         self.recheck = Recheck(view: self.viewNumber, ids: ids)

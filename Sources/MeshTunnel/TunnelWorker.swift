@@ -37,7 +37,7 @@ final class TunnelWorker {
 
     var live: [UInt64: ProxiedConnection] = [:]
     /// Counts the views; what was asked of which, see ``publish(_:)``.
-    var viewNumber: UInt64 = 0
+    var viewNumber: UInt32 = 0
     var recheck: Recheck?
     var revocation = Revocation.ignored
     /// Counts what has been published of it.

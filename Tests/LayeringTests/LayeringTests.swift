@@ -9,7 +9,9 @@ private let layers: [[String]] = [
     ["LabAPIServer", "LabControllers", "LabNode"],
     ["MeshTestSupport"],
     ["MeshProxy", "MeshWaypoint", "MeshControl", "MeshNode", "MeshCLI"],
-    ["MeshXDS", "MeshZDS", "MeshCA", "KubeClient", "MeshTelemetry", "MeshCNI"],
+    // What roles share, since they cannot see each other: the mesh as it was told, certificates, a process's life.
+    ["MeshDirectory", "MeshCertificates", "MeshProcess"],
+    ["MeshXDS", "MeshTokens", "MeshZDS", "MeshCA", "KubeClient", "MeshTelemetry", "MeshCNI"],
     ["MeshProto", "MeshChannel", "KubeAPI"],
     ["MeshExchange"],
     ["MeshTunnel"],

@@ -100,6 +100,59 @@ struct InstallValuesTests {
         #expect(list?.contains(["name": "RUST_LOG", "value": "debug"]) == true)
     }
 
+    @Test(
+        "other names of the mesh reach the control plane and the node proxies",
+        arguments: ["{old.example,older.example}", "old.example, older.example", "[\"old.example\",\"older.example\"]"])
+    func trustDomainAliases(list: String) throws {
+        let values = try values([("meshConfig.trustDomainAliases", list)])
+        #expect(
+            try object("ConfigMap", "istio", values).json.at("data", "mesh")?.string
+                == "rootNamespace: istio-system\ntrustDomain: cluster.local\ntrustDomainAliases: [old.example, older.example]\n"
+        )
+        #expect(
+            try environmentOfProxy(values).contains([
+                "name": "TRUST_DOMAIN_ALIASES", "value": "old.example,older.example",
+            ]))
+        for broken in ["{a,,b}", "{spiffe://a}", "A.example", "{a b"] {
+            #expect(throws: InstallValues.Invalid.self) {
+                try self.values([("meshConfig.trustDomainAliases", broken)])
+            }
+        }
+    }
+
+    @Test("a list of names in a file is one, too")
+    func aliasesInFile() throws {
+        var values = InstallValues()
+        try values.apply(operator: [
+            "apiVersion": "install.istio.io/v1alpha1", "kind": "IstioOperator",
+            "spec": ["meshConfig": ["trustDomainAliases": ["a.example", "b.example"]]],
+        ])
+        #expect(values.trustDomainAliases == ["a.example", "b.example"])
+    }
+
+    @Test("node proxies look at revocation lists when they are told to, and the ConfigMap may come later")
+    func revocations() throws {
+        let name: JSONValue = "istio-ca-crl"
+        for isOn in [false, true] {
+            let values = try values([("values.ztunnel.peerCaCrl.enabled", "\(isOn)")])
+            let pod = try #require(object("DaemonSet", "ztunnel", values).spec.at("template", "spec"))
+            #expect(
+                pod["volumes"]?.array?.contains(["name": name, "configMap": ["name": name, "optional": true]]) == isOn)
+            let path: JSONValue = "/var/run/secrets/istio-ca-crl"
+            #expect(
+                pod["containers"]?[0]?["volumeMounts"]?.array?
+                    .contains(["name": name, "mountPath": path, "readOnly": true]) == isOn)
+            #expect(
+                try environmentOfProxy(values)
+                    .contains(["name": "CRL_PATH", "value": "/var/run/secrets/istio-ca-crl/ca-crl.pem"]) == isOn)
+        }
+    }
+
+    private func environmentOfProxy(_ values: InstallValues) throws -> [JSONValue] {
+        try #require(
+            object("DaemonSet", "ztunnel", values).spec.at("template", "spec", "containers")?[0]?["env"]?.array)
+    }
+
     @Test("the node agent may drain for as long as Kubernetes lets it live, and no profile forbids its work")
     func nodeAgent() throws {
         let cases: [([(String, String)], String)] = [

@@ -294,23 +294,11 @@ struct DNSExchangeTests {
     }
 }
 
-/// SplitMix64: the same numbers for the same seed.
-struct Seeded: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        self.state &+= 0x9e37_79b9_7f4a_7c15
-        var mixed = self.state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-        return mixed ^ (mixed >> 31)
-    }
-}
-
 @Suite("Random DNS messages")
 struct DNSPropertyTests {
     @Test("what is written is read back", arguments: 0..<200 as Range<UInt64>)
     func roundTrip(seed: UInt64) throws {
-        var random = Seeded(state: seed)
+        var random = Draws(seed: seed)
         let labels = (0..<Int.random(in: 1...6, using: &random)).map { _ in
             (0..<Int.random(in: 1...20, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }[...]
         }
@@ -337,7 +325,7 @@ struct DNSPropertyTests {
 
     @Test("broken bytes break nothing", arguments: 0..<200 as Range<UInt64>)
     func broken(seed: UInt64) {
-        var random = Seeded(state: seed)
+        var random = Draws(seed: seed)
         var bytes = question("www.example.ns1.svc.cluster.local", .aaaa, edns: 1232)
         for _ in 0..<50 {
             switch Int.random(in: 0..<3, using: &random) {

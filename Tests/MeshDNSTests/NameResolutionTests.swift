@@ -21,7 +21,7 @@ struct NameResolutionTests {
         _ text: String, _ services: [String: [String]], isV6: Bool = false, domain: String = "cluster.local",
         isIPv6Enabled: Bool = true
     ) -> MeshAnswer? {
-        var random = Seeded(state: 1)
+        var random = Draws(seed: 1)
         return MeshNameResolver(clusterDomain: domain, isIPv6Enabled: isIPv6Enabled).answer(
             name(text), isV6: isV6, for: DNSClient(namespace: "ns1", network: ""), in: Table(services: services),
             using: &random)

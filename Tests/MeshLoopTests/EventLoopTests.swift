@@ -65,14 +65,18 @@ struct EventLoopTests {
             let listening = try Sockets.listen(options)
             let peer: IPEndpoint = try await withCheckedThrowingContinuation { continuation in
                 loop.execute {
+                    var open: Listener?
                     let listener = Listener(
                         listening, loop: loop,
                         accepted: { descriptor, peer in
                             #expect(Sockets.localEndpoint(of: descriptor)?.port == listening.port)
                             #expect(Sockets.originalDestination(of: descriptor) == nil)
                             Sockets.closeDescriptor(descriptor)
+                            open?.stop()
+                            open = nil
                             continuation.resume(returning: peer)
                         }, shortage: { _ in })
+                    open = listener
                     do { try listener.start() } catch { continuation.resume(throwing: error) }
                     _ = try? BlockingSocket.connect(port: listening.port, waiting: false)
                 }

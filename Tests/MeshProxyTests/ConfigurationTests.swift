@@ -1,4 +1,5 @@
 import MeshChannel
+import MeshProcess
 import MeshProxy
 import MeshTelemetry
 import MeshXDS

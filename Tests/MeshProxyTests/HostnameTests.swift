@@ -1,5 +1,6 @@
 import Glibc
 import MeshDNS
+import MeshDirectory
 import MeshModel
 import MeshProxy
 import MeshTelemetry

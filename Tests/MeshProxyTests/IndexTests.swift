@@ -81,7 +81,7 @@ struct IndexTests {
 
     @Test("agrees with a search through all blocks, whatever they are")
     func property() {
-        var random = Seeded(state: 7)
+        var random = Draws(seed: 7)
         for _ in 0..<30 {
             var world = World()
             var all: [(name: String, namespace: String, block: NetworkBlock, isCanonical: Bool)] = []
@@ -124,7 +124,7 @@ struct EndpointLoadTests {
 
     private func drawn(_ world: World, _ book: EndpointBook, times: Int = 2000) -> [String: Int] {
         var counts: [String: Int] = [:]
-        var random = Seeded(state: 3)
+        var random = Draws(seed: 3)
         let snapshot = world.snapshot
         for _ in 0..<times {
             let answer = snapshot.route(

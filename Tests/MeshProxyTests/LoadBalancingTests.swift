@@ -1,3 +1,4 @@
+import MeshDirectory
 import MeshModel
 import MeshProxy
 import MeshTunnel
@@ -9,7 +10,7 @@ struct LoadBalancingTests {
     private func drawn(_ world: World, _ destination: String = "10.2.0.1:80", times: Int = 300) -> [String: Int] {
         var counts: [String: Int] = [:]
         let snapshot = world.snapshot
-        var random = Seeded(state: 1)
+        var random = Draws(seed: 1)
         for _ in 0..<times {
             let answer = snapshot.route(
                 OutboundQuestion(

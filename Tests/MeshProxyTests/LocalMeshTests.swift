@@ -1,4 +1,5 @@
 import MeshModel
+import MeshProcess
 import MeshProxy
 import MeshTunnel
 import Testing

@@ -1,3 +1,4 @@
+import MeshProcess
 import MeshProxy
 import MeshXDS
 import Testing

@@ -1,3 +1,4 @@
+import MeshDirectory
 import MeshIdentity
 import MeshModel
 import MeshProxy

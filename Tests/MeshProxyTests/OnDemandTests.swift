@@ -1,3 +1,4 @@
+import MeshDirectory
 import MeshModel
 import MeshProxy
 import MeshTelemetry
@@ -11,8 +12,8 @@ import Testing
 private final class DemandedMesh: Sendable {
     private let demands = Mutex<[String]>([])
     private let subscriber = Mutex<@Sendable (MeshSnapshot) -> Void>({ _ in })
-    private let held = Mutex<MeshDirectory?>(nil)
-    var directory: MeshDirectory { self.held.withLock { $0! } }
+    private let held = Mutex<MeshDirectory<MeshSnapshot>?>(nil)
+    var directory: MeshDirectory<MeshSnapshot> { self.held.withLock { $0! } }
 
     /// - Parameter local: pods of this node, which the control plane names without being asked.
     init(local: Workload..., network: String = "") async {

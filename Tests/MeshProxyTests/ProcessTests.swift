@@ -1,8 +1,10 @@
 import Foundation
 import FoundationNetworking
 import MeshCA
+import MeshCertificates
 import MeshIdentity
 import MeshModel
+import MeshProcess
 import MeshProxy
 import MeshTelemetry
 import MeshTunnel

@@ -1,3 +1,4 @@
+import MeshDirectory
 import MeshIdentity
 import MeshModel
 import MeshPolicy
@@ -352,7 +353,7 @@ struct DirectoryTests {
         let removed = Mutex<[WorkloadIdentity]>([])
     }
 
-    private func directory(_ seen: Seen) -> MeshDirectory {
+    private func directory(_ seen: Seen) -> MeshDirectory<MeshSnapshot> {
         let world = World()
         return MeshDirectory(
             nodeName: "n1", settings: RoutingSettings(), flows: world.flows,

@@ -1,3 +1,4 @@
+import MeshDirectory
 import MeshIdentity
 import MeshModel
 import MeshPolicy
@@ -123,6 +124,7 @@ enum Admission: Equatable {
     init(_ answer: InboundAnswer) {
         switch answer {
         case .admit(_, let target, _, _, _): self = .admitted(target.description)
+        case .serve: self = .admitted("this process")
         case .wait(let status, let reason): self = .waits(status, reason.text)
         case .refuse(let status, let reason, _): self = .refused(status, reason.text)
         }
@@ -189,16 +191,4 @@ func gateway(_ address: String, port: UInt16 = 15008, network: String = "") -> G
 
 func gateway(service name: String, namespace: String = "ns1", port: UInt16 = 15008) -> GatewayAddress {
     GatewayAddress(destination: .hostname(serviceKey(name, namespace)), hbonePort: port)
-}
-
-/// SplitMix64: the same numbers for the same seed.
-struct Seeded: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        self.state &+= 0x9e37_79b9_7f4a_7c15
-        var mixed = self.state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-        return mixed ^ (mixed >> 31)
-    }
 }

@@ -12,6 +12,9 @@ struct TunnelSimulationTests {
     static let seedsDefault = 10_000
     /// What the default may take on a slow machine; a number of seeds that was asked for takes what it takes.
     static let secondsMax = 100.0
+    /// Three engines and two tunnels for each connection take longer.
+    static let gatewaySeedsDefault = 1_000
+    static let gatewaySecondsMax = 20.0
 
     /// Histories that once went wrong.
     static let regressions: [UInt64] = [65, 1182, 1292, 1674, 2024, 2342, 5666]
@@ -24,23 +27,24 @@ struct TunnelSimulationTests {
     /// One simulation has the process at a time.
     private static let turn = Mutex(())
 
-    private static func run(_ seed: UInt64) throws -> UInt64 {
+    private static func run(_ seed: UInt64, throughGateway: Bool = false) throws -> UInt64 {
         try Self.turn.withLock { _ in
             SeedOnCrash.note(seed)
             // Descriptors of the world are closed as its objects go.
             defer { Simulation.kernel = nil }
-            return try Self.history(seed)
+            return try Self.history(seed, throughGateway)
         }
     }
 
-    private static func history(_ seed: UInt64) throws -> UInt64 {
+    private static func history(_ seed: UInt64, _ throughGateway: Bool) throws -> UInt64 {
         do {
-            let world = try SimulatedWorld(seed: seed)
+            let world = try SimulatedWorld(seed: seed, throughGateway: throughGateway)
             do {
                 try world.run()
             } catch {
                 throw Failed(
-                    description: "seed \(seed), step \(world.steps), faults \(world.faults): \(error)\n"
+                    description: "seed \(seed)\(throughGateway ? " through a gateway" : ""), step \(world.steps), "
+                        + "faults \(world.faults): \(error)\n"
                         + "run it again: SWIFT_DETERMINISTIC_HASHING=1 MARTLET_SIMULATION_SEED=\(seed) "
                         + "swift test --filter TunnelSimulationTests")
             }
@@ -55,11 +59,16 @@ struct TunnelSimulationTests {
     func again(seed: UInt64) async throws { try await offThread { _ = try Self.run(seed) } }
 
     @Test("no seed breaks a promise")
-    func seeds() async throws { try await offThread { try Self.runSeeds() } }
+    func seeds() async throws { try await offThread { try Self.runSeeds(Self.seedsDefault) } }
 
-    private static func runSeeds() throws {
+    @Test("nor through a gateway, with a tunnel in each stream of a tunnel")
+    func gatewaySeeds() async throws {
+        try await offThread { try Self.runSeeds(Self.gatewaySeedsDefault, throughGateway: true) }
+    }
+
+    private static func runSeeds(_ usual: Int, throughGateway: Bool = false) throws {
         if let seed = Self.environment["MARTLET_SIMULATION_SEED"].flatMap({ UInt64($0) }) {
-            _ = try Self.run(seed)
+            _ = try Self.run(seed, throughGateway: throughGateway)
             return
         }
         let wanted = Self.environment["MARTLET_SIMULATION_SEEDS"].flatMap { Int($0) }
@@ -67,10 +76,11 @@ struct TunnelSimulationTests {
         var count = 0
         Self.stepsTotal = 0
         var failures: [String] = []
-        while count < wanted ?? Self.seedsDefault, failures.count < 5 {
-            if wanted == nil, Date().timeIntervalSince(start) > Self.secondsMax { break }
+        let secondsMax = throughGateway ? Self.gatewaySecondsMax : Self.secondsMax
+        while count < wanted ?? usual, failures.count < 5 {
+            if wanted == nil, Date().timeIntervalSince(start) > secondsMax { break }
             count += 1
-            do { _ = try Self.run(UInt64(count)) } catch { failures.append("\(error)") }
+            do { _ = try Self.run(UInt64(count), throughGateway: throughGateway) } catch { failures.append("\(error)") }
         }
         print(
             "simulation: \(count) seeds, \(Self.stepsTotal) steps in \(Int(Date().timeIntervalSince(start) * 1000)) ms, "

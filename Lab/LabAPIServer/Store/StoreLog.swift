@@ -30,6 +30,8 @@ final class StoreLog: Sendable {
     init(path: String) throws {
         var configuration = Configuration()
         configuration.journalMode = .wal
+        // A predecessor may still be about to close the file.
+        configuration.busyMode = .timeout(5)
         configuration.prepareDatabase { try $0.execute(sql: "PRAGMA synchronous = NORMAL") }
         self.database = try DatabaseQueue(path: path, configuration: configuration)
         try self.database.write { database in

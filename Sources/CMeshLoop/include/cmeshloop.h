@@ -146,6 +146,9 @@ size_t cml_tls_unused(cml_tls *session);
 /// After the handshake, and after everything about the peer has been asked: keeps the keys and nothing else. A new
 /// key is derived after `records_per_key` sealed records. From now on only the functions below serve.
 bool cml_tls_settle(cml_tls *session, uint64_t records_per_key);
+/// A settled session of TLS_AES_128_GCM_SHA256 without a handshake: traffic secrets of `length` bytes, 32 in earnest. For
+/// tests. Null when that cannot be.
+cml_tls *cml_tls_with_secrets(const void *in, const void *out, size_t length, bool is_server, uint64_t records_per_key);
 
 /// Before the text of a record and in all around it; the text of one record at most (RFC 8446, 5).
 enum { CML_RECORD_HEADER = 5, CML_RECORD_OVERHEAD = 22, CML_RECORD_BYTES = 16384 };
@@ -162,6 +165,8 @@ int cml_tls_open(cml_tls *session, void *bytes, size_t length, size_t *consumed,
 /// Seals the `count` bytes at `record + CML_RECORD_HEADER` where they lie; `record` has room for `count` and
 /// CML_RECORD_OVERHEAD. The record's length, or 0.
 size_t cml_tls_seal(cml_tls *session, void *record, size_t count);
+/// The same with another content type (RFC 8446, 5.1), for tests.
+size_t cml_tls_seal_as(cml_tls *session, void *record, size_t count, uint8_t type);
 /// A record that must go before the next sealed one, nearly never: a KeyUpdate. Its length.
 size_t cml_tls_begin(cml_tls *session, void *out, size_t capacity);
 /// close_notify, or the given fatal alert, in either part of life; the ciphertext's length.

@@ -94,9 +94,11 @@ package enum Components {
         let name = object.at("metadata", "name")?.string
         switch (kind, name) {
         case ("ConfigMap", "istio"):
-            object.set(
-                ["data", "mesh"],
-                to: .string("rootNamespace: \(values.namespace)\ntrustDomain: \(values.trustDomain)\n"))
+            var mesh = "rootNamespace: \(values.namespace)\ntrustDomain: \(values.trustDomain)\n"
+            if !values.trustDomainAliases.isEmpty {
+                mesh += "trustDomainAliases: [\(values.trustDomainAliases.joined(separator: ", "))]\n"
+            }
+            object.set(["data", "mesh"], to: .string(mesh))
         case ("Deployment", "istiod"): Self.addEnvironment(&object, values.environment["pilot"] ?? [:])
         case ("DaemonSet", "istio-cni-node"):
             object.set(
@@ -111,9 +113,36 @@ package enum Components {
             environment["TERMINATION_GRACE_PERIOD_SECONDS"] = String(values.gracePeriodSeconds)
             environment["RUST_LOG"] = values.proxyLogLevel
             if values.logsAsJSON { environment["LOG_FORMAT"] = "json" }
+            // Nobody tells a node proxy what MeshConfig says.
+            if !values.trustDomainAliases.isEmpty {
+                environment["TRUST_DOMAIN_ALIASES"] =
+                    environment["TRUST_DOMAIN_ALIASES"] ?? values.trustDomainAliases.joined(separator: ",")
+            }
+            if values.looksAtRevocations {
+                environment["CRL_PATH"] = environment["CRL_PATH"] ?? "\(Self.revocationFolder)/ca-crl.pem"
+                Self.mountRevocations(&object)
+            }
             Self.addEnvironment(&object, environment)
         default: break
         }
+    }
+
+    /// Not inside another volume: those are mounted read-only, and nothing can be mounted in them.
+    private static let revocationFolder = "/var/run/secrets/istio-ca-crl"
+
+    /// Optional: the control plane publishes it only with a plugged-in CA that has a list, which may come later.
+    private static func mountRevocations(_ object: inout JSONValue) {
+        let pod = ["spec", "template", "spec"]
+        guard var containers = object.at(pod + ["containers"])?.array, !containers.isEmpty else { return }
+        containers[0]["volumeMounts"] = .array(
+            (containers[0]["volumeMounts"]?.array ?? [])
+                + [["name": "istio-ca-crl", "mountPath": .string(Self.revocationFolder), "readOnly": true]])
+        object.set(pod + ["containers"], to: .array(containers))
+        object.set(
+            pod + ["volumes"],
+            to: .array(
+                (object.at(pod + ["volumes"])?.array ?? [])
+                    + [["name": "istio-ca-crl", "configMap": ["name": "istio-ca-crl", "optional": true]]]))
     }
 
     private static func addEnvironment(_ object: inout JSONValue, _ extra: [String: String]) {

@@ -17,6 +17,10 @@ package struct InstallValues: Hashable, Sendable {
     package var network = ""
     package var clusterID = "Kubernetes"
     package var trustDomain = "cluster.local"
+    /// Other names of this mesh: for the control plane's policies, and for the peers of node proxies.
+    package var trustDomainAliases: [String] = []
+    /// Node proxies look at the revocation lists that the control plane publishes (ConfigMap `istio-ca-crl`).
+    package var looksAtRevocations = false
     package var proxyLogLevel = "info"
     package var logsAsJSON = false
     /// Of the node proxy.
@@ -54,9 +58,11 @@ package struct InstallValues: Hashable, Sendable {
         "profile", "hub", "tag", "values.global.hub", "values.global.tag", "values.global.imagePullPolicy",
         "values.global.istioNamespace", "values.global.platform", "values.global.network",
         "values.global.multiCluster.clusterName", "values.global.logAsJson", "meshConfig.trustDomain",
-        "values.cni.cniConfDir", "values.cni.cniBinDir", "values.cni.cniNetnsDir", "values.cni.ambient.dnsCapture",
+        "meshConfig.trustDomainAliases", "values.cni.cniConfDir", "values.cni.cniBinDir", "values.cni.cniNetnsDir",
+        "values.cni.ambient.dnsCapture",
         "values.cni.ambient.reconcileIptablesOnStartup", "values.cni.terminationGracePeriodSeconds",
-        "values.ztunnel.logLevel", "values.ztunnel.terminationGracePeriodSeconds", "values.pilot.env.<NAME>",
+        "values.ztunnel.logLevel", "values.ztunnel.peerCaCrl.enabled", "values.ztunnel.terminationGracePeriodSeconds",
+        "values.pilot.env.<NAME>",
         "values.cni.env.<NAME>", "values.ztunnel.env.<NAME>",
     ]
 
@@ -102,6 +108,8 @@ package struct InstallValues: Hashable, Sendable {
         case "values.global.multiCluster.clusterName": self.clusterID = value
         case "values.global.logAsJson": self.logsAsJSON = try flag()
         case "meshConfig.trustDomain": self.trustDomain = value
+        case "meshConfig.trustDomainAliases": self.trustDomainAliases = try Self.list(of: path, value)
+        case "values.ztunnel.peerCaCrl.enabled": self.looksAtRevocations = try flag()
         case "values.cni.cniConfDir": self.cniConfDir = try directory()
         case "values.cni.cniBinDir": self.cniBinDir = try directory()
         case "values.cni.cniNetnsDir": self.cniNetnsDir = try directory()
@@ -161,6 +169,26 @@ package struct InstallValues: Hashable, Sendable {
         case .null: []
         default: [(path.joined(separator: "."), value.description)]
         }
+    }
+
+    /// `{a,b}` as on Istio's command line, `["a","b"]` as a list in a file is handed on, or `a,b`.
+    private static func list(of path: String, _ text: String) throws(Invalid) -> [String] {
+        var inner = text[...]
+        if inner.count >= 2, (text.first, text.last) == ("{", "}") || (text.first, text.last) == ("[", "]") {
+            inner = inner.dropFirst().dropLast()
+        }
+        let names = inner.split(separator: ",", omittingEmptySubsequences: !inner.contains(","))
+            .map { $0.filter { $0 != " " && $0 != "\"" } }
+        for name in names where !Self.isDomain(name) {
+            throw Invalid(description: "\(path): \"\(name)\" is no trust domain; wanted {one.example,another.example}")
+        }
+        return names
+    }
+
+    /// SPIFFE-ID, 2.1: lower-case letters, digits, dots, dashes and underscores.
+    private static func isDomain(_ text: String) -> Bool {
+        (1...255).contains(text.utf8.count)
+            && text.utf8.allSatisfy { (97...122).contains($0) || (48...57).contains($0) || [45, 46, 95].contains($0) }
     }
 
     private static func isLabel(_ text: String) -> Bool {

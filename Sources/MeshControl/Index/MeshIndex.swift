@@ -1,5 +1,6 @@
 package import MeshCollections
 package import MeshModel
+package import MeshRoutes
 
 /// From Kubernetes objects to the mesh: which workloads, services and policies there are, and what to write into
 /// which status. Pure and synchronous; the owner feeds objects in and calls ``settle()``.
@@ -19,6 +20,25 @@ package final class MeshIndex {
     package var authorizationPolicies: Input<PolicyView> { self.inputs.authorizationPolicies }
     package var peerAuthentications: Input<PeerAuthenticationView> { self.inputs.peerAuthentications }
 
+    package var requestAuthentications: Input<RequestAuthenticationView> { self.inputs.requestAuthentications }
+    package var rateLimits: Input<RateLimitView> { self.inputs.rateLimits }
+    package var destinationRules: Input<DestinationRuleView> { self.inputs.destinationRules }
+    package var backendTrafficPolicies: Input<BackendTrafficPolicyView> { self.inputs.backendTrafficPolicies }
+    package var telemetries: Input<TelemetryView> { self.inputs.telemetries }
+    /// By ``KeySource/key``: key sets as they were fetched.
+    package var keySets: Input<String> { self.inputs.keySets }
+    /// By kind, then by `<namespace>/<name>`.
+    package var routes: [RouteKind: Input<RouteView>] { self.inputs.routes }
+
+    /// By `<namespace>/<hostname>`: services with a waypoint, and nothing else.
+    package let serviceRules: MeshCollection<ServedRules>
+    /// By the Gateway's `<namespace>/<name>`: waypoints of ours, whether or not they have an address.
+    package let waypointRules: MeshCollection<WaypointRules>
+    /// By the same: the service accounts that may call themselves that waypoint.
+    package let waypointAccounts: MeshCollection<Set<String>>
+    /// By ``KeySource/key``: what has to be fetched.
+    package let keySources: MeshCollection<WantedKeys>
+
     /// By uid.
     package let workloads: MeshCollection<Workload>
     /// By `<namespace>/<hostname>`.
@@ -33,14 +53,37 @@ package final class MeshIndex {
     package let workloadEntryStatuses: MeshCollection<ObjectStatus>
     package let policyStatuses: MeshCollection<ObjectStatus>
     package let peerAuthenticationStatuses: MeshCollection<ObjectStatus>
+    package let requestAuthenticationStatuses: MeshCollection<ObjectStatus>
+    package let rateLimitStatuses: MeshCollection<ObjectStatus>
+    package let destinationRuleStatuses: MeshCollection<ObjectStatus>
+    package let routeStatuses: [RouteKind: MeshCollection<PlacedStatus>]
+    package let backendTrafficPolicyStatuses: MeshCollection<PlacedStatus>
 
     package init(_ initial: MeshSettings) {
         let graph = Graph()
         let inputs = MeshInputs(graph, initial)
         let gateways = GatewayCollections(graph, inputs)
         let services = ServiceCollections(graph, inputs, gateways)
-        let policies = PolicyCollections(graph, inputs, gateways, services)
+        let gates = GateCollections(graph, inputs)
+        let policies = PolicyCollections(graph, inputs, gateways, services, gates)
         let workloads = WorkloadCollections(graph, inputs, gateways, services, policies)
+        let routes = RouteCollections(graph, inputs, gateways, services)
+        let balancing = BalancingCollections(graph, inputs, services)
+        let rules = RulesCollections(graph, inputs, services, routes, gates, balancing)
+        let targets = PolicyTargets(inputs: inputs, gateways: gateways, services: services)
+        self.serviceRules = rules.services
+        self.waypointRules = rules.waypoints
+        self.waypointAccounts = rules.accounts
+        self.keySources = gates.keySources
+        self.requestAuthenticationStatuses = gates.statuses(graph, .tokens, inputs.requestAuthentications, targets) {
+            ($0.targets, $0.key.namespace, $0.generation)
+        }
+        self.rateLimitStatuses = gates.statuses(graph, .rate, inputs.rateLimits, targets) {
+            ($0.targets, $0.key.namespace, $0.generation)
+        }
+        self.destinationRuleStatuses = balancing.ruleStatuses
+        self.backendTrafficPolicyStatuses = balancing.policyStatuses
+        self.routeStatuses = routes.statuses
         self.graph = graph
         self.inputs = inputs
         self.workloads = workloads.all
@@ -70,6 +113,13 @@ struct MeshInputs {
     let gatewayClasses: Input<GatewayClassView>
     let authorizationPolicies: Input<PolicyView>
     let peerAuthentications: Input<PeerAuthenticationView>
+    let requestAuthentications: Input<RequestAuthenticationView>
+    let rateLimits: Input<RateLimitView>
+    let destinationRules: Input<DestinationRuleView>
+    let backendTrafficPolicies: Input<BackendTrafficPolicyView>
+    let telemetries: Input<TelemetryView>
+    let keySets: Input<String>
+    let routes: [RouteKind: Input<RouteView>]
     /// The cluster's own network, under the empty key: a label of the root namespace.
     let network: MeshCollection<String>
     private let initial: MeshSettings
@@ -87,6 +137,13 @@ struct MeshInputs {
         self.gatewayClasses = graph.input()
         self.authorizationPolicies = graph.input()
         self.peerAuthentications = graph.input()
+        self.requestAuthentications = graph.input()
+        self.rateLimits = graph.input()
+        self.destinationRules = graph.input()
+        self.backendTrafficPolicies = graph.input()
+        self.telemetries = graph.input()
+        self.keySets = graph.input()
+        self.routes = Dictionary(uniqueKeysWithValues: RouteKind.allCases.map { ($0, graph.input()) })
         self.settings.set("", initial)
         self.initial = initial
         let (settings, namespaces) = (self.settings, self.namespaces)

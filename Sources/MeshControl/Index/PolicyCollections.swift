@@ -19,7 +19,10 @@ struct PolicyCollections {
         var labels: [String: String]
     }
 
-    init(_ graph: Graph, _ inputs: MeshInputs, _ gateways: GatewayCollections, _ services: ServiceCollections) {
+    init(
+        _ graph: Graph, _ inputs: MeshInputs, _ gateways: GatewayCollections, _ services: ServiceCollections,
+        _ gates: GateCollections
+    ) {
         self.inputs = inputs
         let peers = inputs.peerAuthentications
         let peersByNamespace = peers.index { _, view in [view.namespace] }
@@ -64,7 +67,11 @@ struct PolicyCollections {
             let targets = PolicyTargets(inputs: inputs, gateways: gateways, services: services)
             return ObjectStatus(
                 generation: view.generation,
-                [fetch.get(outcomes, key)?.condition, targets.condition(view, fetch)])
+                [
+                    fetch.get(outcomes, key)?.condition,
+                    targets.condition(
+                        view.targets, namespace: view.namespace, caveat: gates.caveat(.policy, key, fetch), fetch),
+                ])
         }
     }
 

@@ -114,6 +114,19 @@ struct ServiceCollections {
         return name
     }
 
+    /// The waypoint of a service of the mesh, and what policies call the object behind it; nil when it has none, and
+    /// wanted none.
+    func binding(of service: MeshModel.Service, _ fetch: Fetch) -> (binding: WaypointBinding, target: GateTarget)? {
+        let key = "\(service.namespace)/\(service.name)"
+        let suffix = self.inputs.settings(fetch).domainSuffix
+        if service.hostname == "\(service.name).\(service.namespace).svc.\(suffix)",
+            let view = fetch.get(self.inputs.services, key), view.isRoutable
+        {
+            return fetch.get(self.serviceBindings, key).map { ($0, .service(key)) }
+        }
+        return fetch.get(self.entryBindings, key).map { ($0, .entry(key)) }
+    }
+
     /// What a workload with these labels belongs to, with the waypoints of those services.
     func members(
         _ namespace: String, _ labels: [String: String], _ fetch: Fetch

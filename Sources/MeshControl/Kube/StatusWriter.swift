@@ -9,6 +9,7 @@ package final class StatusWriter: Sendable {
     /// A kind of object with conditions of ours.
     package enum Kind: String, CaseIterable, Sendable {
         case services, serviceEntries, workloadEntries, authorizationPolicies, peerAuthentications
+        case requestAuthentications, rateLimits, destinationRules
 
         var type: ResourceType {
             switch self {
@@ -17,6 +18,9 @@ package final class StatusWriter: Sendable {
             case .workloadEntries: .workloadEntries
             case .authorizationPolicies: .authorizationPolicies
             case .peerAuthentications: .peerAuthentications
+            case .requestAuthentications: .requestAuthentications
+            case .rateLimits: .rateLimits
+            case .destinationRules: .destinationRules
             }
         }
         /// Every condition that we may have written there; what is not wanted any more is taken away again.
@@ -30,6 +34,7 @@ package final class StatusWriter: Sendable {
                 ]
             case .authorizationPolicies: ["ZtunnelAccepted", "WaypointAccepted"]
             case .peerAuthentications: ["ZtunnelAccepted"]
+            case .requestAuthentications, .rateLimits, .destinationRules: ["WaypointAccepted"]
             }
         }
         /// Of server-side apply: a manager owns the conditions it wrote, and only those.
@@ -38,6 +43,7 @@ package final class StatusWriter: Sendable {
             case .services, .serviceEntries: "istio-ambient-service"
             case .workloadEntries: "istio-ambient-workloadentry"
             case .authorizationPolicies, .peerAuthentications: "istio-ambient-ztunnel-policy"
+            case .requestAuthentications, .rateLimits, .destinationRules: "istio-ambient-waypoint-policy"
             }
         }
     }

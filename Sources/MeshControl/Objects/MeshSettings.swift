@@ -16,6 +16,11 @@ package struct MeshSettings: Hashable, Sendable {
     package var requiresWaypoints = false
     /// MeshConfig `serviceEntryVisibility`; nil when it says nothing.
     package var entryVisibility: VisibilityRules?
+    /// MeshConfig `extensionProviders` of the kind `opentelemetry`, by name: where their collectors take spans over
+    /// HTTP; nil for one that asks for gRPC.
+    package var traceCollectors: [String: String?] = [:]
+    /// MeshConfig `defaultProviders.tracing`.
+    package var tracingProviders: [String] = []
 
     package init() {}
 
@@ -38,6 +43,13 @@ package struct MeshSettings: Hashable, Sendable {
         if let namespace = root["rootNamespace"]?.string, !namespace.isEmpty { settings.rootNamespace = namespace }
         if let rules = root["serviceEntryVisibility"], !rules.isNull {
             settings.entryVisibility = try VisibilityRules(rules)
+        }
+        for provider in root["extensionProviders"]?.array ?? [] {
+            guard let name = provider["name"]?.string, let collector = provider["opentelemetry"] else { continue }
+            settings.traceCollectors.updateValue(TraceCollector.address(collector), forKey: name)
+        }
+        if let providers = root.at("defaultProviders", "tracing")?.array {
+            settings.tracingProviders = providers.compactMap(\.string)
         }
         return settings
     }

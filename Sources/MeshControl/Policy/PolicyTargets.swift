@@ -16,9 +16,23 @@ struct PolicyTargets {
         }
     }
 
-    func condition(_ view: PolicyView, _ fetch: Fetch) -> StatusCondition? {
-        guard view.hasTargets else { return nil }
-        let verdicts = view.targets.map { (target: $0, verdict: self.verdict($0, view, fetch)) }
+    /// Nil for a policy without targets.
+    /// - Parameter namespace: of the policy.
+    func condition(
+        _ targets: [PolicyView.Target], namespace: String, caveat: GateElement.Caveat? = nil, _ fetch: Fetch
+    ) -> StatusCondition? {
+        guard var condition = self.attachment(targets, namespace, fetch) else { return nil }
+        guard let caveat else { return condition }
+        if !caveat.isEnforced { (condition.isTrue, condition.reason) = (false, caveat.reason) }
+        condition.message += ". \(caveat.message)"
+        return condition
+    }
+
+    private func attachment(
+        _ targets: [PolicyView.Target], _ namespace: String, _ fetch: Fetch
+    ) -> StatusCondition? {
+        if targets.isEmpty { return nil }
+        let verdicts = targets.map { (target: $0, verdict: self.verdict($0, namespace, fetch)) }
         func say(_ isTrue: Bool, _ reason: String, _ message: String) -> StatusCondition {
             StatusCondition("WaypointAccepted", isTrue, reason: reason, message: message)
         }
@@ -28,17 +42,17 @@ struct PolicyTargets {
         }
         let failing = verdicts.filter { !$0.verdict.isBound }
         if failing.isEmpty { return say(true, "Accepted", verdicts.map(\.verdict.message).joined(separator: "; ")) }
-        let list = failing.map { $0.target.text(view.namespace) }.joined(separator: ", ")
+        let list = failing.map { $0.target.text(namespace) }.joined(separator: ", ")
         return failing.count == verdicts.count
             ? say(false, "Invalid", "Invalid targetRefs: \(list)")
             : say(true, "PartiallyInvalid", "Invalid targetRefs: \(list)")
     }
 
-    private func verdict(_ target: PolicyView.Target, _ view: PolicyView, _ fetch: Fetch) -> Verdict {
-        if !target.namespace.isEmpty, target.namespace != view.namespace {
-            return Verdict(false, "Invalid", "a target must be in the policy's own namespace \(view.namespace)")
+    private func verdict(_ target: PolicyView.Target, _ namespace: String, _ fetch: Fetch) -> Verdict {
+        if !target.namespace.isEmpty, target.namespace != namespace {
+            return Verdict(false, "Invalid", "a target must be in the policy's own namespace \(namespace)")
         }
-        let key = "\(view.namespace)/\(target.name)"
+        let key = "\(namespace)/\(target.name)"
         switch (target.group, target.kind) {
         case ("", "Service"):
             guard fetch.get(self.inputs.services, key) != nil else { return Self.notFound("Service", key) }
@@ -52,17 +66,17 @@ struct PolicyTargets {
             }
             return Verdict(true, "Accepted", "bound to \(key)")
         case ("gateway.networking.k8s.io", "GatewayClass"):
-            return self.classVerdict(target.name, view, fetch)
+            return self.classVerdict(target.name, namespace, fetch)
         default:
             return Verdict(
                 false, "Invalid",
-                "\(target.text(view.namespace)): only Service, ServiceEntry, Gateway and GatewayClass can be targets")
+                "\(target.text(namespace)): only Service, ServiceEntry, Gateway and GatewayClass can be targets")
         }
     }
 
-    private func classVerdict(_ name: String, _ view: PolicyView, _ fetch: Fetch) -> Verdict {
+    private func classVerdict(_ name: String, _ namespace: String, _ fetch: Fetch) -> Verdict {
         let root = self.inputs.settings(fetch).rootNamespace
-        guard view.namespace == root else {
+        guard namespace == root else {
             return Verdict(false, "Invalid", "a GatewayClass can be the target of policies in \(root) only")
         }
         guard let gatewayClass = fetch.get(self.inputs.gatewayClasses, name) else {

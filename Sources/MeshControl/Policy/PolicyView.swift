@@ -13,6 +13,20 @@ package struct PolicyView: Hashable, Sendable {
         func text(_ ownNamespace: String) -> String {
             "\(self.kind).\(self.group.isEmpty ? "core" : self.group):\(ownNamespace)/\(self.name)"
         }
+
+        /// `targetRefs` and `targetRef` of a policy's spec.
+        static func all(_ spec: JSONValue) -> [Target] {
+            let references =
+                (spec["targetRefs"]?.array ?? [])
+                + (spec["targetRef"].flatMap { $0.object == nil ? nil : [$0] } ?? [])
+            return references.map { reference in
+                func text(_ name: String) -> String { reference[name]?.string ?? "" }
+                let group = text("group")
+                return Target(
+                    group: group == "core" ? "" : group, kind: text("kind"), name: text("name"),
+                    namespace: text("namespace"))
+            }
+        }
     }
     /// What it is attached to, when that is no set of pods. Such a policy is for waypoints and gateways only.
     package var targets: [Target]
@@ -30,16 +44,7 @@ package struct PolicyView: Hashable, Sendable {
         self.generation = object.generation
         let labels = object.spec.at("selector", "matchLabels")?.stringMap ?? [:]
         self.selector = labels.isEmpty ? nil : labels
-        let references =
-            (object.spec["targetRefs"]?.array ?? [])
-            + (object.spec["targetRef"].flatMap { $0.object == nil ? nil : [$0] } ?? [])
-        self.targets = references.map { reference in
-            func text(_ name: String) -> String { reference[name]?.string ?? "" }
-            let group = text("group")
-            return Target(
-                group: group == "core" ? "" : group, kind: text("kind"), name: text("name"),
-                namespace: text("namespace"))
-        }
+        self.targets = Target.all(object.spec)
         self.action = object.spec["action"]?.string ?? "ALLOW"
         self.rules = object.spec["rules"]?.array ?? []
         let dryRun = object.annotations["istio.io/dry-run"]

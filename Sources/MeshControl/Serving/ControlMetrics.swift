@@ -73,6 +73,8 @@ struct ControlMetrics: Sendable {
         switch type {
         case XDSType.address: "wds"
         case XDSType.authorization: "wads"
+        case XDSType.serviceRules: "service_rules"
+        case XDSType.waypointRules: "waypoint_rules"
         default: "other"
         }
     }

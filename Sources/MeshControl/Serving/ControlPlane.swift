@@ -3,6 +3,7 @@ package import KubeClient
 package import Logging
 import MeshCollections
 import MeshModel
+import MeshRoutes
 package import MeshXDS
 import Synchronization
 
@@ -20,6 +21,8 @@ package actor ControlPlane {
     package enum Kind: String, CaseIterable, Sendable {
         case namespaces, nodes, pods, services, endpointSlices, serviceEntries, workloadEntries, gateways,
             gatewayClasses, authorizationPolicies, peerAuthentications, meshConfig
+        case requestAuthentications, rateLimits, destinationRules, backendTrafficPolicies, telemetries
+        case grpcRoutes, httpRoutes, tlsRoutes, tcpRoutes
 
         var type: ResourceType {
             switch self {
@@ -35,6 +38,48 @@ package actor ControlPlane {
             case .authorizationPolicies: .authorizationPolicies
             case .peerAuthentications: .peerAuthentications
             case .meshConfig: .configMaps
+            case .requestAuthentications: .requestAuthentications
+            case .rateLimits: .rateLimits
+            case .destinationRules: .destinationRules
+            case .backendTrafficPolicies: .backendTrafficPolicies
+            case .telemetries: .telemetries
+            case .grpcRoutes: .grpcRoutes
+            case .httpRoutes: .httpRoutes
+            case .tlsRoutes: .tlsRoutes
+            case .tcpRoutes: .tcpRoutes
+            }
+        }
+
+        /// Clusters with an older Gateway API serve older versions only.
+        var types: [ResourceType] {
+            switch self {
+            case .httpRoutes: [self.type, self.type.inVersion("v1beta1")]
+            case .grpcRoutes, .tcpRoutes: [self.type, self.type.inVersion("v1alpha2")]
+            case .tlsRoutes: [self.type, self.type.inVersion("v1alpha3"), self.type.inVersion("v1alpha2")]
+            case .requestAuthentications, .telemetries: [self.type, self.type.inVersion("v1beta1")]
+            default: [self.type]
+            }
+        }
+
+        var route: RouteKind? {
+            switch self {
+            case .grpcRoutes: .grpc
+            case .httpRoutes: .http
+            case .tlsRoutes: .tls
+            case .tcpRoutes: .tcp
+            default: nil
+            }
+        }
+
+        /// Kinds whose statuses have an entry for each place.
+        var placed: PlacedStatusWriter.Kind? {
+            switch self {
+            case .grpcRoutes: .grpcRoutes
+            case .httpRoutes: .httpRoutes
+            case .tlsRoutes: .tlsRoutes
+            case .tcpRoutes: .tcpRoutes
+            case .backendTrafficPolicies: .backendTrafficPolicies
+            default: nil
             }
         }
 
@@ -46,7 +91,12 @@ package actor ControlPlane {
             case .workloadEntries: .workloadEntries
             case .authorizationPolicies: .authorizationPolicies
             case .peerAuthentications: .peerAuthentications
-            case .namespaces, .nodes, .pods, .endpointSlices, .gateways, .gatewayClasses, .meshConfig: nil
+            case .requestAuthentications: .requestAuthentications
+            case .rateLimits: .rateLimits
+            case .destinationRules: .destinationRules
+            case .namespaces, .nodes, .pods, .endpointSlices, .gateways, .gatewayClasses, .meshConfig, .telemetries,
+                .backendTrafficPolicies, .grpcRoutes, .httpRoutes, .tlsRoutes, .tcpRoutes:
+                nil
             }
         }
     }
@@ -58,13 +108,19 @@ package actor ControlPlane {
     private let pods: PodRegistry
     private let statuses: StatusWriter
     private let addresses: AddressAllocator
+    private let placed: PlacedStatusWriter
+    private let waypoints: WaypointRegistry
+    /// Keys to fetch, or not any more; as many at a time as there are RequestAuthentications.
+    private let keyRequests: AsyncStream<(key: String, keys: WantedKeys?)>
+    private let keyRequest: AsyncStream<(key: String, keys: WantedKeys?)>.Continuation
     private let logger: Logger
     private let changes: ChangeCollector
     private var missing = Set(Kind.allCases)
 
     package init(
         _ initial: MeshSettings, settings: SettingsHolder, server: XDSServer, pods: PodRegistry,
-        statuses: StatusWriter, addresses: AddressAllocator, logger: Logger
+        statuses: StatusWriter, addresses: AddressAllocator, placed: PlacedStatusWriter, waypoints: WaypointRegistry,
+        logger: Logger
     ) {
         self.initial = initial
         self.settings = settings
@@ -74,6 +130,9 @@ package actor ControlPlane {
         self.pods = pods
         self.statuses = statuses
         self.addresses = addresses
+        self.placed = placed
+        self.waypoints = waypoints
+        (self.keyRequests, self.keyRequest) = AsyncStream.makeStream()
         self.logger = logger
     }
 
@@ -85,10 +144,12 @@ package actor ControlPlane {
         await withTaskGroup(of: Void.self) { group in
             for kind in Kind.allCases {
                 group.addTask {
-                    let isMeshConfig = kind == .meshConfig
-                    let informer = Informer(
-                        cluster, kind.type, namespace: isMeshConfig ? self.initial.rootNamespace : nil,
-                        ListOptions(fieldSelector: isMeshConfig ? "metadata.name=istio" : nil))
+                    let informer =
+                        kind == .meshConfig
+                        ? Informer(
+                            cluster, kind.type, namespace: self.initial.rootNamespace,
+                            ListOptions(fieldSelector: "metadata.name=istio"))
+                        : Informer(cluster, anyOf: kind.types)
                     let logger = self.logger
                     let events = informer.events { error in
                         logger.warning(
@@ -97,7 +158,22 @@ package actor ControlPlane {
                     for await event in events { await self.receive(kind, event) }
                 }
             }
+            group.addTask { await self.fetchKeys() }
         }
+    }
+
+    /// Issuers' keys, for as long as the task lives.
+    private nonisolated func fetchKeys() async {
+        let fetcher = KeySetFetcher(logger: self.logger) { key, keys in await self.receive(keys: keys, of: key) }
+        for await request in self.keyRequests { await fetcher.want(request.key, request.keys) }
+        await fetcher.stop()
+    }
+
+    private func receive(keys: String?, of source: String) {
+        if let keys { self.index.keySets.set(source, keys) } else { self.index.keySets.remove(source) }
+        guard self.missing.isEmpty else { return }
+        self.index.settle()
+        self.flush()
     }
 
     package func receive(_ kind: Kind, _ event: InformerEvent) {
@@ -121,8 +197,18 @@ package actor ControlPlane {
         case .peerAuthentications:
             self.index.peerAuthentications.take(event, owned { PeerAuthenticationView($0) })
         case .meshConfig: self.receiveMeshConfig(event)
+        case .requestAuthentications:
+            self.index.requestAuthentications.take(event, owned { RequestAuthenticationView($0) })
+        case .rateLimits: self.index.rateLimits.take(event, owned { RateLimitView($0) })
+        case .destinationRules: self.index.destinationRules.take(event, owned { DestinationRuleView($0) })
+        case .backendTrafficPolicies:
+            self.index.backendTrafficPolicies.take(event, owned { BackendTrafficPolicyView($0) })
+        case .telemetries: self.index.telemetries.take(event, owned { TelemetryView($0) })
+        case .grpcRoutes, .httpRoutes, .tlsRoutes, .tcpRoutes:
+            if let route = kind.route { self.index.routes[route]?.take(event, owned { RouteView(route, $0) }) }
         }
         if let status = kind.status { self.observe(status, event, settings) }
+        if let placed = kind.placed { self.placed.observed(placed, event) { settings.owns($0) } }
         if case .snapshot = event { self.missing.remove(kind) }
         // Half a mesh is nobody's business: nothing is derived before everything was listed once.
         guard self.missing.isEmpty else { return }
@@ -131,6 +217,7 @@ package actor ControlPlane {
         if !self.server.isReady {
             self.server.becomeReady()
             self.statuses.becomeReady()
+            self.placed.becomeReady()
             self.logger.info(
                 "mesh state is complete",
                 metadata: [
@@ -193,7 +280,18 @@ package actor ControlPlane {
         if !changes.addresses.isEmpty || !changes.removedAddresses.isEmpty {
             self.server.apply(.addresses(upserted: changes.addresses, removed: changes.removedAddresses))
         }
+        if !changes.waypointRules.isEmpty || !changes.removedWaypoints.isEmpty {
+            self.server.apply(waypointRules: changes.waypointRules, removed: changes.removedWaypoints)
+        }
+        if !changes.serviceRules.isEmpty || !changes.removedServiceRules.isEmpty {
+            self.server.apply(
+                serviceRules: changes.serviceRules.map { ($0.rules, $0.waypoints) },
+                removed: changes.removedServiceRules)
+        }
+        for (gateway, accounts) in changes.accounts { self.waypoints.set(gateway, accounts) }
+        for (key, keys) in changes.keys { self.keyRequest.yield((key, keys)) }
         for (kind, key, status) in changes.statuses { self.statuses.want(kind, key, status) }
+        for (kind, key, status) in changes.placed { self.placed.want(kind, key, status) }
     }
 }
 
@@ -219,7 +317,14 @@ private final class ChangeCollector {
         var removedAddresses: [String] = []
         var policies: [AuthorizationPolicy] = []
         var removedPolicies: [NamespacedName] = []
+        var serviceRules: [ServedRules] = []
+        var removedServiceRules: [NamespacedName] = []
+        var waypointRules: [WaypointRules] = []
+        var removedWaypoints: [NamespacedName] = []
+        var accounts: [(gateway: NamespacedName, accounts: Set<String>?)] = []
+        var keys: [(key: String, keys: WantedKeys?)] = []
         var statuses: [(kind: StatusWriter.Kind, key: String, status: ObjectStatus?)] = []
+        var placed: [(kind: PlacedStatusWriter.Kind, key: String, status: PlacedStatus?)] = []
     }
     private var changes = Changes()
 
@@ -235,10 +340,52 @@ private final class ChangeCollector {
             (.services, index.serviceStatuses), (.serviceEntries, index.serviceEntryStatuses),
             (.workloadEntries, index.workloadEntryStatuses), (.authorizationPolicies, index.policyStatuses),
             (.peerAuthentications, index.peerAuthenticationStatuses),
+            (.requestAuthentications, index.requestAuthenticationStatuses), (.rateLimits, index.rateLimitStatuses),
+            (.destinationRules, index.destinationRuleStatuses),
         ]
         for (kind, collection) in statuses {
             collection.observe { [weak self] in
                 for change in $0 { self?.changes.statuses.append((kind, change.key, change.new)) }
+            }
+        }
+        self.follow(rulesOf: index)
+    }
+
+    /// For waypoints.
+    private func follow(rulesOf index: MeshIndex) {
+        index.serviceRules.observe { [weak self] in
+            for change in $0 {
+                if let new = change.new {
+                    self?.changes.serviceRules.append(new)
+                } else if let name = NamespacedName(change.key) {
+                    self?.changes.removedServiceRules.append(name)
+                }
+            }
+        }
+        index.waypointRules.observe { [weak self] in
+            for change in $0 {
+                if let new = change.new {
+                    self?.changes.waypointRules.append(new)
+                } else if let name = NamespacedName(change.key) {
+                    self?.changes.removedWaypoints.append(name)
+                }
+            }
+        }
+        index.waypointAccounts.observe { [weak self] in
+            for change in $0 {
+                if let gateway = NamespacedName(change.key) { self?.changes.accounts.append((gateway, change.new)) }
+            }
+        }
+        index.keySources.observe { [weak self] in
+            for change in $0 { self?.changes.keys.append((change.key, change.new)) }
+        }
+        var placed: [(PlacedStatusWriter.Kind, MeshCollection<PlacedStatus>)] = [
+            (.backendTrafficPolicies, index.backendTrafficPolicyStatuses)
+        ]
+        for (route, collection) in index.routeStatuses { placed.append((.init(route), collection)) }
+        for (kind, collection) in placed {
+            collection.observe { [weak self] in
+                for change in $0 { self?.changes.placed.append((kind, change.key, change.new)) }
             }
         }
     }

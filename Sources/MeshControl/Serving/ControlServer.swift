@@ -45,15 +45,17 @@ package struct ControlServer: Sendable {
         let metrics = ControlMetrics(version: self.version)
         metrics.show(authority.current)
         let pods = PodRegistry()
+        let waypoints = WaypointRegistry()
         let authenticator = TokenReviewAuthenticator(self.cluster, audiences: self.options.audiences)
         let xds = XDSServer(
             .init(quiet: self.options.quiet, longest: self.options.longest), authenticator: authenticator,
-            admission: self.admission, logger: self.logger, record: metrics.record)
+            admission: self.admission(waypoints), logger: self.logger, record: metrics.record)
         let statuses = StatusWriter(self.cluster, logger: self.logger)
+        let placed = PlacedStatusWriter(self.cluster, logger: self.logger)
         let addresses = AddressAllocator(self.cluster, logger: self.logger)
         let plane = ControlPlane(
             self.options.settings, settings: settings, server: xds, pods: pods, statuses: statuses,
-            addresses: addresses, logger: self.logger)
+            addresses: addresses, placed: placed, waypoints: waypoints, logger: self.logger)
         let trusted = self.options.trustedNodeAccounts
         if trusted.isEmpty {
             self.logger.warning("CA_TRUSTED_NODE_ACCOUNTS is empty: no node proxy will be served")
@@ -86,7 +88,7 @@ package struct ControlServer: Sendable {
                 listening(Ports(secureGRPC: port, readiness: endpoints[0].ports[0], monitoring: endpoints[1].ports[0]))
                 try await self.background(
                     plane: plane, xds: xds, store: store, authority: authority, certificate: certificate,
-                    metrics: metrics, statuses: statuses, addresses: addresses, settings: settings)
+                    metrics: metrics, statuses: statuses, placed: placed, addresses: addresses, settings: settings)
             }
             group.addTask {
                 for await _ in stop { break }
@@ -103,14 +105,14 @@ package struct ControlServer: Sendable {
         for endpoint in endpoints { await endpoint.close() }
     }
 
-    private var admission: XDSServer.Admission {
-        let rule = XDSAdmissionRule(nodeProxies: self.options.trustedNodeAccounts)
-        return { caller, _, metadata in
+    private func admission(_ waypoints: WaypointRegistry) -> XDSServer.Admission {
+        let rule = XDSAdmissionRule(
+            nodeProxies: self.options.trustedNodeAccounts, waypoints: { waypoints.gateways(of: $0) })
+        return { caller, node, metadata in
             do throws(XDSAdmissionRule.Refusal) {
-                try rule.check(caller, metadata)
-                return nil
+                return try rule.check(caller, metadata, isOpening: node.isEmpty)
             } catch {
-                return error.description
+                return .refused(error.description)
             }
         }
     }
@@ -189,7 +191,7 @@ package struct ControlServer: Sendable {
     private func background(
         plane: ControlPlane, xds: XDSServer, store: AuthorityStore, authority: KeyMaterial,
         certificate: ServerCertificate, metrics: ControlMetrics, statuses: StatusWriter,
-        addresses: AddressAllocator, settings: SettingsHolder
+        placed: PlacedStatusWriter, addresses: AddressAllocator, settings: SettingsHolder
     ) async throws {
         let publisher = RootCertificatePublisher(
             self.cluster, .roots, content: { authority.current.rootsPEM }, changes: authority.changes(),
@@ -212,7 +214,7 @@ package struct ControlServer: Sendable {
                     await self.publish(publisher, revocations)
                 }
             }
-            group.addTask { await self.election("istio-status-leader").run { await statuses.run() } }
+            group.addTask { await self.election("istio-status-leader").run { await self.write(statuses, placed) } }
             if self.options.allocatesAddresses {
                 group.addTask { await self.election("istio-ip-autoallocate").run { await addresses.run() } }
             }
@@ -224,6 +226,13 @@ package struct ControlServer: Sendable {
         LeaderElection(
             self.cluster, namespace: self.options.namespace, name: name, identity: self.options.podName,
             logger: self.logger)
+    }
+
+    private func write(_ statuses: StatusWriter, _ placed: PlacedStatusWriter) async {
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { await statuses.run() }
+            group.addTask { await placed.run() }
+        }
     }
 
     private func publish(_ roots: RootCertificatePublisher, _ revocations: RootCertificatePublisher) async {

@@ -1,4 +1,5 @@
 package import MeshChannel
+package import MeshXDS
 
 /// Who may follow the mesh's state, and as whom.
 ///
@@ -8,25 +9,39 @@ package import MeshChannel
 /// workloads of a node learns nothing new from it. Every other account, an application's own above all, is refused.
 /// The reference serves whoever has a valid token.
 ///
+/// A waypoint is served what is for it: as the Gateway that its node metadata names (`GATEWAY_NAME`), if its token is of
+/// an account that this Gateway runs as, in its namespace.
+///
 /// And a caller is served as the node it is: what its node metadata says of its namespace and account has to be what its
 /// token proves.
 package struct XDSAdmissionRule: Sendable {
     /// `namespace/serviceAccount`, `istio-system/ztunnel` as a rule.
     package var nodeProxies: Set<String>
+    /// By account, `namespace/serviceAccount`: names of the Gateways in that namespace that run as it.
+    package var waypoints: @Sendable (String) -> Set<String>
 
-    package init(nodeProxies: Set<String>) { self.nodeProxies = nodeProxies }
+    package init(nodeProxies: Set<String>, waypoints: @escaping @Sendable (String) -> Set<String> = { _ in [] }) {
+        self.nodeProxies = nodeProxies
+        self.waypoints = waypoints
+    }
 
     /// Told to the caller too: it says nothing that the caller does not know about itself.
     package struct Refusal: Error, Hashable, CustomStringConvertible {
         package let description: String
     }
 
-    package func check(_ caller: AuthenticatedCaller, _ metadata: [String: String]) throws(Refusal) {
-        guard self.nodeProxies.contains(caller.account) else {
+    /// - Parameter isOpening: the caller has not said yet who it is.
+    @discardableResult
+    package func check(
+        _ caller: AuthenticatedCaller, _ metadata: [String: String], isOpening: Bool = false
+    ) throws(Refusal) -> XDSAdmission {
+        let isNodeProxy = self.nodeProxies.contains(caller.account)
+        let gateways = isNodeProxy ? [] : self.waypoints(caller.account)
+        guard isNodeProxy || !gateways.isEmpty else {
             throw Refusal(
                 description:
-                    "service account \(caller.account) is no node proxy of this mesh and may not read its "
-                    + "state; the control plane's CA_TRUSTED_NODE_ACCOUNTS names those that may")
+                    "service account \(caller.account) is no node proxy of this mesh, nor a waypoint's, and may not read "
+                    + "its state; the control plane's CA_TRUSTED_NODE_ACCOUNTS names the node proxies")
         }
         if let namespace = metadata["NAMESPACE"], namespace != caller.namespace {
             throw Refusal(
@@ -36,5 +51,16 @@ package struct XDSAdmissionRule: Sendable {
             throw Refusal(
                 description: "the node says service account \(account), the token is of \(caller.account)")
         }
+        if isNodeProxy { return .nodeProxy }
+        let name = metadata["GATEWAY_NAME"] ?? ""
+        if isOpening { return .waypoint("\(caller.namespace)/\(name)") }
+        guard gateways.contains(name) else {
+            throw Refusal(
+                description: name.isEmpty
+                    ? "the node metadata of a waypoint have to name its Gateway (GATEWAY_NAME)"
+                    : "service account \(caller.account) does not run Gateway \(name), but "
+                        + gateways.sorted().joined(separator: ", "))
+        }
+        return .waypoint("\(caller.namespace)/\(name)")
     }
 }

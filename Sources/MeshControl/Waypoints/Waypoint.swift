@@ -30,9 +30,7 @@ package struct Waypoint: Hashable, Sendable {
         }
         self.key = NamespacedName(namespace: gateway.namespace, name: gateway.name)
         self.address = GatewayAddress(destination: destination, hbonePort: Self.hbonePort)
-        let traffic = gateway.labels[Names.waypointFor] ?? gatewayClass?.waypointFor
-        // A word newer than us means something that we cannot do: the waypoint then takes nothing.
-        self.traffic = traffic.map { Traffic(rawValue: $0) ?? Traffic.none } ?? .service
+        self.traffic = Self.traffic(of: gateway, gatewayClass)
         self.tunnel = (gateway.inboundBinding ?? gatewayClass?.inboundBinding).flatMap(Self.tunnel)
         let tunnel = self.tunnel
         let listener = gateway.listeners.first { listener in
@@ -51,6 +49,12 @@ package struct Waypoint: Hashable, Sendable {
         case "Same", nil: self.attachment = .sameNamespace
         default: self.attachment = .nobody
         }
+    }
+
+    static func traffic(of gateway: GatewayView, _ gatewayClass: GatewayClassView?) -> Traffic {
+        let word = gateway.labels[Names.waypointFor] ?? gatewayClass?.waypointFor
+        // A word newer than us means something that we cannot do: the waypoint then takes nothing.
+        return word.map { Traffic(rawValue: $0) ?? Traffic.none } ?? .service
     }
 
     /// A host name is better than an address: each client then picks the family that suits it.

@@ -1,4 +1,5 @@
 internal import MeshDNS
+internal import MeshModel
 internal import MeshTelemetry
 internal import MeshTunnel
 
@@ -45,7 +46,7 @@ extension DNSService {
                 preferredNamespace: self.settings.preferredNamespace)
             let client = DNSClient(
                 namespace: pod.namespace, network: workload?.workload.network ?? self.settings.network)
-            var random = SystemRandomNumberGenerator()
+            var random = Draws()
             if let answer = self.resolver.answer(name, isV6: isV6, for: client, in: names, using: &random) {
                 self.note(pod, query, Self.result(answer), endpoints: answer.addresses.count)
                 return .reply(

@@ -1,4 +1,5 @@
 internal import MeshDNS
+internal import MeshDirectory
 package import MeshTelemetry
 
 /// Istio's metrics of its DNS proxy.

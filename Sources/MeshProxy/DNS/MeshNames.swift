@@ -1,4 +1,5 @@
 package import MeshDNS
+package import MeshDirectory
 internal import MeshModel
 
 /// What the mesh's snapshot says about names.

@@ -1,4 +1,5 @@
 package import MeshModel
+internal import MeshProcess
 
 /// A part of the mesh that an operator writes by hand, as YAML: workloads, services and policies that are there whatever
 /// the control plane says, or without any (`LOCAL_XDS`, `LOCAL_XDS_PATH`). Read once, at start.

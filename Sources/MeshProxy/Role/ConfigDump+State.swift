@@ -1,3 +1,5 @@
+internal import MeshCertificates
+internal import MeshDirectory
 internal import MeshModel
 internal import MeshTelemetry
 internal import MeshTunnel

@@ -1,3 +1,5 @@
+package import MeshCertificates
+internal import MeshDirectory
 internal import MeshModel
 internal import MeshTelemetry
 package import MeshTunnel

@@ -1,3 +1,4 @@
+internal import MeshProcess
 internal import Yams
 
 /// What an operator sets for all proxies of a mesh at once: `defaultConfig` of the mesh's configuration file, and the

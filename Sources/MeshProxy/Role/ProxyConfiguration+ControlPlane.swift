@@ -1,5 +1,6 @@
 internal import Foundation
 internal import MeshChannel
+internal import MeshProcess
 internal import MeshXDS
 
 // Where the control plane is, how it proves itself, and what it is told about us.

@@ -1,4 +1,5 @@
 internal import MeshModel
+internal import MeshProcess
 internal import MeshTelemetry
 internal import MeshTunnel
 

@@ -1,3 +1,5 @@
+internal import MeshProcess
+
 // What is refused because it would silently do nothing. The reasons are in docs/node-proxy-settings.md.
 
 extension ProxyConfiguration {

@@ -1,6 +1,7 @@
 internal import Foundation
 package import MeshChannel
 internal import MeshLinux
+package import MeshProcess
 package import MeshTelemetry
 package import MeshTunnel
 package import MeshXDS
@@ -58,7 +59,7 @@ package struct ProxyConfiguration: Sendable {
     package var metadata: [String: MetadataValue] = [:]
     /// `SECRET_TTL`
     package var certificateValidity = Duration.seconds(86_400)
-    /// `TRUST_DOMAIN_ALIASES`: as MeshConfig `trustDomainAliases`, which nothing tells a node proxy.
+    /// `TRUST_DOMAIN_ALIASES`: as MeshConfig `trustDomainAliases`, which only the installer tells a node proxy.
     package var trustDomainAliases: Set<String> = []
     /// `CRL_PATH`: certificates that are revoked, PEM or DER. Nil: nobody looks.
     package var revocationFile: String?

@@ -1,7 +1,10 @@
 internal import Logging
+package import MeshCertificates
+internal import MeshDirectory
 internal import MeshIdentity
 internal import MeshLinux
 internal import MeshModel
+package import MeshProcess
 package import MeshTelemetry
 package import MeshTunnel
 package import MeshXDS
@@ -228,7 +231,7 @@ package struct ProxyProcess: Sendable {
     }
 
     private func adminRoutes(
-        _ directory: MeshDirectory, _ certificates: CertificateManager, _ enrolment: PodEnrolment,
+        _ directory: MeshDirectory<MeshSnapshot>, _ certificates: CertificateManager, _ enrolment: PodEnrolment,
         _ telemetry: ConnectionTelemetry
     ) -> [EndpointRoute] {
         let (configuration, version, shutdown) = (self.configuration, self.version, self.shutdown)

@@ -2,6 +2,7 @@ internal import Glibc
 internal import Logging
 internal import MeshCA
 internal import MeshLinux
+internal import MeshProcess
 internal import MeshTelemetry
 internal import MeshTunnel
 internal import MeshXDS

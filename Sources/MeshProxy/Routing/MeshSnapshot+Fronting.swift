@@ -1,3 +1,4 @@
+internal import MeshDirectory
 internal import MeshModel
 internal import MeshTunnel
 

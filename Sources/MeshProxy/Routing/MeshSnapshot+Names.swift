@@ -12,7 +12,7 @@ extension MeshSnapshot {
         let resolver = MeshNameResolver(clusterDomain: self.settings.clusterDomain)
         let client = DNSClient(
             namespace: pod.namespace, network: self.local(pod)?.workload.network ?? self.settings.network)
-        var random = SystemRandomNumberGenerator()
+        var random = Draws()
         let answers = [false, true].compactMap {
             resolver.answer(name, isV6: $0, for: client, in: names, using: &random)
         }

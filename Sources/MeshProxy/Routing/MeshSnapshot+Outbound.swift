@@ -4,7 +4,7 @@ package import MeshTunnel
 
 extension MeshSnapshot {
     package func routeOutbound(_ question: OutboundQuestion) -> OutboundAnswer {
-        var random = SystemRandomNumberGenerator()
+        var random = Draws()
         return self.route(question, book: question.endpoints?.value, using: &random)
     }
 

@@ -1,3 +1,4 @@
+internal import MeshDirectory
 internal import MeshIdentity
 internal import MeshModel
 internal import MeshTunnel
@@ -183,7 +184,7 @@ struct OutboundRoute {
     ) -> OutboundAnswer {
         var expected = Self.identities(upstream.service)
         if !expected.contains(upstream.workload.identity) { expected.append(upstream.workload.identity) }
-        var random = SystemRandomNumberGenerator()
+        var random = Draws()
         let destination = labels ?? upstream.workload
         return .tunnel(
             TunnelRoute(

@@ -1,3 +1,4 @@
+internal import MeshDirectory
 package import MeshModel
 package import MeshTelemetry
 package import MeshTunnel

@@ -1,3 +1,4 @@
+package import MeshDirectory
 package import MeshModel
 package import MeshTelemetry
 package import MeshTunnel

@@ -1,5 +1,6 @@
 import MeshModel
 package import MeshProto
+import MeshRoutes
 import SwiftProtobuf
 
 /// What the client holds of each type, and what it does with a response. No I/O.
@@ -7,6 +8,7 @@ package struct KnownResources {
     /// What to give the sink and what to answer.
     package struct Outcome {
         package var update: MeshUpdate?
+        package var rules: RulesUpdate?
         /// Names and reasons for the NACK; none means ACK.
         package var rejected: [RejectedResource] = []
     }
@@ -15,13 +17,25 @@ package struct KnownResources {
     private var versions: [String: [String: String]] = [:]
     private var synced: Set<String> = []
 
-    package static let types = [XDSType.address, XDSType.authorization]
+    /// What a client follows. The order is that of its first requests, which a server answers in that order: a waypoint
+    /// knows addresses when it learns of rules.
+    package enum Role: Sendable {
+        case nodeProxy, waypoint
+        package var types: [String] {
+            switch self {
+            case .nodeProxy: [XDSType.address, XDSType.authorization]
+            case .waypoint: [XDSType.address, XDSType.waypointRules, XDSType.serviceRules]
+            }
+        }
+    }
+    package let types: [String]
 
     /// Types that come whole; the first picture is complete with them.
     private let wildcards: [String]
 
-    package init(isOnDemand: Bool = false) {
-        self.wildcards = isOnDemand ? [XDSType.authorization] : Self.types
+    package init(_ role: Role = .nodeProxy, isOnDemand: Bool = false) {
+        self.types = role.types
+        self.wildcards = role.types.filter { !isOnDemand || $0 != XDSType.address }
     }
 
     /// What a first request says about a type: everything held.
@@ -72,11 +86,29 @@ package struct KnownResources {
             }
             outcome.update = .policies(
                 upserted: upserted, removed: removed.compactMap(NamespacedName.init))
+        case XDSType.serviceRules:
+            var upserted: [ServiceRules] = []
+            self.each(consume resources, type, &outcome) { resource throws(RejectedResource) in
+                let decoded = try Self.serviceRules(resource)
+                upserted.append(decoded.rules)
+                return (decoded.flaws, held: resource.name)
+            }
+            outcome.rules = .services(upserted: upserted, removed: removed.compactMap(NamespacedName.init))
+        case XDSType.waypointRules:
+            // The server gives a waypoint its own, so it is one.
+            var mine: WaypointRules?
+            self.each(consume resources, type, &outcome) { resource throws(RejectedResource) in
+                let decoded = try Self.waypointRules(resource)
+                mine = decoded.rules
+                return (decoded.flaws, held: resource.name)
+            }
+            if mine != nil || !removed.isEmpty { outcome.rules = .waypoint(mine) }
         default:
             return outcome  // a type nobody asked for: acknowledged and forgotten
         }
         for name in removed { self.versions[type]?[name] = nil }
-        if outcome.rejected.isEmpty { self.synced.insert(type) }
+        // Rules that are refused in part are in force, in their stricter form: a waypoint serves the others.
+        if outcome.rejected.isEmpty || XDSType.isScoped(type) { self.synced.insert(type) }
         return outcome
     }
 
@@ -109,6 +141,33 @@ package struct KnownResources {
             }
         }
         self.versions[type] = versions
+    }
+
+    /// What no message can be made of closes the service: its policy is not known.
+    private static func serviceRules(
+        _ resource: Envoy_Service_Discovery_V3_Resource
+    ) throws(RejectedResource) -> DecodedRules<ServiceRules> {
+        let message: Martlet_Waypoint_ServiceRules
+        do throws(RejectedResource) {
+            message = try Self.message(in: resource)
+        } catch {
+            guard let key = NamespacedName(resource.name) else { throw error }
+            return ServiceRules.closed(key, because: error.reason)
+        }
+        return try ServiceRules.decode(message, name: resource.name)
+    }
+
+    private static func waypointRules(
+        _ resource: Envoy_Service_Discovery_V3_Resource
+    ) throws(RejectedResource) -> DecodedRules<WaypointRules> {
+        let message: Martlet_Waypoint_WaypointRules
+        do throws(RejectedResource) {
+            message = try Self.message(in: resource)
+        } catch {
+            guard let key = NamespacedName(resource.name) else { throw error }
+            return WaypointRules.closed(key, because: error.reason)
+        }
+        return try WaypointRules.decode(message, name: resource.name)
     }
 
     private static func message<M: Message>(

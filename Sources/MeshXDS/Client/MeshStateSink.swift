@@ -1,4 +1,5 @@
 public import MeshModel
+package import MeshRoutes
 
 /// What changed in the mesh, in the order it has to be applied.
 public enum MeshUpdate: Hashable, Sendable {
@@ -23,4 +24,18 @@ public protocol MeshStateSink: Sendable {
     /// On demand only: these keys have been answered, with what was applied before or with nothing; or they are no
     /// longer kept up to date and have to be demanded again.
     func demandsChanged(answered: [String], forgotten: [String]) async
+}
+
+/// What changed in the rules of a waypoint.
+package enum RulesUpdate: Hashable, Sendable {
+    /// A service without routes and policies has rules too: without, this waypoint does not serve it.
+    case services(upserted: [ServiceRules], removed: [NamespacedName])
+    /// Nil: the control plane knows no such waypoint any more.
+    case waypoint(WaypointRules?)
+}
+
+/// Who keeps a waypoint's state: besides the mesh's, its rules. ``MeshStateSink/synced()`` comes when addresses and
+/// both kinds of rules have arrived.
+package protocol WaypointSink: MeshStateSink {
+    func apply(_ update: RulesUpdate) async
 }

@@ -13,6 +13,8 @@ public struct MeshXDSClient: Sendable {
     private let sink: any MeshStateSink
     private let logger: Logger
     private let demands: MeshDemands?
+    /// Of a waypoint; the same as `sink`.
+    private let waypoint: (any WaypointSink)?
 
     /// The whole mesh may come in one message.
     static let messageBytesMax = 200 << 20
@@ -26,11 +28,22 @@ public struct MeshXDSClient: Sendable {
         self.sink = sink
         self.logger = logger
         self.demands = demands
+        self.waypoint = nil
+    }
+
+    /// The client of a waypoint: all addresses, the rules of the services that it serves, and its own. Its node
+    /// metadata has to name its Gateway (`GATEWAY_NAME`), and its token has to be of the Gateway's service account.
+    package init(_ configuration: XDSClientConfiguration, waypoint: any WaypointSink, logger: Logger) {
+        self.configuration = configuration
+        self.sink = waypoint
+        self.logger = logger
+        self.demands = nil
+        self.waypoint = waypoint
     }
 
     /// Returns when the task is cancelled, and never before.
     public func run() async {
-        let session = Session(self.configuration, self.sink, self.logger, self.demands)
+        let session = Session(self.configuration, self.sink, self.logger, self.demands, self.waypoint)
         var backoff = ReconnectBackoff()
         var attempt = 0
         let names = self.configuration.endpoint.serverNames
@@ -52,18 +65,20 @@ extension MeshXDSClient {
         private let sink: any MeshStateSink
         private let logger: Logger
         private let demands: MeshDemands?
+        private let waypoint: (any WaypointSink)?
         private var known: KnownResources
         private var saidSynced = false
 
         init(
             _ configuration: XDSClientConfiguration, _ sink: any MeshStateSink, _ logger: Logger,
-            _ demands: MeshDemands?
+            _ demands: MeshDemands?, _ waypoint: (any WaypointSink)?
         ) {
             self.configuration = configuration
             self.sink = sink
             self.logger = logger
             self.demands = demands
-            self.known = KnownResources(isOnDemand: demands != nil)
+            self.waypoint = waypoint
+            self.known = KnownResources(waypoint == nil ? .nodeProxy : .waypoint, isOnDemand: demands != nil)
         }
 
         typealias Request = Envoy_Service_Discovery_V3_DeltaDiscoveryRequest
@@ -138,7 +153,7 @@ extension MeshXDSClient {
 
         /// - Parameter demanded: on demand: every key that was answered; nil: all addresses are wanted.
         private func firstRequests(_ demanded: [String]?) -> [Request] {
-            KnownResources.types.map { type in
+            self.known.types.map { type in
                 .with {
                     $0.node = self.node
                     $0.typeURL = type
@@ -182,6 +197,7 @@ extension MeshXDSClient {
             let removed = asksForAddresses ? response.removedResources : []
             let outcome = self.known.receive(consume response)
             if let update = outcome.update { await self.sink.apply(update) }
+            if let rules = outcome.rules { await self.waypoint?.apply(rules) }
             if asksForAddresses, let demands {
                 // A resource that was refused answers nothing: whoever waits for it must not take it for absent.
                 let refused = Set(outcome.rejected.map(\.name))

@@ -15,4 +15,10 @@ public struct RejectedResource: Error, Hashable, Sendable, CustomStringConvertib
 public enum XDSType {
     public static let address = "type.googleapis.com/istio.workload.Address"
     public static let authorization = "type.googleapis.com/istio.security.Authorization"
+    /// Our own: for our waypoints only.
+    public static let serviceRules = "type.googleapis.com/martlet.waypoint.ServiceRules"
+    public static let waypointRules = "type.googleapis.com/martlet.waypoint.WaypointRules"
+
+    /// Whether each client gets only what is for it.
+    static func isScoped(_ type: String) -> Bool { type == Self.serviceRules || type == Self.waypointRules }
 }

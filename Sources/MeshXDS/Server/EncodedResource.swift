@@ -1,6 +1,7 @@
 import Crypto
 package import MeshModel
 package import MeshProto
+package import MeshRoutes
 import SwiftProtobuf
 
 /// A resource as it goes over the wire: encoded once when it changes, shared by every client and every snapshot.
@@ -13,6 +14,8 @@ package final class EncodedResource: Sendable {
     /// A workload's node; empty otherwise.
     let node: String
     let isService: Bool
+    /// Waypoints that get it (`<namespace>/<name>` of the Gateway); empty for types that every client gets.
+    let audience: Set<String>
 
     package var name: String { self.message.name }
     package var version: String { self.message.version }
@@ -26,6 +29,7 @@ package final class EncodedResource: Sendable {
     static let versionLength = 15
 
     package init(_ address: MeshAddress) {
+        self.audience = []
         self.message = Self.encode(address.proto, address.resourceName, XDSType.address)
         switch address {
         case .workload(let workload):
@@ -44,12 +48,34 @@ package final class EncodedResource: Sendable {
         }
     }
 
-    package init(_ policy: AuthorizationPolicy) {
-        self.message = Self.encode(policy.proto, policy.key.description, XDSType.authorization)
+    package convenience init(_ policy: AuthorizationPolicy) {
+        self.init(Self.encode(policy.proto, policy.key.description, XDSType.authorization), audience: [])
+    }
+
+    /// - Parameter waypoints: that stand before the service, also as canary.
+    package convenience init(_ rules: ServiceRules, for waypoints: Set<NamespacedName>) {
+        self.init(
+            Self.encode(rules.proto, rules.key.description, XDSType.serviceRules),
+            audience: Set(waypoints.map(\.description)))
+    }
+
+    package convenience init(_ rules: WaypointRules) {
+        let name = rules.key.description
+        self.init(Self.encode(rules.proto, name, XDSType.waypointRules), audience: [name])
+    }
+
+    private init(_ message: Envoy_Service_Discovery_V3_Resource, audience: Set<String>) {
+        self.message = message
         self.aliases = []
         self.serviceKeys = []
         self.node = ""
         self.isService = false
+        self.audience = audience
+    }
+
+    /// Nothing about it would be told to anybody that was not told of `other`.
+    func says(theSameAs other: EncodedResource?) -> Bool {
+        self.version == other?.version && self.audience == other?.audience
     }
 
     private static func encode(

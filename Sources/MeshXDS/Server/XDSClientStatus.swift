@@ -28,3 +28,13 @@ public enum XDSEvent: Hashable, Sendable {
     case staleNonce(type: String)
     case published
 }
+
+/// As whom a caller is served.
+public enum XDSAdmission: Hashable, Sendable {
+    /// All addresses and layer-4 policies.
+    case nodeProxy
+    /// All addresses, and the rules that are for this waypoint: `<namespace>/<name>` of its Gateway.
+    case waypoint(String)
+    /// Not at all, and why; the caller is told.
+    case refused(String)
+}

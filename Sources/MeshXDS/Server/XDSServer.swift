@@ -1,5 +1,7 @@
 public import Logging
 public import MeshChannel
+package import MeshModel
+package import MeshRoutes
 import Synchronization
 
 /// Serves the mesh's state over delta xDS. It is given changes (``apply(_:)``), makes snapshots of them at a measured
@@ -8,28 +10,34 @@ public final class XDSServer: Sendable {
     public struct Configuration: Sendable {
         public var quiet: Duration
         public var longest: Duration
+        /// The pace of rules for waypoints, which a user waits for who changes a route.
+        public var rulesQuiet: Duration
+        public var rulesLongest: Duration
         public var clientsMax: Int
 
         public init(
-            quiet: Duration = .milliseconds(100), longest: Duration = .seconds(10), clientsMax: Int = 10_000
+            quiet: Duration = .milliseconds(100), longest: Duration = .seconds(10),
+            rulesQuiet: Duration = .milliseconds(2), rulesLongest: Duration = .milliseconds(8), clientsMax: Int = 10_000
         ) {
             self.quiet = quiet
             self.longest = longest
+            self.rulesQuiet = rulesQuiet
+            self.rulesLongest = rulesLongest
             self.clientsMax = clientsMax
         }
     }
 
     /// Decides whether an authenticated caller may be served as this node. Asked twice: when the stream opens, with
-    /// nothing of the node, and when the node has said who it is. Answers the reason of a refusal, which the caller is
-    /// told.
+    /// nothing of the node, and when the node has said who it is; the second answer counts.
     public typealias Admission =
-        @Sendable (AuthenticatedCaller, _ nodeID: String, _ metadata: [String: String])
-        -> String?
+        @Sendable (AuthenticatedCaller, _ nodeID: String, _ metadata: [String: String]) -> XDSAdmission
 
     struct State {
         var snapshot = XDSSnapshot()
         var pending: [String: [String: EncodedResource?]] = [:]
         var debounce: Debounce
+        /// Of rules, which are published by themselves.
+        var rulesDebounce: Debounce
         var isReady = false
         var isDraining = false
         var clients: [UInt64: XDSConnection] = [:]
@@ -44,10 +52,12 @@ public final class XDSServer: Sendable {
     let record: @Sendable (XDSEvent) -> Void
     private let wake: AsyncStream<Void>.Continuation
     private let wakeUps: AsyncStream<Void>
+    private let rulesWake: AsyncStream<Void>.Continuation
+    private let rulesWakeUps: AsyncStream<Void>
 
     public init(
         _ configuration: Configuration = Configuration(), authenticator: any CallerAuthenticator,
-        admission: @escaping Admission = { _, _, _ in nil }, logger: Logger,
+        admission: @escaping Admission = { _, _, _ in .nodeProxy }, logger: Logger,
         record: @escaping @Sendable (XDSEvent) -> Void = { _ in }
     ) {
         self.configuration = configuration
@@ -56,8 +66,12 @@ public final class XDSServer: Sendable {
         self.logger = logger
         self.record = record
         self.state = Mutex(
-            State(debounce: Debounce(quiet: configuration.quiet, longest: configuration.longest)))
+            State(
+                debounce: Debounce(quiet: configuration.quiet, longest: configuration.longest),
+                rulesDebounce: Debounce(quiet: configuration.rulesQuiet, longest: configuration.rulesLongest)))
         (self.wakeUps, self.wake) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        (self.rulesWakeUps, self.rulesWake) = AsyncStream.makeStream(
+            of: Void.self, bufferingPolicy: .bufferingNewest(1))
     }
 
     /// Takes changes in. One that changes nothing on the wire is dropped here.
@@ -73,10 +87,28 @@ public final class XDSServer: Sendable {
             upserts = upserted.map { EncodedResource($0) }
             removals = removed.map(\.description)
         }
+        self.take(type, upserts, removals)
+    }
+
+    /// Rules of services, each with the waypoints that get it. They are published at a pace of their own.
+    package func apply(
+        serviceRules: [(rules: ServiceRules, waypoints: Set<NamespacedName>)], removed: [NamespacedName]
+    ) {
+        self.take(
+            XDSType.serviceRules, serviceRules.map { EncodedResource($0.rules, for: $0.waypoints) },
+            removed.map(\.description))
+    }
+
+    package func apply(waypointRules: [WaypointRules], removed: [NamespacedName]) {
+        self.take(XDSType.waypointRules, waypointRules.map { EncodedResource($0) }, removed.map(\.description))
+    }
+
+    private func take(_ type: String, _ upserts: [EncodedResource], _ removals: [String]) {
         let changed = self.state.withLock { state in
             var isTouched = false
             func set(_ name: String, _ resource: EncodedResource?) {
-                if state.snapshot.resource(type, name)?.version == resource?.version {
+                let published = state.snapshot.resource(type, name)
+                if resource?.says(theSameAs: published) ?? (published == nil) {
                     // As published already: nothing to say, and an earlier pending change is void.
                     state.pending[type]?.removeValue(forKey: name)
                 } else {
@@ -86,10 +118,16 @@ public final class XDSServer: Sendable {
             }
             for name in removals { set(name, nil) }
             for resource in upserts { set(resource.name, resource) }
-            if isTouched { state.debounce.changed(at: .now) }
+            if isTouched {
+                if XDSType.isScoped(type) {
+                    state.rulesDebounce.changed(at: .now)
+                } else {
+                    state.debounce.changed(at: .now)
+                }
+            }
             return isTouched
         }
-        if changed { self.wake.yield() }
+        if changed { (XDSType.isScoped(type) ? self.rulesWake : self.wake).yield() }
     }
 
     /// Publishes what is pending, at once, and from now on serves clients. Before, they are refused, so that none
@@ -103,11 +141,21 @@ public final class XDSServer: Sendable {
 
     /// Publishes changes as they come. Returns when the task is cancelled.
     public func run() async {
-        for await _ in self.wakeUps {
-            while !Task.isCancelled, let deadline = self.state.withLock({ $0.isReady ? $0.debounce.deadline : nil }) {
-                let now = ContinuousClock.now
-                if deadline <= now {
-                    self.publish()
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { await self.pace(self.wakeUps, \.debounce.deadline) { self.publish() } }
+            group.addTask {
+                await self.pace(self.rulesWakeUps, \.rulesDebounce.deadline) { self.publish(rulesOnly: true) }
+            }
+        }
+    }
+
+    private func pace(
+        _ wakeUps: AsyncStream<Void>, _ deadline: @Sendable (State) -> ContinuousClock.Instant?, _ publish: () -> Void
+    ) async {
+        for await _ in wakeUps {
+            while !Task.isCancelled, let deadline = self.state.withLock({ $0.isReady ? deadline($0) : nil }) {
+                if deadline <= ContinuousClock.now {
+                    publish()
                 } else {
                     try? await Task.sleep(until: deadline, clock: .continuous)
                 }
@@ -115,11 +163,21 @@ public final class XDSServer: Sendable {
         }
     }
 
-    private func publish() {
+    /// - Parameter rulesOnly: besides the rules only services, which rules may lead to.
+    private func publish(rulesOnly: Bool = false) {
         let clients = self.state.withLock { state -> [XDSConnection] in
-            state.debounce.published()
-            let changes = state.pending.filter { !$0.value.isEmpty }
+            state.rulesDebounce.published()
+            var changes = state.pending.filter { !$0.value.isEmpty }
             state.pending = [:]
+            if rulesOnly {
+                for (type, pending) in changes where !XDSType.isScoped(type) {
+                    let now = type == XDSType.address ? pending.filter { $0.value?.isService ?? false } : [:]
+                    changes[type] = now.isEmpty ? nil : now
+                    state.pending[type] = pending.filter { now[$0.key] == nil }
+                }
+            } else {
+                state.debounce.published()
+            }
             if changes.isEmpty { return [] }
             state.snapshot.advance(changes)
             return Array(state.clients.values)

@@ -25,7 +25,7 @@ package struct XDSService: Envoy_Service_Discovery_V3_AggregatedDiscoveryService
                 code: .unauthenticated, message: "authentication failure; wanted \(self.server.authenticator.wanted)")
         }
         // Before the stream takes a place that a node proxy may need.
-        try self.admit(caller, node: "", [:])
+        _ = try self.admit(caller, node: "", [:])
         let connection = XDSConnection()
         let id: UInt64
         switch self.server.add(connection) {
@@ -60,21 +60,22 @@ package struct XDSService: Envoy_Service_Discovery_V3_AggregatedDiscoveryService
                 }
             }
             group.addTask {
-                var session = XDSSession(nonces: Self.nonces(client: id))
+                var session: XDSSession?
                 events: for await event in connection.events {
                     switch event {
                     case .request(let request):
-                        try await self.answer(request, &session, caller, writer, peer: peer)
+                        if session == nil { session = try self.session(request, id, caller) }
+                        try await self.answer(request, &session, writer, peer: peer)
                         tick.yield()
                     case .published:
                         connection.takeSignal()
                         try await self.write(
                             try self.ending { () throws(XDSSession.Ending) in
-                                try session.push(self.server.snapshot)
+                                try session?.push(self.server.snapshot) ?? []
                             }, writer)
                     case .ended: break events
                     }
-                    connection.show(session, peer: peer, account: caller.account)
+                    if let session { connection.show(session, peer: peer, account: caller.account) }
                 }
                 tick.finish()
             }
@@ -84,30 +85,31 @@ package struct XDSService: Envoy_Service_Discovery_V3_AggregatedDiscoveryService
         }
     }
 
+    /// The first request says who the client is, which decides what it is served.
+    private func session(_ request: Request, _ id: UInt64, _ caller: AuthenticatedCaller) throws -> XDSSession {
+        let metadata = request.node.metadata.fields.compactMapValues { value -> String? in
+            if case .stringValue(let text)? = value.kind { text } else { nil }
+        }
+        let audience = try self.admit(caller, node: request.node.id, metadata)
+        return XDSSession(for: audience, nonces: Self.nonces(client: id))
+    }
+
     private func answer(
-        _ request: Request, _ session: inout XDSSession, _ caller: AuthenticatedCaller,
-        _ writer: RPCWriter<Response>, peer: String
+        _ request: Request, _ session: inout XDSSession?, _ writer: RPCWriter<Response>, peer: String
     ) async throws {
-        let isFirst = session.node == nil
         let snapshot = self.server.snapshot
         let result: (responses: [Response], note: XDSSession.Note?)
         do throws(XDSSession.Ending) {
-            result = try session.receive(request, snapshot)
+            result = try session?.receive(request, snapshot) ?? ([], nil)
         } catch {
             throw self.rpcError(error)
-        }
-        if isFirst, let node = session.node {
-            let metadata = node.metadata.fields.compactMapValues { value -> String? in
-                if case .stringValue(let text)? = value.kind { text } else { nil }
-            }
-            try self.admit(caller, node: node.id, metadata)
         }
         switch result.note {
         case .refused(let type, let reason):
             self.server.record(.refused(type: type))
             self.server.logger.error(
                 "xDS: client refused resources",
-                metadata: ["node": "\(session.node?.id ?? "")", "type": "\(type)", "why": "\(reason)"])
+                metadata: ["node": "\(session?.node?.id ?? "")", "type": "\(type)", "why": "\(reason)"])
         case .staleNonce(let type): self.server.record(.staleNonce(type: type))
         case .unknownType(let type):
             self.server.logger.debug("xDS: unknown type asked for", metadata: ["type": "\(type)", "peer": "\(peer)"])
@@ -116,8 +118,13 @@ package struct XDSService: Envoy_Service_Discovery_V3_AggregatedDiscoveryService
         try await self.write(result.responses, writer)
     }
 
-    private func admit(_ caller: AuthenticatedCaller, node: String, _ metadata: [String: String]) throws {
-        guard let reason = self.server.admission(caller, node, metadata) else { return }
+    private func admit(_ caller: AuthenticatedCaller, node: String, _ metadata: [String: String]) throws -> XDSSession.Audience {
+        let reason: String
+        switch self.server.admission(caller, node, metadata) {
+        case .nodeProxy: return .nodeProxy
+        case .waypoint(let gateway): return .waypoint(gateway)
+        case .refused(let why): reason = why
+        }
         self.server.record(.notAdmitted)
         self.server.logger.warning(
             "xDS: client refused", metadata: ["caller": "\(caller.account)", "node": "\(node)", "why": "\(reason)"])

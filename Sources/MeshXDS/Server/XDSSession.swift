@@ -43,12 +43,30 @@ package struct XDSSession {
         var delivered: Set<String> = []
     }
 
+    /// As whom the client is served: which types there are for it, and which resources of them.
+    package enum Audience: Hashable, Sendable {
+        case nodeProxy
+        /// `<namespace>/<name>` of the Gateway.
+        case waypoint(String)
+
+        var types: [String] {
+            switch self {
+            case .nodeProxy: [XDSType.address, XDSType.authorization]
+            case .waypoint: [XDSType.address, XDSType.waypointRules, XDSType.serviceRules]
+            }
+        }
+    }
+
+    private let audience: Audience
     package private(set) var node: Envoy_Service_Discovery_V3_Node?
     package private(set) var types: [String: TypeState] = [:]
     private let nonces: () -> String
 
     /// - Parameter nonces: a new one with every call.
-    package init(nonces: @escaping () -> String) { self.nonces = nonces }
+    package init(for audience: Audience = .nodeProxy, nonces: @escaping () -> String) {
+        self.audience = audience
+        self.nonces = nonces
+    }
 
     private var nodeName: String { self.node?.metadata.fields["NODE_NAME"]?.stringValue ?? "" }
 
@@ -58,7 +76,7 @@ package struct XDSSession {
         if request.hasNode, self.node == nil { self.node = request.node }
         guard let node, !node.id.isEmpty else { throw .missingNode }
         let type = request.typeURL
-        guard XDSSnapshot.types.contains(type) else { return ([], .unknownType(type)) }
+        guard self.audience.types.contains(type) else { return ([], .unknownType(type)) }
         guard var state = self.types[type] else {
             return ([try self.open(type, request, snapshot)], nil)
         }
@@ -88,6 +106,7 @@ package struct XDSSession {
     private mutating func open(
         _ type: String, _ request: Request, _ snapshot: XDSSnapshot
     ) throws(Ending) -> Response {
+        if XDSType.isScoped(type) { return self.openScoped(type, request, snapshot) }
         var state = TypeState()
         let asked = request.resourceNamesSubscribe
         state.isWildcard =
@@ -104,11 +123,29 @@ package struct XDSSession {
         return self.response(type, found.upserted.map(Self.withAliases), found.removed, snapshot)
     }
 
+    /// Rules: all that are for this waypoint, whatever names it asks for.
+    private mutating func openScoped(_ type: String, _ request: Request, _ snapshot: XDSSnapshot) -> Response {
+        self.types[type] = TypeState()
+        let mine = snapshot.resources(type, for: self.gateway)
+        self.types[type]?.delivered = Set(mine.map(\.name))
+        let known = request.initialResourceVersions
+        let gone = known.keys.filter { self.types[type]?.delivered.contains($0) != true }
+        let new = mine.filter { known[$0.name] != $0.version }
+        return self.response(type, new.map(\.message), gone.sorted(), snapshot)
+    }
+
+    private var gateway: String {
+        switch self.audience {
+        case .nodeProxy: ""
+        case .waypoint(let name): name
+        }
+    }
+
     /// Later changes of the subscription; nil when there is nothing to answer.
     private mutating func subscribe(
         _ type: String, _ subscribe: [String], _ unsubscribe: [String], _ snapshot: XDSSnapshot
     ) throws(Ending) -> Response? {
-        if subscribe.isEmpty && unsubscribe.isEmpty { return nil }
+        if subscribe.isEmpty && unsubscribe.isEmpty || XDSType.isScoped(type) { return nil }
         let names = subscribe.filter { $0 != "*" }
         if let response = self.turn(type, subscribe, unsubscribe, snapshot) { return response }
         if self.types[type]?.isWildcard == false {
@@ -173,12 +210,17 @@ package struct XDSSession {
     }
 
     /// What this client has to hear about a new snapshot, in this order: new policies before the workloads that
-    /// name them, and policies away only after the workloads that named them.
+    /// name them, and policies away only after the workloads that named them; services before the rules that lead to
+    /// them, and services away only after the rules that led to them.
     package mutating func push(_ snapshot: XDSSnapshot) throws(Ending) -> [Response] {
         var changes: [String: XDSSnapshot.Difference] = [:]
         for (type, state) in self.types where state.sentRevision < snapshot.revision {
             guard var difference = snapshot.difference(type, since: state.sentRevision) else { throw .tooFarBehind }
-            if !state.isWildcard { self.narrow(&difference, type) }
+            if XDSType.isScoped(type) {
+                self.scope(&difference, type)
+            } else if !state.isWildcard {
+                self.narrow(&difference, type)
+            }
             self.types[type]?.sentRevision = snapshot.revision
             if !difference.isEmpty { changes[type] = difference }
         }
@@ -190,12 +232,47 @@ package struct XDSSession {
         if let addresses = changes[XDSType.address] {
             let isWildcard = self.types[XDSType.address]?.isWildcard ?? true
             let messages = addresses.upserted.map { isWildcard ? $0.message : Self.withAliases($0) }
-            responses.append(self.response(XDSType.address, messages, addresses.removed, snapshot))
+            let rules = [XDSType.waypointRules, XDSType.serviceRules].compactMap { type in
+                changes[type].map { (type, $0) }
+            }
+            if rules.isEmpty || addresses.removed.isEmpty {
+                responses.append(self.response(XDSType.address, messages, addresses.removed, snapshot))
+            } else if !messages.isEmpty {
+                responses.append(self.response(XDSType.address, messages, [], snapshot))
+            }
+            for (type, difference) in rules { responses.append(self.rules(type, difference, snapshot)) }
+            if !rules.isEmpty, !addresses.removed.isEmpty {
+                responses.append(self.response(XDSType.address, [], addresses.removed, snapshot))
+            }
+        } else {
+            for type in [XDSType.waypointRules, XDSType.serviceRules] {
+                if let difference = changes[type] { responses.append(self.rules(type, difference, snapshot)) }
+            }
         }
         if let policies = changes[XDSType.authorization], !policies.removed.isEmpty {
             responses.append(self.response(XDSType.authorization, [], policies.removed, snapshot))
         }
         return responses
+    }
+
+    private mutating func rules(
+        _ type: String, _ difference: XDSSnapshot.Difference, _ snapshot: XDSSnapshot
+    ) -> Response {
+        self.response(type, difference.upserted.map(\.message), difference.removed, snapshot)
+    }
+
+    /// A waypoint hears of what is for it; what is for it no longer is gone for it.
+    private mutating func scope(_ difference: inout XDSSnapshot.Difference, _ type: String) {
+        let gateway = self.gateway
+        let delivered = self.types[type]?.delivered ?? []
+        difference.removed.removeAll { !delivered.contains($0) }
+        for resource in difference.upserted
+        where !resource.audience.contains(gateway) && delivered.contains(resource.name) {
+            difference.removed.append(resource.name)
+        }
+        difference.upserted.removeAll { !$0.audience.contains(gateway) }
+        self.types[type]?.delivered.formUnion(difference.upserted.map(\.name))
+        self.types[type]?.delivered.subtract(difference.removed)
     }
 
     /// An on-demand client hears of what it asked for, of the endpoints of services it asked for, and of its node.

@@ -13,7 +13,8 @@ package struct XDSSnapshot: Sendable {
 
     package private(set) var revision: UInt64 = 0
     private var resources: [String: ShardedMap<EncodedResource>] = [
-        XDSType.address: ShardedMap(), XDSType.authorization: ShardedMap(),
+        XDSType.address: ShardedMap(), XDSType.authorization: ShardedMap(), XDSType.serviceRules: ShardedMap(),
+        XDSType.waypointRules: ShardedMap(),
     ]
     private var lookUps = ResourceLookUp()
     private var logs: [String: ChangeLog] = [:]
@@ -21,8 +22,6 @@ package struct XDSSnapshot: Sendable {
     private var forgotten: UInt64 = 0
 
     package init() {}
-
-    static let types = [XDSType.address, XDSType.authorization]
 
     func resource(_ type: String, _ name: String) -> EncodedResource? { self.resources[type]?[name] }
 
@@ -70,6 +69,11 @@ package struct XDSSnapshot: Sendable {
             }
         }
         return (found.values.sorted { $0.name < $1.name }, unknown)
+    }
+
+    /// What is for one waypoint, by name.
+    func resources(_ type: String, for gateway: String) -> [EncodedResource] {
+        (self.resources[type]?.values.filter { $0.audience.contains(gateway) } ?? []).sorted { $0.name < $1.name }
     }
 
     /// The workloads of one node.

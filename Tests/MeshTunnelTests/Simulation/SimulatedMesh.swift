@@ -13,25 +13,34 @@ final class SimulatedView: MeshView, @unchecked Sendable {
     private let expected: [WorkloadIdentity]
     private let denies: Bool
     private let usesTunnel: Bool
+    /// Behind the peer, which is a gateway then: the workload that an inner tunnel is for.
+    private let inner: (endpoint: IPEndpoint, identity: WorkloadIdentity)?
 
     init(
         _ known: WorkloadIdentity, peer: IPEndpoint? = nil, expected: [WorkloadIdentity] = [], denies: Bool = false,
-        usesTunnel: Bool = true
+        usesTunnel: Bool = true, inner: (endpoint: IPEndpoint, identity: WorkloadIdentity)? = nil
     ) {
         self.known = known
         self.peer = peer
         self.expected = expected
         self.denies = denies
         self.usesTunnel = usesTunnel
+        self.inner = inner
     }
 
     func routeOutbound(_ question: OutboundQuestion) -> OutboundAnswer {
         guard let peer else { return .refuse(RefusalReason(.connect, "no route"), labels: nil) }
         guard self.usesTunnel else { return .passthrough(to: question.destination, labels: Labels()) }
-        return .tunnel(
-            TunnelRoute(
-                peer: peer, authority: question.destination.description, source: self.known, expected: self.expected,
-                headers: [("forwarded", "for=\"\(question.source)\"")], labels: Labels()))
+        var route = TunnelRoute(
+            peer: peer, authority: question.destination.description, source: self.known, expected: self.expected,
+            headers: [("forwarded", "for=\"\(question.source)\"")], labels: Labels())
+        if let inner {
+            route.authority = inner.endpoint.description
+            route.inner = InnerTunnel(
+                authority: question.destination.description, expected: [inner.identity], headers: route.headers,
+                labels: { _, _ in Labels() })
+        }
+        return .tunnel(route)
     }
 
     func admitInbound(_ question: InboundQuestion) -> InboundAnswer {
@@ -54,6 +63,9 @@ final class LateCertificates: CertificateSource, @unchecked Sendable {
     func certificate(for identity: WorkloadIdentity, completion: @escaping Completion) {
         self.waiting.append((identity, completion))
     }
+
+    /// What is never answered would keep its engine.
+    func forget() { self.waiting = [] }
 
     func answer(_ index: Int, failing: Bool) {
         let (identity, completion) = self.waiting.remove(at: index)

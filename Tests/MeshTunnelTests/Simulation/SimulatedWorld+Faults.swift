@@ -15,13 +15,18 @@ extension SimulatedWorld {
         case .serverRemoved: self.server.removePod(uid: TwoPods.serverPod.uid)
         case .clientRemoved: self.client.removePod(uid: TwoPods.clientPod.uid)
         case .targetGone: if !self.target.isClosed { self.network.close(self.target) }
+        case .pairBreaks:
+            let ends = self.network.sockets.values.filter(\.isOfPair).sorted { $0.descriptor < $1.descriptor }
+            if !ends.isEmpty { self.network.lose(ends[self.random.below(ends.count)]) }
         case .clientReset, .certificateFails, .targetSilent, .wrongIdentity, .slowCertificates: break
         }
     }
 
     private func tunnelWire() -> VirtualSocket? {
         let wires = self.network.sockets.values
-            .filter { $0.remote?.port == 15008 }.sorted { $0.descriptor < $1.descriptor }
+            .filter { $0.remote.map { Self.tunnelPorts.contains($0.port) } ?? false }.sorted {
+                $0.descriptor < $1.descriptor
+            }
         return wires.isEmpty ? nil : wires[self.random.below(wires.count)]
     }
 
@@ -29,7 +34,7 @@ extension SimulatedWorld {
         for engine in engines {
             let deadline = Duration.seconds(self.random.below(3) * 5)
             let count = DrainCount(self)
-            self.drainsLeft += engine === self.client ? 1 : self.loops.count - 1
+            self.drainsLeft += engine === self.server ? self.serverLoops : 1
             engine.beginDrain(deadline: deadline) { count.finished() }
         }
     }

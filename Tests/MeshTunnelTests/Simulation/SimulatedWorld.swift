@@ -8,12 +8,24 @@ import MeshTunnel
 ///
 ///     client apps ─▶ engine A ═ HBONE ═▶ engine B ─▶ server apps
 ///
+/// Or with a gateway between two networks, and an inner tunnel for each connection:
+///
+///     client apps ─▶ engine A ═ HBONE ═▶ gateway ── TCP ─▶ engine B ─▶ server apps
+///                             ═════════ HBONE ═══════════▶
+///
 /// Checked: bytes arrive where they belong and as they were, a clean end means that all of them did, nothing waits for
 /// ever, each connection is reported once, and in the end every socket, timer, tunnel and pool entry is gone.
 final class SimulatedWorld {
-    enum Fault: CaseIterable {
+    enum Fault {
         case tunnelReset, wireCut, clientReset, certificateFails, policyDenies, serverDrains, clientDrains
         case serverRemoved, clientRemoved, targetSilent, targetGone, wrongIdentity, slowCertificates
+        /// Between the two legs of a double HBONE connection.
+        case pairBreaks
+
+        static let everywhere: [Fault] = [
+            .tunnelReset, .wireCut, .clientReset, .certificateFails, .policyDenies, .serverDrains, .clientDrains,
+            .serverRemoved, .clientRemoved, .targetSilent, .targetGone, .wrongIdentity, .slowCertificates,
+        ]
     }
 
     /// Steps without an end are a livelock.
@@ -27,7 +39,9 @@ final class SimulatedWorld {
     var now: UInt64 = 1_000_000_000
     let loops: [EventLoop]
     let client, server: TunnelEngine
-    let clientObserver = CountingObserver(), serverObserver = CountingObserver()
+    let gateway: TunnelEngine?
+    let clientObserver = CountingObserver(), serverObserver = CountingObserver(), gatewayObserver = CountingObserver()
+    let serverLoops: Int
     let certificates = LateCertificates()
     var faults: [Fault] = []
     /// The faults that strike in the middle of things.
@@ -42,9 +56,14 @@ final class SimulatedWorld {
     var steps = 0
 
     static let clientAddress = IPAddress(v4: 0x0a00_0001), serverAddress = IPAddress(v4: 0x0a00_0002)
+    static let gatewayEndpoint = IPEndpoint(address: IPAddress(v4: 0x0a00_0003), port: 15009)
+    static let gatewayIdentity = WorkloadIdentity(
+        trustDomain: "cluster.local", namespace: "default", serviceAccount: "gateway")
+    /// A gateway's port is its own: no proxy dials its own ports, and it dials the server's.
+    static let tunnelPorts: [UInt16] = [15008, 15009]
     let targetEndpoint = IPEndpoint(address: SimulatedWorld.serverAddress, port: 8080)
 
-    init(seed: UInt64) throws {
+    init(seed: UInt64, throughGateway: Bool = false) throws {
         self.seed = seed
         var random = SimulationRandom(seed: seed)
         let network = VirtualNetwork(random: SimulationRandom(seed: random.next()))
@@ -54,10 +73,13 @@ final class SimulatedWorld {
         let loops = (0..<(random.chance(1, of: 4) ? 3 : 2)).map {
             EventLoop(name: "simulated-\($0)", simulated: network, now: 1_000_000_000)
         }
-        self.loops = loops
+        self.serverLoops = loops.count - 1
 
         if !random.chance(1, of: 4) {
-            for _ in 0...random.below(3) { self.faults.append(Fault.allCases[random.below(Fault.allCases.count)]) }
+            for _ in 0...random.below(3) {
+                self.faults.append(Fault.everywhere[random.below(Fault.everywhere.count)])
+            }
+            if throughGateway, random.chance(1, of: 2) { self.faults.append(.pairBreaks) }
         }
         let faults = self.faults
         let impostor = faults.contains(.wrongIdentity)
@@ -73,15 +95,33 @@ final class SimulatedWorld {
         configuration.tunnelWindowBytes = 65_536 << random.below(3)
         configuration.idleTunnelTimeout = .seconds([1, 60, 600][random.below(3)])
         configuration.tunnelAgeMax = random.chance(1, of: 8) ? .milliseconds(1 + random.below(5)) : .seconds(3600)
+        let usesTunnel = !random.chance(1, of: 16)
+        let serverEndpoint = IPEndpoint(address: Self.serverAddress, port: 15008)
         self.client = TunnelEngine(
             configuration: configuration,
-            view: SimulatedView(
-                TwoPods.clientIdentity, peer: IPEndpoint(address: Self.serverAddress, port: 15008),
-                expected: [expected], usesTunnel: !random.chance(1, of: 16)),
+            view: throughGateway
+                ? SimulatedView(
+                    TwoPods.clientIdentity, peer: Self.gatewayEndpoint, expected: [Self.gatewayIdentity],
+                    inner: (serverEndpoint, expected))
+                : SimulatedView(
+                    TwoPods.clientIdentity, peer: serverEndpoint, expected: [expected], usesTunnel: usesTunnel),
             certificates: self.certificates, observer: self.clientObserver, loops: [loops[0]],
             makeContexts: { SimulatedContexts($0.identity) })
         configuration.inboundStreamsMax = 1 + random.below(6)
         configuration.streamWindowBytes = 1 << (8 + random.below(10))
+        if throughGateway {
+            let loop = EventLoop(name: "simulated-gateway", simulated: network, now: 1_000_000_000)
+            var ports = configuration
+            ports.ports.inboundTunnel = Self.gatewayEndpoint.port
+            self.gateway = TunnelEngine(
+                configuration: ports, view: SimulatedView(Self.gatewayIdentity), certificates: self.certificates,
+                observer: self.gatewayObserver, loops: [loop], makeContexts: { SimulatedContexts($0.identity) })
+            self.gatewayObserver.allowed = [TwoPods.clientIdentity]
+            self.loops = loops + [loop]
+        } else {
+            self.gateway = nil
+            self.loops = loops
+        }
         self.server = TunnelEngine(
             configuration: configuration, view: SimulatedView(TwoPods.serverIdentity),
             certificates: self.certificates, observer: self.serverObserver, loops: Array(loops.dropFirst()),
@@ -91,6 +131,9 @@ final class SimulatedWorld {
 
         try self.client.addPod(TwoPods.clientPod, namespace: network.namespace(Self.clientAddress))
         try self.server.addPod(TwoPods.serverPod, namespace: network.namespace(Self.serverAddress))
+        try self.gateway?.addPod(
+            EnrolledPod(uid: "g", name: "gateway", namespace: "default", serviceAccount: "gateway"),
+            namespace: network.namespace(Self.gatewayEndpoint.address))
         self.target = network.listen(self.targetEndpoint)
         if faults.contains(.targetSilent) { network.silent.insert(self.targetEndpoint) }
 
@@ -111,16 +154,19 @@ final class SimulatedWorld {
     // MARK: The story
 
     func run() throws {
-        defer { self.network.tearDown() }
+        defer {
+            self.network.tearDown()
+            self.certificates.forget()
+        }
         try self.go { self.coming.isEmpty && self.conversations.allSatisfy { $0.isOver && !self.isServed($0) } }
         if self.faults.isEmpty {
             if let poor = self.conversations.first(where: { !$0.isComplete }) {
-                let errors = self.clientObserver.errors + self.serverObserver.errors
+                let errors = self.clientObserver.errors + self.serverObserver.errors + self.gatewayObserver.errors
                 throw poor.violation("nothing was in its way and yet it is not complete: \(errors)")
             }
         }
         for conversation in self.conversations { conversation.giveUp(self.network) }
-        self.beginDrains([self.client, self.server])
+        self.beginDrains([self.client, self.server] + (self.gateway.map { [$0] } ?? []))
         try self.go { self.drainsLeft == 0 }
         try self.judgeEnd()
     }
@@ -128,11 +174,16 @@ final class SimulatedWorld {
     func isServed(_ conversation: Conversation) -> Bool { conversation.server != nil }
 
     func judgeEnd() throws {
-        for (name, observer) in [("client", self.clientObserver), ("server", self.serverObserver)] {
+        for (name, observer) in [
+            ("client", self.clientObserver), ("server", self.serverObserver), ("gateway", self.gatewayObserver),
+        ] {
             if let mistake = observer.mistakes.first { throw self.wrong("\(name): \(mistake)") }
             guard observer.open.isEmpty else { throw self.wrong("\(name): connections \(observer.open) never ended") }
         }
-        for (name, engine) in [("client", self.client), ("server", self.server)] {
+        let engines: [(String, TunnelEngine?)] = [
+            ("client", self.client), ("server", self.server), ("gateway", self.gateway),
+        ]
+        for case (let name, let engine?) in engines {
             let statistics = engine.statistics
             guard statistics.openConnections == 0, statistics.inboundTunnels == 0, statistics.outboundTunnels == 0
             else { throw self.wrong("\(name): something is left: \(statistics)") }

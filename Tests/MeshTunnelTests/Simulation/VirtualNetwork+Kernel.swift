@@ -49,6 +49,16 @@ extension VirtualNetwork: SimulatedKernel {
 
     func duplicate(_ descriptor: CInt) -> CInt { self.namespace(self.addresses[descriptor]!) }
 
+    func pair() -> (CInt, CInt) {
+        let ends = (0..<2).map { _ in self.make(local: IPEndpoint(address: IPAddress(v4: 0), port: 0)) }
+        for (end, other) in zip(ends, ends.reversed()) {
+            end.peer = other
+            end.isEngines = true
+            end.isOfPair = true
+        }
+        return (ends[0].descriptor, ends[1].descriptor)
+    }
+
     func close(_ descriptor: CInt) {
         if self.addresses.removeValue(forKey: descriptor) != nil { return }
         self.close(self.socket(descriptor))

@@ -12,6 +12,8 @@ final class VirtualNetwork {
     var silent: Set<IPEndpoint> = []
 
     private(set) var sockets: [CInt: VirtualSocket] = [:]
+    /// Also those that are closed.
+    private var made: [VirtualSocket] = []
     var addresses: [CInt: IPAddress] = [:]
     var listeners: [IPEndpoint: VirtualSocket] = [:]
     private var nextDescriptor = Simulation.firstDescriptor
@@ -39,6 +41,7 @@ final class VirtualNetwork {
         let capacity = 8 + self.random.below(self.random.chance(1, of: 4) ? 600 : self.capacityMax)
         let socket = VirtualSocket(self.take(), local: local, capacity: capacity)
         self.sockets[socket.descriptor] = socket
+        self.made.append(socket)
         return socket
     }
 
@@ -271,12 +274,12 @@ final class VirtualNetwork {
 
     /// Breaks the reference cycles of connections.
     func tearDown() {
-        for socket in self.sockets.values {
+        for socket in self.made {
             socket.peer = nil
             socket.source = nil
             socket.backlog = nil
         }
-        for socket in self.busy { socket.peer = nil }
+        self.made = []
         self.busy = []
         self.edged = [:]
         self.listeners = [:]

@@ -13,6 +13,9 @@ final class VirtualSocket {
     /// Made or adopted by an engine: must be closed in the end.
     var isEngines = false
 
+    /// One end of a pair in one process, not of a connection.
+    var isOfPair = false
+
     /// Listener only: accepted by nobody yet.
     var backlog: [VirtualSocket]?
 

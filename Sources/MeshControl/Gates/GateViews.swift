@@ -1,0 +1,99 @@
+package import KubeAPI
+package import MeshModel
+
+/// What the mesh reads of a RequestAuthentication.
+package struct RequestAuthenticationView: Hashable, Sendable {
+    package var key: NamespacedName
+    package var generation: Int64
+    package var targets: [PolicyView.Target]
+    package var rules: [JSONValue]
+
+    package init(_ object: KubeObject) {
+        self.key = NamespacedName(namespace: object.namespace, name: object.name)
+        self.generation = object.generation
+        self.targets = PolicyView.Target.all(object.spec)
+        self.rules = object.spec["jwtRules"]?.array ?? []
+    }
+}
+
+/// What the mesh reads of a RateLimit, our own kind: so many requests in an interval for what it is attached to.
+package struct RateLimitView: Hashable, Sendable {
+    package var key: NamespacedName
+    package var generation: Int64
+    package var targets: [PolicyView.Target]
+    package var requests, interval, burst: JSONValue?
+
+    package init(_ object: KubeObject) {
+        self.key = NamespacedName(namespace: object.namespace, name: object.name)
+        self.generation = object.generation
+        self.targets = PolicyView.Target.all(object.spec)
+        self.requests = object.spec["requests"]
+        self.interval = object.spec["interval"]
+        self.burst = object.spec["burst"]
+    }
+}
+
+/// What the mesh reads of a DestinationRule.
+package struct DestinationRuleView: Hashable, Sendable {
+    package var key: NamespacedName
+    package var generation: Int64
+    package var createdAt: String
+    package var host: String
+    package var policy: JSONValue
+    package var hasSubsets: Bool
+    /// For certain clients only.
+    package var hasSelector: Bool
+
+    package init(_ object: KubeObject) {
+        self.key = NamespacedName(namespace: object.namespace, name: object.name)
+        self.generation = object.generation
+        self.createdAt = object.metadata["creationTimestamp"]?.string ?? ""
+        self.host = object.spec["host"]?.string ?? ""
+        self.policy = object.spec["trafficPolicy"] ?? [:]
+        self.hasSubsets = !(object.spec["subsets"]?.array ?? []).isEmpty
+        self.hasSelector = !(object.spec.at("workloadSelector", "matchLabels")?.stringMap ?? [:]).isEmpty
+    }
+}
+
+/// What the mesh reads of an XBackendTrafficPolicy of the Gateway API.
+package struct BackendTrafficPolicyView: Hashable, Sendable {
+    package var key: NamespacedName
+    package var generation: Int64
+    package var createdAt: String
+    package var targets: [PolicyView.Target]
+    /// As written, for the status; as many as ``targets``.
+    package var references: [JSONValue]
+    package var retries: JSONValue?
+    package var hasSession: Bool
+
+    package init(_ object: KubeObject) {
+        self.key = NamespacedName(namespace: object.namespace, name: object.name)
+        self.generation = object.generation
+        self.createdAt = object.metadata["creationTimestamp"]?.string ?? ""
+        self.targets = PolicyView.Target.all(object.spec)
+        self.references = object.spec["targetRefs"]?.array ?? []
+        self.retries = object.spec["retryConstraint"]
+        self.hasSession = object.spec["sessionPersistence"]?.object != nil
+    }
+}
+
+/// What the mesh reads of a Telemetry.
+package struct TelemetryView: Hashable, Sendable {
+    package var key: NamespacedName
+    package var createdAt: String
+    package var targets: [PolicyView.Target]
+    package var hasSelector: Bool
+    package var tracing, accessLogging: [JSONValue]?
+
+    package init(_ object: KubeObject) {
+        self.key = NamespacedName(namespace: object.namespace, name: object.name)
+        self.createdAt = object.metadata["creationTimestamp"]?.string ?? ""
+        self.targets = PolicyView.Target.all(object.spec)
+        self.hasSelector = !(object.spec.at("selector", "matchLabels")?.stringMap ?? [:]).isEmpty
+        self.tracing = object.spec["tracing"]?.array
+        self.accessLogging = object.spec["accessLogging"]?.array
+    }
+
+    /// For a whole namespace, or in the root namespace for the whole mesh.
+    var isGeneral: Bool { self.targets.isEmpty && !self.hasSelector }
+}
