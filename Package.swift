@@ -285,8 +285,8 @@ let package = Package(
             "MeshExchangeTests",
             [
                 "MeshExchange", "MeshTunnel", "MeshRoutes", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel",
-                "MeshIdentity", "MeshTestSupport",
-            ]),
+                "MeshIdentity", "MeshTestSupport", "MeshLinux",
+            ], exclude: ["Programs"]),
         test(
             "MeshProxyTests",
             [
