@@ -133,6 +133,30 @@ put("http1", "response", b"\x81" + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\
 put("http1", "switch", b"\x84" + b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n\0\1raw")
 put("http1", "until-close", b"\xc2" + b"HTTP/1.0 404 No\r\n\r\nrest")
 
+put("routes", "few", bytes(range(0, 120, 7)))
+put("routes", "many", bytes((7 * i * i + 3) % 251 for i in range(200)))
+put("routes", "rpc", b"\x02\x0b\x01\x01\x03\x00\x05\x01\x00\x02\x01\x0b" + bytes((11 * i) % 253 for i in range(150)))
+put("routes", "zero", b"\0" * 64)
+
+for name, pattern, texts in (
+    ("path", "/v[0-9]+/(users|items)/[^/]+", ["/v1/users/x", "/v/users"]), ("nested", "(a*)*(a|aa)+b", ["aaab", "a"]),
+    ("counted", "a{2,5}[[:digit:]]{3}", ["aa123", "a1"]), ("flags", "(?i)ab(?-i:c).$", ["ABcx", "abC"]),
+    ("ends", "^$|^a$|(b^|$c)", ["", "a"]), ("quoted", "\\Qa.b\\E\\x41\\d+", ["a.bA1"]), ("back", "(a)\\1", ["aa"]),
+):
+    put("regex", name, "\0".join([pattern, *texts]))
+
+put("paths", "dots", "a/./b/../%2e%2E/c?x/../y")
+put("paths", "slashes", "/a//b%2f..%5c\\c")
+put("paths", "broken", "%/%6/%zz/%00")
+put("paths", "fragment", "a?b#c")
+
+put("jwt", "signed", b'\x04{"alg":"HS256","kid":"k"}\0{"iss":"me","sub":"you","exp":4000000000,"a":{"b":"c"}}')
+put("jwt", "expired", b'\x05{"alg":"HS256"}\0{"iss":"me","exp":1}')
+put("jwt", "split-field", b'\x06{"alg":"HS256"}\0{"iss":"me","a":{"b":"x\\r\\ny: z"}}')
+put("jwt", "confused", b'\x04{"alg":"ES256","kid":"e"}\0{"iss":"me"}')
+put("jwt", "none", "\0eyJhbGciOiJub25lIn0.eyJpc3MiOiJtZSJ9.")
+put("jwt", "rest", "\2a.b.c.d")
+
 def records(flags, cut, *script):
     """Who reads and where the network cuts, then (type, content): type 0 goes out as it is."""
     return bytes([flags, cut]) + b"".join(bytes([kind, len(content)]) + content for kind, content in script)
@@ -210,26 +234,3 @@ for name, data in (
         ("outdated", revocations([b"\1"], due=then)), ("cut", one[:-20]), ("behind", one + b"\0"),
         ("blank", b" \n\t"), ("pem-cut", pem("X509 CRL", one)[:-40])):
     put("revocations", name, data)
-put("routes", "few", bytes(range(0, 120, 7)))
-put("routes", "many", bytes((7 * i * i + 3) % 251 for i in range(200)))
-put("routes", "rpc", b"\x02\x0b\x01\x01\x03\x00\x05\x01\x00\x02\x01\x0b" + bytes((11 * i) % 253 for i in range(150)))
-put("routes", "zero", b"\0" * 64)
-
-for name, pattern, texts in (
-    ("path", "/v[0-9]+/(users|items)/[^/]+", ["/v1/users/x", "/v/users"]), ("nested", "(a*)*(a|aa)+b", ["aaab", "a"]),
-    ("counted", "a{2,5}[[:digit:]]{3}", ["aa123", "a1"]), ("flags", "(?i)ab(?-i:c).$", ["ABcx", "abC"]),
-    ("ends", "^$|^a$|(b^|$c)", ["", "a"]), ("quoted", "\\Qa.b\\E\\x41\\d+", ["a.bA1"]), ("back", "(a)\\1", ["aa"]),
-):
-    put("regex", name, "\0".join([pattern, *texts]))
-
-put("paths", "dots", "a/./b/../%2e%2E/c?x/../y")
-put("paths", "slashes", "/a//b%2f..%5c\\c")
-put("paths", "broken", "%/%6/%zz/%00")
-put("paths", "fragment", "a?b#c")
-
-put("jwt", "signed", b'\x04{"alg":"HS256","kid":"k"}\0{"iss":"me","sub":"you","exp":4000000000,"a":{"b":"c"}}')
-put("jwt", "expired", b'\x05{"alg":"HS256"}\0{"iss":"me","exp":1}')
-put("jwt", "split-field", b'\x06{"alg":"HS256"}\0{"iss":"me","a":{"b":"x\\r\\ny: z"}}')
-put("jwt", "confused", b'\x04{"alg":"ES256","kid":"e"}\0{"iss":"me"}')
-put("jwt", "none", "\0eyJhbGciOiJub25lIn0.eyJpc3MiOiJtZSJ9.")
-put("jwt", "rest", "\2a.b.c.d")

@@ -40,6 +40,7 @@ package final class ExchangeServer: StreamServer {
     let observer: any ExchangeObserver
     private(set) var view: any ExchangeView
     let book: UpstreamBook
+    private let memory = LoopMemory()
     private(set) var pool: UpstreamPool!
     private(set) var dialer: (any UpstreamDialer)?
     private(set) var isDraining = false
@@ -117,7 +118,7 @@ package final class ExchangeServer: StreamServer {
     func origin(_ stream: ServedStream, _ target: ServedTarget, isGRPC: Bool) -> RequestOrigin {
         RequestOrigin(
             client: stream.question.source, identity: stream.question.identity, local: target.local, isGRPC: isGRPC,
-            now: self.loop.now, time: self.seconds, random: self.book.random())
+            now: self.loop.now, time: self.seconds, random: self.book.random(), memory: self.memory)
     }
 
     func ends(_ stream: ServedStream, _ target: ServedTarget) -> ExchangeEnds {
