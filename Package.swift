@@ -279,7 +279,7 @@ let package = Package(
         test("MeshDNSTests", ["MeshDNS", "MeshModel"]),
         test("MeshPolicyTests", ["MeshPolicy", "MeshModel", "MeshIdentity"]),
         test(
-            "MeshHTTPTests", ["MeshHTTP"],
+            "MeshHTTPTests", ["MeshHTTP", "MeshTestSupport"],
             resources: [
                 .embedInCode("Golden/conversations.txt"), .embedInCode("Golden/hpack-python.txt"),
             ], exclude: ["Golden/make.py"]),

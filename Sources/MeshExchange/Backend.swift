@@ -29,7 +29,8 @@ package final class Backend: Sendable {
         self.endpoints = sorted
         var priorities: [Range<Int>] = []
         var start = 0
-        for index in sorted.indices where index + 1 == sorted.count || sorted[index + 1].priority != sorted[index].priority {
+        for index in sorted.indices
+        where index + 1 == sorted.count || sorted[index + 1].priority != sorted[index].priority {
             priorities.append(start..<index + 1)
             start = index + 1
         }
@@ -39,7 +40,9 @@ package final class Backend: Sendable {
     /// Another endpoint than `excluded` if there is one; nil: there is none at all.
     ///
     /// - Parameter hash: of what the choice says; nil: none, or the request lacks it.
-    func choose(_ book: UpstreamBook, excluding excluded: [UpstreamKey], hash: UInt64?, at now: UInt64) -> UpstreamEndpoint? {
+    func choose(_ book: UpstreamBook, excluding excluded: [UpstreamKey], hash: UInt64?, at now: UInt64)
+        -> UpstreamEndpoint?
+    {
         if self.endpoints.count == 1 { return self.endpoints[0] }
         guard !self.endpoints.isEmpty else { return nil }
         for range in self.priorities {

@@ -11,7 +11,8 @@ extension Exchange: AttemptOwner {
     }
 
     func attemptInformed(_ head: ResponseHead) {
-        guard !self.responseBegun else { return }
+        guard !self.responseBegun, self.informed < Self.informationalMax else { return }
+        self.informed += 1
         self.client?.inform(head)
     }
 
@@ -41,6 +42,7 @@ extension Exchange: AttemptOwner {
         // A connection that serves something else now has no time for its answer.
         self.attemptTimer?.cancel()
         self.client?.switchProtocol(head)
+        self.sendSwitched()
     }
 
     func attemptReceived(_ bytes: UnsafeRawBufferPointer) -> Bool {
@@ -52,6 +54,14 @@ extension Exchange: AttemptOwner {
 
     func attemptFinished(_ trailers: HTTP2HeaderList) {
         guard self.phase == .relaying else { return }
+        if self.isSwitched {
+            // One direction.
+            guard !self.responseEnded else { return }
+            self.responseEnded = true
+            self.client?.finish(trailers)
+            if self.requestEnded { self.finish() }
+            return
+        }
         self.noteGRPC(trailers)
         self.client?.finish(trailers)
         self.endResponse()
@@ -61,10 +71,6 @@ extension Exchange: AttemptOwner {
 
     func attemptFailed(_ attempt: Attempt, _ trouble: UpstreamTrouble) {
         guard attempt === self.attempt else { return }
-        if self.isSwitched {
-            self.report.upstreamFailure = trouble.text
-            return self.breakOff()
-        }
         self.failed(trouble)
     }
 

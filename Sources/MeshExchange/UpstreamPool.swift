@@ -54,7 +54,9 @@ final class UpstreamPool {
     func request(_ attempt: Attempt, isHTTP2: Bool) {
         let name = Name(key: attempt.endpoint.key, isHTTP2: isHTTP2)
         let lane: Lane
-        if let found = self.lanes[name] { lane = found } else {
+        if let found = self.lanes[name] {
+            lane = found
+        } else {
             lane = Lane()
             self.lanes[name] = lane
         }
@@ -131,6 +133,18 @@ final class UpstreamPool {
         lane.waiting = []
         self.forgetIfEmpty(name, lane)
         for attempt in waiting { attempt.attemptFailed(UpstreamTrouble(.connect, reason, isUntouched: true)) }
+    }
+
+    /// An attempt waits no longer.
+    func gaveUp(_ attempt: Attempt) {
+        for isHTTP2 in [false, true] {
+            let name = Name(key: attempt.endpoint.key, isHTTP2: isHTTP2)
+            guard let lane = self.lanes[name], let index = lane.waiting.firstIndex(where: { $0 === attempt }) else {
+                continue
+            }
+            lane.waiting.remove(at: index)
+            self.forgetIfEmpty(name, lane)
+        }
     }
 
     private func nextWaiting(_ lane: Lane) -> Attempt? {

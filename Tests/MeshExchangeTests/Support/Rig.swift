@@ -69,7 +69,9 @@ struct Rig {
         configureTunnel(&tunnels)
         self.waypoint = try TunnelEngine(
             configuration: tunnels,
-            view: FakeMesh(identity: Self.identity("waypoint"), serves: ServedTarget(.service(Self.service, port: 80), local: Self.servicePort)),
+            view: FakeMesh(
+                identity: Self.identity("waypoint"),
+                serves: ServedTarget(.service(Self.service, port: 80), local: Self.servicePort)),
             certificates: certificates, observer: SilentConnections(),
             makeServer: { [configuration] loop in
                 ExchangeServer(loop: loop, configuration: configuration, view: port, observer: observer, seed: 7)
