@@ -9,6 +9,7 @@ final class HTTP2ClientStream: HTTP2Stream, UpstreamStream {
 
     private var owner: (any UpstreamStreamOwner)?
     private var hasResponse = false
+    private var isSwitched = false
     private var isHead = false
     private var informational = 0
     /// Waits for the endpoint's settings, with its request.
@@ -113,6 +114,7 @@ final class HTTP2ClientStream: HTTP2Stream, UpstreamStream {
         }
         self.hasResponse = true
         if let upgrade, head.isSuccess {
+            self.isSwitched = true
             self.answerUpgrade(upgrade, &response)
             self.owner?.attemptSwitchedProtocol(response)
             return endStream ? self.finishedByPeer(HTTP2HeaderList()) : ()
@@ -143,6 +145,8 @@ final class HTTP2ClientStream: HTTP2Stream, UpstreamStream {
     override func received(_ bytes: UnsafeRawBufferPointer) -> Bool { self.owner?.attemptReceived(bytes) ?? true }
 
     override func peerFinished(_ trailers: HTTP2HeaderList) {
+        // One direction; the other is the owner's to end.
+        if self.isSwitched { return self.owner?.attemptFinished(trailers) ?? () }
         let owner = self.owner
         self.owner = nil
         owner?.attemptFinished(trailers)
@@ -164,6 +168,8 @@ final class HTTP2ClientStream: HTTP2Stream, UpstreamStream {
     override func broken(_ text: String) {
         self.fail(UpstreamTrouble(.protocolError, "the endpoint broke HTTP/2: \(text)", isUntouched: false))
     }
+
+    override func stalled(_ text: String) { self.fail(UpstreamTrouble(.reset, text, isUntouched: false)) }
 
     override func connectionLost(_ text: String) {
         self.fail(

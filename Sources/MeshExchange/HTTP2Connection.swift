@@ -191,7 +191,7 @@ class HTTP2Connection: PipeConsumer {
         }
         for stream in Array(self.streams.values) where stream.isStalled(rounds) {
             stream.reset(.cancel)
-            stream.broken("the peer has let nothing of the body through for \(self.server.configuration.stallTimeout)")
+            stream.stalled("the peer has let nothing of the body through for \(self.server.configuration.stallTimeout)")
         }
         if !self.streams.isEmpty || queue > 0 || self.reader.isInsideHeaderBlock { self.watchLater() }
     }

@@ -70,6 +70,7 @@ final class HTTP2ServerStream: HTTP2Stream, ClientStream {
     override func peerFinished(_ trailers: HTTP2HeaderList) { self.exchange?.requestFinished(trailers) }
     override func peerReset(_ code: HTTP2ErrorCode) { self.left(.clientEnd, "the client reset its stream: \(code)") }
     override func broken(_ text: String) { self.left(.clientProtocolError, text) }
+    override func stalled(_ text: String) { self.left(.idleTimeout, text) }
     override func connectionLost(_ text: String) { self.left(.clientEnd, text) }
     override func drained() { self.exchange?.clientDrained() }
 

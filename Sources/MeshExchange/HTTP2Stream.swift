@@ -50,6 +50,8 @@ class HTTP2Stream {
     func peerFinished(_ trailers: HTTP2HeaderList) {}
     func peerReset(_ code: HTTP2ErrorCode) {}
     func broken(_ text: String) {}
+    /// Nothing of what waits has been let through for too long.
+    func stalled(_ text: String) {}
     func connectionLost(_ text: String) {}
     /// The queue has room.
     func drained() {}

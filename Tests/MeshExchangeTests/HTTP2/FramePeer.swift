@@ -3,7 +3,7 @@ import MeshHTTP
 /// The test's half of an HTTP/2 connection over a ``MemoryChannel``: it may say anything, also what is wrong, and
 /// understands what it is told.
 final class FramePeer {
-    enum Said: Equatable, CustomStringConvertible {
+    enum Said: Equatable, Sendable, CustomStringConvertible {
         case head(UInt32, HTTP2HeaderList, end: Bool)
         case data(UInt32, [UInt8], end: Bool)
         case reset(UInt32, HTTP2ErrorCode)

@@ -60,12 +60,19 @@ struct HTTP2AbuseTests {
         #expect(script.peer.channel.isOver)
     }
 
+    /// Heads know no window.
+    private static func answeringWithHeads() -> MemoryWaypoint {
+        MemoryWaypoint { _, _, _ in
+            var answer = LocalAnswer(204)
+            answer.response.fields.append("x-long", String(repeating: "~", count: 1_000))
+            return .answer(answer)
+        }
+    }
+
     @Test("who asks on and reads nothing is not heard any more, and serves as before when it reads")
     func unread() {
-        let waypoint = MemoryWaypoint { _, _, _ in .answer(LocalAnswer(200, String(repeating: "x", count: 1_000))) }
-        let peer = FramePeer(waypoint.accept(), .client)
-        peer.begin([HTTP2Setting(.initialWindowSize, 1 << 20)])
-        peer.window(0, 1 << 30)
+        let waypoint = Self.answeringWithHeads()
+        let peer = waypoint.client()
         var requests = 0
         while peer.channel.leftBytes == 0, requests < 100_000 {
             peer.channel.deliver(frame(.headers, [.endHeaders, .endStream], UInt32(2 * requests + 1), getBlock))
@@ -82,9 +89,8 @@ struct HTTP2AbuseTests {
 
     @Test("who reads nothing for minutes is closed")
     func neverReads() {
-        let waypoint = MemoryWaypoint { _, _, _ in .answer(LocalAnswer(200, "x")) }
-        let peer = FramePeer(waypoint.accept(), .client)
-        peer.begin()
+        let waypoint = Self.answeringWithHeads()
+        let peer = waypoint.client()
         var stream: UInt32 = 1
         while peer.channel.leftBytes == 0 {
             peer.channel.deliver(frame(.headers, [.endHeaders, .endStream], stream, getBlock))
@@ -135,7 +141,8 @@ struct HTTP2AbuseTests {
         waypoint.settle()
         _ = waypoint.upstreams[0].take()
         // The connection's window, and one byte more.
-        waypoint.upstreams[0].deliver("HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n" + String(repeating: "x", count: 65_536))
+        waypoint.upstreams[0].deliver(
+            "HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n" + String(repeating: "x", count: 65_536))
         peer.headers(3, sampleGet)
         waypoint.settle()
         _ = waypoint.upstreams[1].take()

@@ -174,7 +174,9 @@ struct HTTP2ClientTests {
     func frameSize() {
         let scene = Scene()
         let long = String(repeating: "~", count: 9_000)
-        scene.client.headers(1, samplePost + [("x-a", long), ("x-b", long)], end: false)
+        let whole = block(samplePost + [("x-a", long), ("x-b", long)])
+        scene.client.send(.headers, [], 1, Array(whole[..<10_000]))
+        scene.client.send(.continuation, .endHeaders, 1, Array(whole[10_000...]))
         let endpoint = scene.waypoint.endpoint(0, [HTTP2Setting(.maxFrameSize, 16_384)])
         #expect(endpoint.head(1)?["x-a"] == long && endpoint.head(1)?["x-b"] == long)
     }
@@ -195,7 +197,8 @@ struct HTTP2ClientTests {
         #expect(endpoint.resetCode(1) == .protocolError)
     }
 
-    @Test("a complete response before the request's end, with and without RST_STREAM behind it", arguments: [true, false])
+    @Test(
+        "a complete response before the request's end, with and without RST_STREAM behind it", arguments: [true, false])
     func early(_ isReset: Bool) {
         let scene = Scene()
         scene.client.headers(1, samplePost, end: false)

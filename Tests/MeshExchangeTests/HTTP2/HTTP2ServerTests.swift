@@ -81,7 +81,7 @@ struct HTTP2ServerTests {
         script.waypoint.server.drain()
         script.peer.listen()
         #expect(script.peer.said.first == .goAway(HTTP2StreamID.largest, .noError))
-        guard case .ping(let opaque, false) = script.peer.said.last else { return #expect(Bool(false), "no PING") }
+        guard case .ping(let opaque, false) = script.peer.said.last else { return Issue.record("no PING") }
         // The client had not heard it yet.
         script.get(3)
         script.send(.ping, .ack, 0, word(UInt32(opaque >> 32)) + word(UInt32(opaque & 0xFFFF_FFFF)))
