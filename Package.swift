@@ -316,7 +316,6 @@ let package = Package(
                 "MeshCertificates", "MeshCA", "MeshTelemetry", "MeshTunnel", "MeshIdentity", "MeshTestSupport", log,
             ]),
         test("MeshProcessTests", ["MeshProcess"]),
-        test("MeshExchangeTests", ["MeshExchange"]),
         test(
             "MeshWaypointTests",
             [

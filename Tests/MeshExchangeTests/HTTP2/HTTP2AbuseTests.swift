@@ -62,11 +62,11 @@ struct HTTP2AbuseTests {
 
     /// Heads know no window.
     private static func answeringWithHeads() -> MemoryWaypoint {
-        MemoryWaypoint { _, _, _ in
+        MemoryWaypoint(plan: { _, _, _ in
             var answer = LocalAnswer(204)
             answer.response.fields.append("x-long", String(repeating: "~", count: 1_000))
             return .answer(answer)
-        }
+        })
     }
 
     @Test("who asks on and reads nothing is not heard any more, and serves as before when it reads")

@@ -47,12 +47,14 @@ struct HTTP2InteropTests {
     @Test("gRPC: all four kinds of call, deadlines, cancellation, statuses", arguments: [false, true])
     func grpc(_ isMeshed: Bool) async throws {
         let server = try await Server("grpc_peer.py")
-        let rig = try Rig(servers: [server.port], isMeshed: isMeshed, speaks: .grpc) { request, _, backend in
-            guard let status = request.path.firstRange(of: "/Status").map({ request.path[$0.upperBound...] }) else {
-                return .forward(ForwardPlan(request: request, backend: backend))
-            }
-            return .answer(LocalAnswer(Int(status) ?? 0, "said: 50% ü"))
-        }
+        let rig = try Rig(
+            servers: [server.port], isMeshed: isMeshed, speaks: .grpc,
+            plan: { request, _, backend in
+                guard let status = request.path.components(separatedBy: "/Status").dropFirst().first else {
+                    return .forward(ForwardPlan(request: request, backend: backend))
+                }
+                return .answer(LocalAnswer(Int(status) ?? 0, "said: 50% ü"))
+            })
         let said = try await Self.run([
             Self.python, Self.program("grpc_peer.py"), "client", String(rig.outboundPort),
         ])

@@ -14,7 +14,7 @@ let frameRules: [HTTP2Rule] = [
     },
     .init("http2 6.2/1", "HEADERS without END_HEADERS, and PRIORITY", .goAway(.protocolError)) {
         $0.send(.headers, .endStream, 1, getBlock)
-        $0.send(.priority, [], 1, word(0) + [255])
+        $0.send(.priority, [], 1, join(word(0), [255]))
     },
     .init("http2 6.2/2", "HEADERS of another stream before END_HEADERS", .goAway(.protocolError)) {
         $0.send(.headers, .endStream, 1, getBlock)
@@ -22,10 +22,10 @@ let frameRules: [HTTP2Rule] = [
     },
     .init("http2 6.2/3", "HEADERS with stream 0", .goAway(.protocolError)) { $0.get(0) },
     .init("http2 6.2/4", "HEADERS with an invalid pad length", .goAway(.protocolError)) {
-        $0.send(.headers, [.endHeaders, .endStream, .padded], 1, [200] + getBlock)
+        $0.send(.headers, [.endHeaders, .endStream, .padded], 1, join([200], getBlock))
     },
     .init("http2 6.3/1", "PRIORITY with stream 0", .goAway(.protocolError)) {
-        $0.send(.priority, [], 0, word(0) + [255])
+        $0.send(.priority, [], 0, join(word(0), [255]))
     },
     .init("http2 6.3/2", "PRIORITY with a length other than 5", .reset(1, .frameSizeError)) {
         $0.get(1)
@@ -37,16 +37,16 @@ let frameRules: [HTTP2Rule] = [
         $0.post(1)
         $0.send(.resetStream, [], 1, [0, 0, 0])
     },
-    .init("http2 6.7/1", "PING", .heard(.ping(7, ack: true))) { $0.send(.ping, [], 0, word(0) + word(7)) },
-    .init("http2 6.7/2", "PING with ACK is not answered", .ignored) { $0.send(.ping, .ack, 0, word(0) + word(7)) },
+    .init("http2 6.7/1", "PING", .heard(.ping(7, ack: true))) { $0.send(.ping, [], 0, join(word(0), word(7))) },
+    .init("http2 6.7/2", "PING with ACK is not answered", .ignored) { $0.send(.ping, .ack, 0, join(word(0), word(7))) },
     .init("http2 6.7/3", "PING with a stream", .goAway(.protocolError)) {
-        $0.send(.ping, [], 1, word(0) + word(7))
+        $0.send(.ping, [], 1, join(word(0), word(7)))
     },
     .init("http2 6.7/4", "PING with a length other than 8", .goAway(.frameSizeError)) {
         $0.send(.ping, [], 0, word(0))
     },
     .init("http2 6.8/1", "GOAWAY with a stream", .goAway(.protocolError)) {
-        $0.send(.goAway, [], 1, word(0) + word(0))
+        $0.send(.goAway, [], 1, join(word(0), word(0)))
     },
     .init("http2 6.9/1", "WINDOW_UPDATE of 0", .goAway(.protocolError)) { $0.peer.window(0, 0) },
     .init("http2 6.9/2", "WINDOW_UPDATE of 0 on a stream", .reset(1, .protocolError)) {
@@ -115,13 +115,13 @@ let frameRules: [HTTP2Rule] = [
         $0.send(.continuation, .endHeaders, 1, getBlock)
     },
     .init("http2 7/1", "GOAWAY with an unknown error code", .heard(.ping(0, ack: true))) {
-        $0.send(.goAway, [], 0, word(0) + word(0xFF))
-        $0.send(.ping, [], 0, word(0) + word(0))
+        $0.send(.goAway, [], 0, join(word(0), word(0xFF)))
+        $0.send(.ping, [], 0, join(word(0), word(0)))
     },
     .init("http2 7/2", "RST_STREAM with an unknown error code", .heard(.ping(0, ack: true))) {
         $0.post(1)
         $0.peer.reset(1, HTTP2ErrorCode(rawValue: 0xFF))
-        $0.send(.ping, [], 0, word(0) + word(0))
+        $0.send(.ping, [], 0, join(word(0), word(0)))
     },
 ]
 

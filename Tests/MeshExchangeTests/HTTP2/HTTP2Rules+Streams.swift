@@ -13,13 +13,13 @@ let connectionRules: [HTTP2Rule] = [
     },
     .init("http2 4.1/1", "a frame with unknown type", .heard(.ping(0, ack: true))) {
         $0.send(HTTP2FrameType(rawValue: 0xFF), [], 0, [1, 2, 3])
-        $0.send(.ping, [], 0, word(0) + word(0))
+        $0.send(.ping, [], 0, join(word(0), word(0)))
     },
     .init("http2 4.1/2", "a frame with an undefined flag", .heard(.ping(0, ack: true))) {
-        $0.send(.ping, HTTP2FrameFlags(rawValue: 0x16), 0, word(0) + word(0))
+        $0.send(.ping, HTTP2FrameFlags(rawValue: 0x16), 0, join(word(0), word(0)))
     },
     .init("http2 4.1/3", "a frame with the reserved bit", .heard(.ping(0, ack: true))) {
-        var bytes = frame(.ping, [], 0, word(0) + word(0))
+        var bytes = frame(.ping, [], 0, join(word(0), word(0)))
         bytes[5] |= 0x80
         $0.peer.send(bytes)
     },
@@ -39,27 +39,27 @@ let connectionRules: [HTTP2Rule] = [
     },
     .init("http2 4.3/2", "PRIORITY inside a header block", .goAway(.protocolError)) {
         $0.send(.headers, .endStream, 1, getBlock)
-        $0.send(.priority, [], 1, word(0) + [255])
+        $0.send(.priority, [], 1, join(word(0), [255]))
     },
     .init("http2 4.3/3", "HEADERS of another stream inside a header block", .goAway(.protocolError)) {
         $0.send(.headers, .endStream, 1, getBlock)
         $0.send(.headers, [.endHeaders, .endStream], 3, getBlock)
     },
     .init("http2 5.3.1/1", "HEADERS that depends on itself; priorities mean nothing since RFC 9113", .served([1])) {
-        $0.send(.headers, [.endHeaders, .endStream, .priority], 1, word(1) + [255] + getBlock)
+        $0.send(.headers, [.endHeaders, .endStream, .priority], 1, join(word(1), [255], getBlock))
     },
     .init("http2 5.3.1/2", "PRIORITY that depends on itself; priorities mean nothing since RFC 9113", .ignored) {
-        $0.send(.priority, [], 3, word(3) + [255])
+        $0.send(.priority, [], 3, join(word(3), [255]))
     },
     .init("http2 5.4.1/1", "an invalid PING closes the connection", .goAway(.protocolError)) {
-        $0.send(.ping, [], 3, word(0) + word(0))
+        $0.send(.ping, [], 3, join(word(0), word(0)))
     },
     .init("http2 5.4.1/2", "and is told with GOAWAY", .goAway(.protocolError)) {
-        $0.send(.ping, [], 3, word(0) + word(0))
+        $0.send(.ping, [], 3, join(word(0), word(0)))
     },
     .init("http2 5.5/1", "an unknown extension frame", .heard(.ping(0, ack: true))) {
         $0.send(HTTP2FrameType(rawValue: 0x16), [], 0, [0, 0, 0, 0])
-        $0.send(.ping, [], 0, word(0) + word(0))
+        $0.send(.ping, [], 0, join(word(0), word(0)))
     },
     .init("http2 5.5/2", "an unknown extension frame inside a header block", .goAway(.protocolError)) {
         $0.send(.headers, .endStream, 1, getBlock)

@@ -102,20 +102,26 @@ final class HTTP2Script {
     }
 }
 
-let sampleGet = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "cart")]
-let samplePost = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "cart")]
+let sampleGet: [(String, String)] = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "cart")]
+let samplePost: [(String, String)] = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "cart")]
+/// ``sampleGet``, and more behind it.
+func adding(_ more: [(String, String)]) -> [(String, String)] { sampleGet + more }
 /// The header block of ``sampleGet``.
 var getBlock: [UInt8] { block(sampleGet) }
 var postBlock: [UInt8] { block(samplePost) }
 
 func setting(_ id: HTTP2Setting.ID, _ value: UInt32) -> [UInt8] {
-    [UInt8(id.rawValue >> 8), UInt8(id.rawValue & 255)] + word(value)
+    join([UInt8(id.rawValue >> 8), UInt8(id.rawValue & 255)], word(value))
 }
+
+/// One behind the other; a chain of `+` takes the compiler too long in a list as long as these.
+func join(_ parts: [UInt8]...) -> [UInt8] { parts.flatMap { $0 } }
 
 @Suite("HTTP/2 conformance")
 struct HTTP2ConformanceTests {
-    static let rules =
-        genericRules + connectionRules + streamRules + frameRules + settingsRules + messageRules + compressionRules
+    static let rules: [HTTP2Rule] = [
+        genericRules, connectionRules, streamRules, frameRules, settingsRules, messageRules, compressionRules,
+    ].flatMap { $0 }
 
     @Test(arguments: rules) func rule(_ rule: HTTP2Rule) {
         let script = HTTP2Script(isIntroduced: !rule.number.hasPrefix("http2 3.5"))
