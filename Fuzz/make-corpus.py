@@ -166,6 +166,7 @@ for name, pattern, texts in (
 
 put("paths", "dots", "a/./b/../%2e%2E/c?x/../y")
 put("paths", "slashes", "/a//b%2f..%5c\\c")
+put("paths", "joined", "%%666/%z/%%36%31dmin")
 put("paths", "broken", "%/%6/%zz/%00")
 put("paths", "fragment", "a?b#c")
 

@@ -15,8 +15,9 @@ struct PathTests {
             // Unreserved characters are decoded, others get capital digits.
             ("/%61dmin", "/admin"), ("/%7euser", "/~user"), ("/a%2fb", "/a%2Fb"), ("/a%20b", "/a%20b"),
             ("/%c3%a9", "/%C3%A9"),
-            // Not twice, and broken escapes stay.
-            ("/%2561", "/%2561"), ("/%", "/%"), ("/%6", "/%6"), ("/%zz", "/%zz"), ("/a%", "/a%"),
+            // Not twice, and a percent sign that escapes nothing stays one.
+            ("/%2561", "/%2561"), ("/%", "/%25"), ("/%6", "/%256"), ("/%zz", "/%25zz"), ("/a%", "/a%25"),
+            ("/%%61dmin", "/%25admin"), ("/%%36%31dmin", "/%2561dmin"),
             // Backslashes, as browsers read them.
             ("/a\\..\\b", "/b"), ("/a%5Cb", "/a%5Cb"),
             ("//a//b", "//a//b"), ("/a/b?%2e%2e", "/a/b?%2e%2e"),

@@ -63,12 +63,12 @@ struct RegexParser {
                     nodes.append(self.literal(self.pattern[self.at]))
                     self.at += 1
                 }
-                _ = self.take("\\E")
+                // As for RE2, a repetition behind the quotation is of its last octet.
+                if self.take("\\E"), let last = nodes.popLast() { nodes.append(try self.repeated(last)) }
                 continue
             }
-            let start = self.at
             guard let atom = try self.atom() else { continue }
-            nodes.append(try self.repeated(atom, from: start))
+            nodes.append(try self.repeated(atom))
         }
         return nodes.count == 1 ? nodes[0] : nodes.isEmpty ? .empty : .sequence(nodes)
     }
@@ -112,7 +112,7 @@ struct RegexParser {
         }
     }
 
-    private mutating func repeated(_ atom: RegexNode, from start: Int) throws(RegexError) -> RegexNode {
+    private mutating func repeated(_ atom: RegexNode) throws(RegexError) -> RegexNode {
         guard let byte = self.current else { return atom }
         let bounds: (least: Int, most: Int?)
         switch byte {

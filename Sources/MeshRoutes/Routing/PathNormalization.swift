@@ -5,7 +5,7 @@
 package enum PathNormalization: UInt8, Hashable, Sendable {
     case none = 0
     /// Istio's default. RFC 3986, 6.2.2: escapes of unreserved characters are decoded (`%2e` is `.`), other escapes get
-    /// capital digits, `.` and `..` are resolved and never lead above the root; and `\` becomes `/`, as browsers have it.
+    /// capital digits, a `%` that begins none is written `%25`, `.` and `..` are resolved and never lead above the root; and `\` becomes `/`, as browsers have it.
     /// Escaped slashes (`%2F`, `%5C`) stay escaped and repeated slashes stay: a server that treats `a%2Fb` or `a//b` like
     /// `a/b` needs one of the stricter forms.
     case base
@@ -59,7 +59,12 @@ package enum PathNormalization: UInt8, Hashable, Sendable {
             guard byte == UInt8(ascii: "%"), at + 1 < path.endIndex, let high = Hexadecimal.value(path[at]),
                 let low = Hexadecimal.value(path[at + 1])
             else {
-                result.append(byte == UInt8(ascii: "\\") ? UInt8(ascii: "/") : byte)
+                switch byte {
+                case UInt8(ascii: "\\"): result.append(UInt8(ascii: "/"))
+                // With what is decoded behind it, it would become an escape that nobody has looked at.
+                case UInt8(ascii: "%"): result += "%25".utf8
+                default: result.append(byte)
+                }
                 continue
             }
             at += 2
