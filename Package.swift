@@ -172,6 +172,7 @@ let package = Package(
             ],
             resources: [
                 .embedInCode("Manifests/crds.yaml"), .embedInCode("Manifests/gateway-api.yaml"),
+                .embedInCode("Manifests/gateway-routes.yaml"),
                 .embedInCode("Manifests/istiod.yaml"),
                 .embedInCode("Manifests/cni.yaml"), .embedInCode("Manifests/ztunnel.yaml"),
             ]),
@@ -206,7 +207,12 @@ let package = Package(
                 "MeshProto", "MeshChannel", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf,
                 x509, asn1, crypto, log,
             ]),
-        target("KubeClient", ["KubeAPI", http, nio("NIOCore"), nio("NIOFoundationCompat"), nioSSL, log, yams]),
+        target(
+            "KubeClient",
+            [
+                "KubeAPI", http, nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"),
+                nio("NIOFoundationCompat"), nioSSL, log, yams,
+            ]),
         target(
             "MeshTelemetry",
             [
@@ -273,7 +279,7 @@ let package = Package(
         test("MeshDNSTests", ["MeshDNS", "MeshModel"]),
         test("MeshPolicyTests", ["MeshPolicy", "MeshModel", "MeshIdentity"]),
         test(
-            "MeshHTTPTests", ["MeshHTTP"],
+            "MeshHTTPTests", ["MeshHTTP", "MeshTestSupport"],
             resources: [
                 .embedInCode("Golden/conversations.txt"), .embedInCode("Golden/hpack-python.txt"),
             ], exclude: ["Golden/make.py"]),
@@ -290,6 +296,12 @@ let package = Package(
                 "MeshTestSupport",
             ]),
         test(
+            "MeshExchangeTests",
+            [
+                "MeshExchange", "MeshTunnel", "MeshRoutes", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel",
+                "MeshIdentity", "MeshTestSupport", "MeshLinux",
+            ], exclude: ["Programs"]),
+        test(
             "MeshProxyTests",
             [
                 "MeshProxy", "MeshDirectory", "MeshCertificates", "MeshProcess", "MeshTunnel", "MeshPolicy",
@@ -304,7 +316,6 @@ let package = Package(
                 "MeshCertificates", "MeshCA", "MeshTelemetry", "MeshTunnel", "MeshIdentity", "MeshTestSupport", log,
             ]),
         test("MeshProcessTests", ["MeshProcess"]),
-        test("MeshExchangeTests", ["MeshExchange"]),
         test(
             "MeshWaypointTests",
             [
@@ -329,12 +340,14 @@ let package = Package(
             "MeshControlTests",
             [
                 "MeshControl", "MeshXDS", "MeshCA", "MeshChannel", "KubeAPI", "KubeClient", "MeshModel", "MeshIdentity",
-                "MeshPolicy", "MeshRoutes", "MeshTelemetry", "MeshLinux", "MeshTestSupport", x509, log,
+                "MeshPolicy", "MeshRoutes", "MeshTelemetry", "MeshLinux", "MeshTestSupport", "MeshCLI",
+                "LabAPIServer", x509, nio("NIOPosix"), log,
             ]),
         test(
             "MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),
         test("MeshLinuxTests", ["MeshLinux"]),
-        test("MeshCLITests", ["MeshCLI", "KubeAPI"]),
+        test(
+            "MeshCLITests", ["MeshCLI", "KubeAPI", "KubeClient", "LabAPIServer", log], exclude: ["Fixtures"]),
         test("KubeAPITests", ["KubeAPI"]),
         test("KubeClientTests", ["KubeClient", "KubeAPI"]),
         test(

@@ -9,7 +9,7 @@ protocol ClientStream: AnyObject {
     func respond(_ head: ResponseHead, hasBody: Bool)
     func send(_ bytes: UnsafeRawBufferPointer)
     func finish(_ trailers: HTTP2HeaderList)
-    /// 101, or 2xx to CONNECT: from now on bytes in both directions are not HTTP.
+    /// 101, or 2xx to CONNECT: from now on bytes in both directions are not HTTP, and ``finish(_:)`` ends one of them.
     func switchProtocol(_ head: ResponseHead)
     /// A response that has begun cannot be completed: the client must see that.
     func abort()
@@ -26,7 +26,7 @@ protocol UpstreamStream: AnyObject {
     func request(_ head: RequestHead, hasBody: Bool)
     func send(_ bytes: UnsafeRawBufferPointer)
     func finish(_ trailers: HTTP2HeaderList)
-    /// Nobody wants the response any more.
+    /// Nobody wants the response any more. After a switch of protocols, when both directions have ended, nothing is lost by it.
     func cancel()
     var isFull: Bool { get }
     /// The rest of the response may come.
@@ -37,6 +37,8 @@ protocol UpstreamStream: AnyObject {
 protocol UpstreamStreamOwner: AnyObject {
     func attemptInformed(_ head: ResponseHead)
     func attemptResponded(_ head: ResponseHead, hasBody: Bool)
+    /// From now on bytes are not HTTP, and ``attemptFinished(_:)`` ends one direction only: the stream lives until it is
+    /// cancelled.
     func attemptSwitchedProtocol(_ head: ResponseHead)
     /// - Returns: whether more may come at once; else ``UpstreamStream/wantsMore()`` says when.
     func attemptReceived(_ bytes: UnsafeRawBufferPointer) -> Bool

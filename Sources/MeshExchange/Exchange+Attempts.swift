@@ -42,6 +42,8 @@ extension Exchange {
     private func usesHTTP2(_ plan: ForwardPlan) -> Bool {
         switch plan.backend.appProtocol {
         case .http2, .grpc: true
+        // HTTP/1 cannot carry a call of gRPC.
+        case .http11: self.report.isGRPC
         default: self.report.version == .http2
         }
     }
@@ -49,9 +51,7 @@ extension Exchange {
     private func armAttemptTimer(_ limit: Duration) {
         let timer = LoopTimer(loop: self.server.loop) { [unowned self] in
             guard let attempt = self.attempt else { return }
-            attempt.failedHere()
             self.server.book.failed(attempt.endpoint.key, at: self.now)
-            self.dropAttempt()
             self.report.upstreamFailure = "no response within \(limit), the route's time for one attempt"
             self.report.flags.insert(.upstreamTimeout)
             if self.responseBegun { return self.breakOff() }
@@ -83,9 +83,7 @@ extension Exchange {
     ///
     /// What the endpoint has not looked at may always go elsewhere; else only where the route says so, within the budget.
     func mayRetry(isUntouched: Bool, status: Int?) -> Bool {
-        guard let plan, !self.responseBegun, self.keepsBody || !self.requestHasBody || self.attempt?.stream == nil else {
-            return false
-        }
+        guard let plan, !self.responseBegun, self.keepsBody else { return false }
         if let status, plan.retry?.codes.contains(status) != true { return false }
         if plan.retry == nil {
             // One more, elsewhere, when nobody has seen the request: as connections of the node proxy do.
@@ -143,8 +141,10 @@ extension Exchange {
         self.report.flags.insert(flag)
         let (status, text) =
             switch trouble.kind {
-            case .connect: (503, "upstream connect error or disconnect/reset before headers. reset reason: connection failure")
-            case .protocolError: (502, "upstream connect error or disconnect/reset before headers. reset reason: protocol error")
+            case .connect:
+                (503, "upstream connect error or disconnect/reset before headers. reset reason: connection failure")
+            case .protocolError:
+                (502, "upstream connect error or disconnect/reset before headers. reset reason: protocol error")
             case .overflow: (503, "upstream connect error or disconnect/reset before headers. reset reason: overflow")
             case .ended, .reset, .refused:
                 (503, "upstream connect error or disconnect/reset before headers. reset reason: connection termination")
@@ -160,6 +160,7 @@ final class Attempt: UpstreamStreamOwner {
     let beganNanoseconds: UInt64
     private(set) var stream: (any UpstreamStream)?
     private(set) var isOver = false
+    private var isSwitched = false
     /// Waits in the pool; see ``UpstreamPool``.
     var isWaiting = false
     private var isCounted = false
@@ -182,18 +183,19 @@ final class Attempt: UpstreamStreamOwner {
 
     private func end() {
         self.isOver = true
+        self.isWaiting = false
         self.stream = nil
         guard self.isCounted else { return }
         self.isCounted = false
         self.exchange.server.book.ended(self.endpoint.key)
     }
 
-    func failedHere() {}
-
     func cancel() {
         guard !self.isOver else { return }
         let stream = self.stream
+        let wasWaiting = self.isWaiting
         self.end()
+        if wasWaiting { self.exchange.server.pool.gaveUp(self) }
         stream?.cancel()
     }
 
@@ -215,7 +217,9 @@ final class Attempt: UpstreamStreamOwner {
     }
 
     func attemptSwitchedProtocol(_ head: ResponseHead) {
-        if !self.isOver { self.exchange.attemptSwitchedProtocol(head) }
+        guard !self.isOver else { return }
+        self.isSwitched = true
+        self.exchange.attemptSwitchedProtocol(head)
     }
 
     func attemptReceived(_ bytes: UnsafeRawBufferPointer) -> Bool {
@@ -224,7 +228,7 @@ final class Attempt: UpstreamStreamOwner {
 
     func attemptFinished(_ trailers: HTTP2HeaderList) {
         guard !self.isOver else { return }
-        self.end()
+        if !self.isSwitched { self.end() }
         self.exchange.attemptFinished(trailers)
     }
 
@@ -234,7 +238,9 @@ final class Attempt: UpstreamStreamOwner {
         guard !self.isOver else { return }
         self.end()
         let server = self.exchange.server
-        if trouble.kind == .connect || !trouble.isUntouched { server.book.failed(self.endpoint.key, at: server.loop.now) }
+        if trouble.kind == .connect || !trouble.isUntouched {
+            server.book.failed(self.endpoint.key, at: server.loop.now)
+        }
         self.exchange.attemptFailed(self, trouble)
     }
 }

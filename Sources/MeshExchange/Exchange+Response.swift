@@ -11,7 +11,8 @@ extension Exchange: AttemptOwner {
     }
 
     func attemptInformed(_ head: ResponseHead) {
-        guard !self.responseBegun else { return }
+        guard !self.responseBegun, self.informed < Self.informationalMax else { return }
+        self.informed += 1
         self.client?.inform(head)
     }
 
@@ -41,17 +42,27 @@ extension Exchange: AttemptOwner {
         // A connection that serves something else now has no time for its answer.
         self.attemptTimer?.cancel()
         self.client?.switchProtocol(head)
+        self.sendSwitched()
     }
 
     func attemptReceived(_ bytes: UnsafeRawBufferPointer) -> Bool {
         guard let client, !self.responseEnded else { return true }
         self.report.responseBytes += UInt64(bytes.count)
+        if self.report.isGRPC { self.report.responseMessages += self.responseMessages.count(bytes) }
         client.send(bytes)
         return !client.isFull
     }
 
     func attemptFinished(_ trailers: HTTP2HeaderList) {
         guard self.phase == .relaying else { return }
+        if self.isSwitched {
+            // One direction.
+            guard !self.responseEnded else { return }
+            self.responseEnded = true
+            self.client?.finish(trailers)
+            if self.requestEnded { self.finish() }
+            return
+        }
         self.noteGRPC(trailers)
         self.client?.finish(trailers)
         self.endResponse()
@@ -61,10 +72,6 @@ extension Exchange: AttemptOwner {
 
     func attemptFailed(_ attempt: Attempt, _ trouble: UpstreamTrouble) {
         guard attempt === self.attempt else { return }
-        if self.isSwitched {
-            self.report.upstreamFailure = trouble.text
-            return self.breakOff()
-        }
         self.failed(trouble)
     }
 

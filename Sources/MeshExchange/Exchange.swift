@@ -15,6 +15,8 @@ internal import MeshRoutes
 final class Exchange {
     /// Of a request's body, kept for another attempt; a longer one is tried once.
     static let retryBytesMax = 64 << 10
+    /// Of heads before the response's own that are passed on; more are dropped.
+    static let informationalMax = 16
 
     enum Phase { case planned, attempting, relaying, over }
 
@@ -39,9 +41,15 @@ final class Exchange {
     var attemptTimer: LoopTimer?
     private var requestTimer: LoopTimer?
     /// What came of the body and may be needed again, or has nowhere to go yet.
-    var kept: [UInt8] = []
-    var keepsBody = true
+    private(set) var kept: [UInt8] = []
+    /// `kept` is all that came of it. Without that there is no other attempt.
+    private(set) var keepsBody = true
+    /// The request asks for another protocol: what comes behind its head waits for the answer.
+    private let asksForSwitch: Bool
+    var informed = 0
     var mirrors: [MirrorAttempt] = []
+    private var requestMessages = GRPCMessageCounter()
+    var responseMessages = GRPCMessageCounter()
 
     var responseBegun = false
     var responseEnded = false
@@ -50,21 +58,22 @@ final class Exchange {
 
     init(
         server: ExchangeServer, client: any ClientStream, origin: RequestOrigin, report: ExchangeReport,
-        hasBody: Bool
+        hasBody: Bool, asksForSwitch: Bool = false
     ) {
         self.server = server
         self.client = client
         self.origin = origin
         self.report = report
-        self.requestHasBody = hasBody
-        self.requestEnded = !hasBody
+        self.requestHasBody = hasBody && !asksForSwitch
+        self.requestEnded = !hasBody && !asksForSwitch
+        self.asksForSwitch = asksForSwitch
         server.entered(self)
     }
 
     var now: UInt64 { self.server.loop.now }
 
     func start(_ port: (any ServedPort)?) {
-        if self.requestEnded { self.report.requestNanoseconds = 0 }
+        if !self.requestHasBody { self.report.requestNanoseconds = 0 }
         guard let port else {
             return self.answer(
                 LocalAnswer(404, flags: .noRoute, details: "the service that was asked for is not served here"))
@@ -77,8 +86,7 @@ final class Exchange {
             self.report.trace = plan.trace
             if plan.backend.service != self.report.ends.service { self.report.ends.backend = plan.backend.service }
             self.retriesLeft = plan.retry?.attempts ?? 0
-            self.keepsBody = true
-            if let limit = plan.timeouts.request { self.armRequestTimer(limit) }
+            if !self.requestHasBody, let limit = plan.timeouts.request { self.armRequestTimer(limit) }
             for mirror in plan.mirrors {
                 let copy = MirrorAttempt(server: self.server, mirror, origin: self.origin, hasBody: self.requestHasBody)
                 self.mirrors.append(copy)
@@ -90,7 +98,9 @@ final class Exchange {
     }
 
     private func armRequestTimer(_ limit: Duration) {
-        let timer = LoopTimer(loop: self.server.loop) { [unowned self] in self.timedOut("the route's timeout of \(limit)") }
+        let timer = LoopTimer(loop: self.server.loop) { [unowned self] in
+            self.timedOut("the route's timeout of \(limit)")
+        }
         self.requestTimer = timer
         timer.arm(after: limit)
     }
@@ -108,33 +118,65 @@ final class Exchange {
     /// - Returns: whether more may come at once; else the client's ``ClientStream/wantsMore()`` says when.
     func receivedBody(_ bytes: UnsafeRawBufferPointer) -> Bool {
         self.report.requestBytes += UInt64(bytes.count)
-        guard self.phase != .over, !self.responseEnded else { return true }
-        for mirror in self.mirrors { mirror.send(bytes) }
-        if self.keepsBody, self.kept.count + bytes.count > Self.retryBytesMax, self.attempt?.stream != nil {
-            // Too long for another attempt.
-            self.keepsBody = false
-            self.kept = []
+        if self.report.isGRPC { self.report.requestMessages += self.requestMessages.count(bytes) }
+        guard self.phase != .over else { return true }
+        if self.asksForSwitch, !self.isSwitched {
+            self.kept.append(contentsOf: bytes)
+            return self.kept.count <= Self.retryBytesMax
         }
-        if self.keepsBody, self.retriesLeft > 0 || self.attempt?.stream == nil { self.kept.append(contentsOf: bytes) }
+        guard self.isSwitched || !self.responseEnded else { return true }
+        for mirror in self.mirrors { mirror.send(bytes) }
         if let stream = self.attempt?.stream {
+            self.keep(bytes)
             stream.send(bytes)
             return !stream.isFull
         }
+        // Nowhere to go yet.
+        self.kept.append(contentsOf: bytes)
         return self.kept.count <= Self.retryBytesMax
+    }
+
+    /// For another attempt, as long as there can be one and it is not too much.
+    private func keep(_ bytes: UnsafeRawBufferPointer) {
+        guard self.keepsBody else { return }
+        if self.responseBegun || self.kept.count + bytes.count > Self.retryBytesMax { return self.dropKept() }
+        self.kept.append(contentsOf: bytes)
+    }
+
+    private func dropKept() {
+        self.keepsBody = false
+        self.kept = []
     }
 
     func requestFinished(_ trailers: HTTP2HeaderList) {
         guard !self.requestEnded else { return }
         self.requestEnded = true
         self.requestTrailers = trailers
-        self.report.requestNanoseconds = self.now &- self.report.startedNanoseconds
         guard self.phase != .over else { return }
+        if self.asksForSwitch {
+            guard self.isSwitched else { return }
+            self.attempt?.stream?.finish(trailers)
+            if self.responseEnded { self.finish() }
+            return
+        }
+        self.report.requestNanoseconds = self.now &- self.report.startedNanoseconds
+        if let limit = self.plan?.timeouts.request { self.armRequestTimer(limit) }
         for mirror in self.mirrors { mirror.finish(trailers) }
         self.attempt?.stream?.finish(trailers)
     }
 
     /// What was refused for ``ClientStream/isFull`` may be sent.
     func clientDrained() { self.attempt?.stream?.wantsMore() }
+
+    /// What the client sent behind its head is no HTTP.
+    func clientBroke(_ status: Int, _ details: String) {
+        guard self.phase != .over else { return }
+        self.report.flags.insert(.clientProtocolError)
+        self.report.details = details
+        self.dropAttempt()
+        guard !self.responseBegun else { return self.breakOff() }
+        self.answer(LocalAnswer(status, details + "\n", flags: .clientProtocolError, details: details))
+    }
 
     /// The client reset its stream or its connection is gone.
     func clientLeft(_ flags: ExchangeFlags = .clientEnd, details: String? = nil) {
@@ -152,13 +194,26 @@ final class Exchange {
     func sendRequest(on stream: any UpstreamStream) {
         guard let plan else { return }
         stream.request(plan.request, hasBody: self.requestHasBody)
-        if !self.kept.isEmpty { self.kept.withUnsafeBytes { stream.send($0) } }
-        if self.retriesLeft == 0 || !self.keepsBody {
-            self.kept = []
-            self.keepsBody = false
-        }
+        guard self.requestHasBody else { return }
+        let kept = self.kept
+        if !kept.isEmpty { kept.withUnsafeBytes { stream.send($0) } }
+        if kept.count > Self.retryBytesMax { self.dropKept() }
         if self.requestEnded {
-            if self.requestHasBody { stream.finish(self.requestTrailers) }
+            stream.finish(self.requestTrailers)
+        } else if !stream.isFull {
+            self.client?.wantsMore()
+        }
+    }
+
+    /// The endpoint serves another protocol from now on: what waited for that goes there.
+    func sendSwitched() {
+        self.requestTimer?.cancel()
+        guard let stream = self.attempt?.stream else { return }
+        let kept = self.kept
+        self.kept = []
+        if !kept.isEmpty { kept.withUnsafeBytes { stream.send($0) } }
+        if self.requestEnded {
+            stream.finish(HTTP2HeaderList())
         } else if !stream.isFull {
             self.client?.wantsMore()
         }
@@ -180,7 +235,7 @@ final class Exchange {
         self.requestTimer?.cancel()
         self.requestTimer = nil
         self.dropAttempt()
-        for mirror in self.mirrors where !self.requestEnded { mirror.cancel() }
+        if self.requestHasBody, !self.requestEnded { for mirror in self.mirrors { mirror.cancel() } }
         self.mirrors = []
         self.kept = []
         let client = self.client

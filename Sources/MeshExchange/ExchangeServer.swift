@@ -17,11 +17,13 @@ package struct ExchangeConfiguration: Sendable {
     /// How long a client may say nothing before its protocol is taken for one where the server speaks first; see
     /// ``ServedPort/needsHTTP``.
     package var silenceTimeout = Duration.milliseconds(200)
+    /// A peer of an HTTP/2 connection that lets nothing of what waits for it through for so long is given up.
+    package var stallTimeout = Duration.seconds(300)
 
     package init() {}
 }
 
-/// A client's connection of either version.
+/// A client's connection of either version, or one that has not shown yet what it speaks.
 protocol ServedConnection: AnyObject {
     func drain()
 }
@@ -40,12 +42,16 @@ package final class ExchangeServer: StreamServer {
     let book: UpstreamBook
     private let memory = LoopMemory()
     private(set) var pool: UpstreamPool!
-    private(set) var dialer: UpstreamDialer?
+    private(set) var dialer: (any UpstreamDialer)?
     private(set) var isDraining = false
     /// Exchanges under way, and retries among them.
     private(set) var exchangesUnderWay = 0
     var retriesUnderWay = 0
     private var connections: [ObjectIdentifier: any ServedConnection] = [:]
+    private var streams: [ObjectIdentifier: OpaqueConnection] = [:]
+    private var progress: LoopTimer?
+    /// How often the observer hears of the bytes of opaque streams.
+    static let progressInterval = Duration.seconds(1)
     private var exchanges: [ObjectIdentifier: Exchange] = [:]
     private var lastStreamID: UInt64
 
@@ -76,9 +82,15 @@ package final class ExchangeServer: StreamServer {
         case .http11, .http2, .grpc, .unknown:
             stream.pipe.consumer = ProtocolSniffer(
                 self, stream, target, isHTTPOnly: port.appProtocol != .unknown || port.needsHTTP)
-        case .tcp: stream.pipe.consumer = OpaqueConnection(self, stream, target, hello: .none)
-        case .tls: stream.pipe.consumer = OpaqueConnection(self, stream, target, hello: .expected)
+        case .tcp: self.carry(stream, target, hello: .none)
+        case .tls: self.carry(stream, target, hello: .expected)
         }
+    }
+
+    private func carry(_ stream: ServedStream, _ target: ServedTarget, hello: OpaqueConnection.Hello) {
+        let connection = OpaqueConnection(self, stream, target, hello: hello)
+        stream.pipe.consumer = connection
+        connection.start()
     }
 
     package func drain() {
@@ -89,6 +101,24 @@ package final class ExchangeServer: StreamServer {
 
     func opened(_ connection: any ServedConnection) { self.connections[ObjectIdentifier(connection)] = connection }
     func closed(_ connection: any ServedConnection) { self.connections[ObjectIdentifier(connection)] = nil }
+
+    func opened(_ stream: OpaqueConnection) {
+        self.streams[ObjectIdentifier(stream)] = stream
+        if self.progress?.isArmed != true { self.reportProgressLater() }
+    }
+
+    func closed(_ stream: OpaqueConnection) { self.streams[ObjectIdentifier(stream)] = nil }
+
+    private func reportProgressLater() {
+        let timer =
+            self.progress
+            ?? LoopTimer(loop: self.loop) { [unowned self] in
+                for stream in self.streams.values { stream.reportProgress() }
+                if !self.streams.isEmpty { self.reportProgressLater() }
+            }
+        self.progress = timer
+        timer.arm(after: Self.progressInterval)
+    }
 
     func nextStreamID() -> UInt64 {
         self.lastStreamID &+= 1
@@ -110,7 +140,9 @@ package final class ExchangeServer: StreamServer {
         let report = ExchangeReport(
             ends: self.ends(stream, target), request: head, version: version, isGRPC: isGRPC,
             startedNanoseconds: self.loop.now)
-        return Exchange(server: self, client: client, origin: origin, report: report, hasBody: hasBody)
+        return Exchange(
+            server: self, client: client, origin: origin, report: report, hasBody: hasBody,
+            asksForSwitch: upgrade != nil)
     }
 
     func origin(_ stream: ServedStream, _ target: ServedTarget, isGRPC: Bool) -> RequestOrigin {
@@ -146,16 +178,62 @@ package final class ExchangeServer: StreamServer {
     }
 
     /// A request that could not be understood: there is no exchange to report.
-    func refused(_ stream: ServedStream, _ reason: String) {
+    func refused(
+        _ stream: ServedStream, _ reason: String, _ version: ExchangeReport.Version = .http11, status: Int = 400
+    ) {
+        guard let target = stream.target as? ServedTarget else { return }
         var report = ExchangeReport(
-            ends: ExchangeEnds(
-                client: stream.question.source, clientIdentity: stream.question.identity, port: 0),
+            ends: self.ends(stream, target),
             request: RequestHead(method: "-", scheme: "http", authority: "-", path: "-", fields: HTTP2HeaderList()),
-            version: .http11, isGRPC: false, startedNanoseconds: self.loop.now)
+            version: version, isGRPC: false, startedNanoseconds: self.loop.now)
         report.flags = .clientProtocolError
         report.details = reason
-        report.response = ResponseHead(status: 400)
+        report.response = ResponseHead(status: status)
         self.observer.finished(report)
+    }
+
+    // MARK: Memory
+
+    private var frameBytes: [UInt8] = []
+    private static let frameBytesKept = 64 << 10
+
+    /// An empty array whose memory stays with the loop, for frames that are copied to their channel at once.
+    @inline(__always)
+    func withFrameBytes(_ body: (inout [UInt8]) -> Void) {
+        // Taken out, so that who comes here from inside gets another one.
+        var bytes: [UInt8] = []
+        swap(&bytes, &self.frameBytes)
+        body(&bytes)
+        guard bytes.capacity <= Self.frameBytesKept else { return }
+        bytes.removeAll(keepingCapacity: true)
+        self.frameBytes = bytes
+    }
+
+    // MARK: What is held
+
+    /// What this loop holds at a moment: when nothing is under way everything is 0, but for idle connections.
+    package struct Occupancy: Hashable, Sendable {
+        /// Clients' connections that speak HTTP, or have not shown what they speak.
+        package var connections: Int
+        /// Opaque streams.
+        package var streams: Int
+        package var exchanges: Int
+        package var retries: Int
+        /// Connections to endpoints, being made or made; those of them that wait for a request.
+        package var upstreams: Int
+        package var idleUpstreams: Int
+        /// Attempts that wait for a connection.
+        package var waiting: Int
+        /// Attempts and opaque streams that endpoints are charged with.
+        package var active: Int
+    }
+
+    package var occupancy: Occupancy {
+        Occupancy(
+            connections: self.connections.count, streams: self.streams.count, exchanges: self.exchanges.count,
+            retries: self.retriesUnderWay,
+            upstreams: self.pool.connections, idleUpstreams: self.pool.idleConnections, waiting: self.pool.waiting,
+            active: self.book.active)
     }
 
     // MARK: Time and numbers

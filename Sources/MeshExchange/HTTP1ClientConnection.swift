@@ -18,7 +18,9 @@ final class HTTP1ClientConnection: PipeConsumer, UpstreamStream, PooledConnectio
     private var isChunked = false
     private var responseBegun = false
     private var keepsAlive = true
+    private var expectsSwitch = false
     private var isSwitched = false
+    private var switchedEnds = (ours: false, theirs: false)
     /// The owner cannot take more.
     private var isPaused = false
     /// Since when it waits in the pool.
@@ -47,17 +49,27 @@ final class HTTP1ClientConnection: PipeConsumer, UpstreamStream, PooledConnectio
         HTTP1Writer.appendRequestLine(method: head.method, target: head.path, to: &bytes)
         HTTP1Writer.appendField("host", head.authority, to: &bytes)
         HTTP1Writer.append(head.fields, to: &bytes)
-        self.isChunked = hasBody && !head.fields.has("content-length")
-        if self.isChunked { HTTP1Writer.appendField("transfer-encoding", "chunked", to: &bytes) }
-        if head.fields.has("upgrade") { HTTP1Writer.appendField("connection", "upgrade", to: &bytes) }
+        let saysLength = head.fields.has("content-length")
+        self.isChunked = hasBody && !saysLength
+        if self.isChunked {
+            HTTP1Writer.appendField("transfer-encoding", "chunked", to: &bytes)
+        } else if !hasBody, !saysLength, Self.methodsWithBody.contains(head.method) {
+            // RFC 9110, 8.6: of these a server may want to know.
+            HTTP1Writer.appendField("content-length", "0", to: &bytes)
+        }
+        self.expectsSwitch = head.fields.has("upgrade")
+        if self.expectsSwitch { HTTP1Writer.appendField("connection", "upgrade", to: &bytes) }
         HTTP1Writer.appendEndOfHead(to: &bytes)
         self.reader.expect(head.method == "HEAD" ? .head : .other)
         self.requestEnded = !hasBody
         self.responseBegun = false
         self.keepsAlive = true
-        self.isIdempotent = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"].contains(head.method)
+        self.isIdempotent = Self.idempotentMethods.contains(head.method)
         self.channel.send(bytes)
     }
+
+    private static let methodsWithBody: Set<String> = ["POST", "PUT", "PATCH"]
+    private static let idempotentMethods: Set<String> = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"]
 
     func send(_ bytes: UnsafeRawBufferPointer) {
         guard !bytes.isEmpty, !self.isOver else { return }
@@ -70,7 +82,10 @@ final class HTTP1ClientConnection: PipeConsumer, UpstreamStream, PooledConnectio
     }
 
     func finish(_ trailers: HTTP2HeaderList) {
-        if self.isSwitched { return self.channel.finish() }
+        if self.isSwitched {
+            self.switchedEnds.ours = true
+            return self.channel.finish()
+        }
         guard !self.requestEnded else { return }
         self.requestEnded = true
         guard self.isChunked else { return }
@@ -90,7 +105,7 @@ final class HTTP1ClientConnection: PipeConsumer, UpstreamStream, PooledConnectio
     func cancel() {
         guard self.owner != nil else { return }
         self.owner = nil
-        self.end(reset: true)
+        self.end(reset: !(self.switchedEnds.ours && self.switchedEnds.theirs))
     }
 
     // MARK: The response
@@ -107,23 +122,30 @@ final class HTTP1ClientConnection: PipeConsumer, UpstreamStream, PooledConnectio
         do throws(HTTP1Error) {
             while let event = try self.reader.next(&input) {
                 switch event {
-                case .head(let head): self.received(head)
+                case .head(let head): try self.received(head)
                 case .body(let body):
                     if self.owner?.attemptReceived(body) == false {
                         self.isPaused = true
-                        return bytes.count - input.count
+                        // The end of a body needs no further byte, so nothing would bring it up later.
+                        if !input.isEmpty { return bytes.count - input.count }
                     }
-                case .end(let trailers): self.responseIsOver(trailers)
+                case .end(let trailers):
+                    // What comes behind a response would be taken for the answer to the next request.
+                    guard self.responseBegun else { break }
+                    if !input.isEmpty { self.keepsAlive = false }
+                    self.responseIsOver(trailers)
+                    return bytes.count
                 }
                 if self.isOver { return bytes.count }
-                if self.owner == nil { break }
             }
         } catch {
             self.fail(UpstreamTrouble(.protocolError, "the endpoint broke HTTP: \(error)", isUntouched: false))
             return bytes.count
         }
-        if self.isSwitched, !input.isEmpty { return bytes.count - input.count + self.carry(input) }
-        if !input.isEmpty, self.owner == nil { self.end(reset: true) }
+        if self.isSwitched, !input.isEmpty {
+            let used = bytes.count - input.count
+            return self.isPaused ? used : used + self.carry(input)
+        }
         return bytes.count
     }
 
@@ -132,10 +154,11 @@ final class HTTP1ClientConnection: PipeConsumer, UpstreamStream, PooledConnectio
         return bytes.count
     }
 
-    private func received(_ head: HTTP1Head) {
+    private func received(_ head: HTTP1Head) throws(HTTP1Error) {
         guard case .response(let status) = head.start else { return }
         var response = ResponseHead(status: status, fields: head.fields.endToEnd())
         if status == 101 {
+            guard self.expectsSwitch else { throw HTTP1Error(502, "a switch of protocols that nobody asked for") }
             self.isSwitched = true
             if let upgrade = head.upgrade { response.fields.append("upgrade", upgrade) }
             self.owner?.attemptSwitchedProtocol(response)
@@ -150,6 +173,7 @@ final class HTTP1ClientConnection: PipeConsumer, UpstreamStream, PooledConnectio
 
     private func responseIsOver(_ trailers: HTTP2HeaderList) {
         guard self.responseBegun else { return }
+        self.isPaused = false
         let owner = self.owner
         self.owner = nil
         let isReusable = self.keepsAlive && self.requestEnded
@@ -165,10 +189,9 @@ final class HTTP1ClientConnection: PipeConsumer, UpstreamStream, PooledConnectio
 
     func pipeFinished() {
         if self.isSwitched {
-            let owner = self.owner
-            self.owner = nil
-            owner?.attemptFinished(HTTP2HeaderList())
-            return self.end(reset: false)
+            self.switchedEnds.theirs = true
+            self.owner?.attemptFinished(HTTP2HeaderList())
+            return
         }
         do throws(HTTP1Error) {
             if let event = try self.reader.closed(), case .end(let trailers) = event {
@@ -225,14 +248,19 @@ final class Discarding: PipeConsumer {
     private let channel: any ByteChannel
     private var timer: LoopTimer?
 
+    private var roundsLeft = HTTP1ServerConnection.lingersMax
+
     init(_ channel: any ByteChannel, _ loop: EventLoop) {
         self.channel = channel
         let timer = LoopTimer(loop: loop) { [unowned self] in
-            self.timer = nil
-            self.channel.reset()
+            if self.channel.leave() { return }
+            self.roundsLeft -= 1
+            if self.roundsLeft == 0 { return self.channel.reset() }
+            self.timer?.arm(after: HTTP1ServerConnection.lingerTimeout)
         }
         self.timer = timer
         timer.arm(after: HTTP1ServerConnection.lingerTimeout)
+        channel.wantsMore()
     }
 
     func pipeReceived(_ bytes: UnsafeRawBufferPointer) -> Int { bytes.count }

@@ -4,30 +4,33 @@ internal import MeshRoutes
 internal import MeshTunnel
 
 /// A client that speaks HTTP/1: one exchange after the other; what it sends ahead waits in the tunnel's window.
+///
+/// Its requests are read here; what it is answered: `+Response`.
 final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
-    /// How long a client that was told to go has to take the last response.
+    /// How long a client that was told to go has to take the last response, after everything has left us.
     static let lingerTimeout = Duration.seconds(5)
+    /// How often it may not even have left us, with nothing moving meanwhile.
+    static let lingersMax = 24
 
-    private let server: ExchangeServer
+    let server: ExchangeServer
     private let stream: ServedStream
     private let target: ServedTarget
-    private var channel: PipeEnd { self.stream.pipe }
+    var channel: any ByteChannel { self.stream.pipe }
     private var reader: HTTP1Reader
-    private var exchange: Exchange?
-    private var began: UInt64 = 0
+    var exchange: Exchange?
     // Of the request under way.
-    private var method = ""
-    private var isVersion10 = false
-    private var keepsAlive = true
-    private var requestEnded = true
+    private(set) var method = ""
+    private(set) var isVersion10 = false
+    var keepsAlive = true
+    private(set) var requestEnded = true
     // Of its response.
-    private var responseBegun = false
-    private var isChunked = false
+    var responseBegun = false
+    var isChunked = false
     /// The last response is out: what still comes is thrown away.
-    private var isClosing = false
-    private var isSwitched = false
-    private var peerFinished = false
-    private var isDraining: Bool
+    private(set) var isClosing = false
+    var isSwitched = false
+    private(set) var peerFinished = false
+    private(set) var isDraining: Bool
     private var timer: LoopTimer?
 
     init(_ server: ExchangeServer, _ stream: ServedStream, _ target: ServedTarget) {
@@ -48,14 +51,20 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
         var input = bytes
         do throws(HTTP1Error) {
             while true {
-                // One at a time: the next request is not looked at before this response has ended.
-                if self.exchange != nil, self.requestEnded { return bytes.count - input.count }
-                if self.reader.isTunnel { return bytes.count - input.count }
+                // One at a time: the next request is not looked at before this response has ended, nor before a client
+                // that does not read its answers has read some.
+                let mustWait = self.exchange == nil ? self.channel.isFull : self.requestEnded
+                if mustWait { return bytes.count - input.count }
                 guard let event = try self.reader.next(&input) else { return bytes.count }
                 switch event {
                 case .head(let head): try self.begin(head)
                 case .body(let body):
-                    guard self.exchange?.receivedBody(body) ?? true else { return bytes.count - input.count }
+                    guard self.exchange?.receivedBody(body) ?? true else {
+                        self.channel.pause()
+                        // The end of a body needs no further byte, so nothing would bring it up later.
+                        if input.isEmpty { continue }
+                        return bytes.count - input.count
+                    }
                 case .end(let trailers):
                     self.requestEnded = true
                     self.exchange?.requestFinished(trailers)
@@ -69,8 +78,7 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
     }
 
     private func carry(_ bytes: UnsafeRawBufferPointer) -> Int {
-        guard let exchange else { return bytes.count }
-        if !exchange.receivedBody(bytes) { self.channel.pause() }
+        if let exchange, !exchange.receivedBody(bytes) { self.channel.pause() }
         return bytes.count
     }
 
@@ -90,7 +98,9 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
         }
     }
 
-    func pipeDrained() { self.exchange?.clientDrained() }
+    func pipeDrained() {
+        if let exchange { exchange.clientDrained() } else { self.channel.wantsMore() }
+    }
 
     func pipeClosed(reset: Bool) {
         let exchange = self.exchange
@@ -99,7 +109,7 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
         exchange?.clientLeft()
     }
 
-    private func closed() {
+    func closed() {
         self.timer?.cancel()
         self.timer = nil
         self.server.closed(self)
@@ -117,15 +127,16 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
         self.responseBegun = false
         self.isChunked = false
         let request = try self.request(head, method, target)
-        let hasBody: Bool
-        switch head.framing {
-        case .none, .tunnel: hasBody = false
-        case .length(let length): hasBody = length > 0
-        case .chunked, .untilClose: hasBody = true
-        }
+        let hasBody =
+            switch head.framing {
+            case .none, .tunnel: false
+            case .length, .chunked, .untilClose: true
+            }
+        // With a body in between it would not be clear where the other protocol begins.
+        let upgrade = hasBody ? nil : head.upgrade.flatMap { UpgradeRule.isPassedOn($0) ? $0 : nil }
         let exchange = self.server.exchange(
             for: self, self.stream, self.target, request, head.isVersion10 ? .http10 : .http11, hasBody: hasBody,
-            upgrade: head.upgrade)
+            upgrade: upgrade)
         self.exchange = exchange
         if !hasBody {
             // Its end comes with its head, and needs no further byte.
@@ -141,35 +152,20 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
     }
 
     private func request(_ head: HTTP1Head, _ method: String, _ target: String) throws(HTTP1Error) -> RequestHead {
+        if method == "CONNECT" { throw HTTP1Error(405, "CONNECT is served by the tunnel, not inside it") }
+        let target = try RequestTarget(target, method: method, host: head.fields["host"] ?? "")
         var fields = head.fields.endToEnd()
         if head.expectsContinue { fields.remove(named: "expect") }
-        var authority = head.fields["host"] ?? ""
-        var path = target
-        if method == "CONNECT" { throw HTTP1Error(405, "CONNECT is served by the tunnel, not inside it") }
-        if !target.hasPrefix("/"), target != "*" {
-            guard let parts = AbsoluteTarget(target) else { throw HTTP1Error(400, "a request target of no known form") }
-            // RFC 9112, 3.2.2: it counts more than Host.
-            authority = parts.authority
-            path = parts.path
-        }
-        if target == "*", method != "OPTIONS" { throw HTTP1Error(400, "* is for OPTIONS only") }
-        return RequestHead(method: method, scheme: "http", authority: authority, path: path, fields: fields)
+        if head.upgrade != nil { fields.remove(named: "http2-settings") }
+        return RequestHead(
+            method: method, scheme: "http", authority: target.authority, path: target.path, fields: fields)
     }
 
     private func refuse(_ error: HTTP1Error) {
         self.keepsAlive = false
-        if let exchange {
-            // Inside a body: what came of it is of no use.
-            self.exchange = nil
-            let hasAnswered = self.responseBegun
-            exchange.clientLeft(.clientProtocolError, details: error.description)
-            if hasAnswered {
-                self.channel.reset()
-                return self.closed()
-            }
-        } else {
-            self.server.refused(self.stream, error.description)
-        }
+        // Inside a body: what came of it is of no use.
+        if let exchange { return exchange.clientBroke(error.status, error.description) }
+        self.server.refused(self.stream, error.description, status: error.status)
         var bytes: [UInt8] = []
         let text = "\(error.description)\n"
         HTTP1Writer.appendStatusLine(error.status, to: &bytes)
@@ -182,29 +178,31 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
         self.close()
     }
 
-    // MARK: The end of a response, and of the connection
-
-    private func responseIsOver() {
-        self.exchange = nil
-        guard self.keepsAlive, self.requestEnded, !self.peerFinished else { return self.close() }
-        self.armIdle()
-        self.channel.wantsMore()
-    }
+    // MARK: The end of the connection
 
     /// FIN behind what was sent; the client has a while to close its side.
-    private func close() {
+    func close() {
         guard !self.isClosing else { return }
         self.isClosing = true
         self.channel.finish()
         self.channel.wantsMore()
-        if self.channel.isClosed { return }
+        if !self.channel.isClosed { self.linger(self.channel.queuedBytes, Self.lingersMax) }
+    }
+
+    private func linger(_ queued: Int, _ left: Int) {
         self.arm(after: Self.lingerTimeout) { connection in
-            connection.channel.reset()
-            connection.closed()
+            if connection.channel.leave() { return connection.closed() }
+            // A slow client is waited for as long as it takes something.
+            let now = connection.channel.queuedBytes
+            guard now < queued || left > 0 else {
+                connection.channel.reset()
+                return connection.closed()
+            }
+            connection.linger(now, now < queued ? Self.lingersMax : left - 1)
         }
     }
 
-    private func armIdle() {
+    func armIdle() {
         self.arm(after: self.server.configuration.idleTimeout) { $0.close() }
     }
 
@@ -215,114 +213,11 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
         timer.arm(after: limit)
     }
 
+    func disarm() { self.timer?.cancel() }
+
     func drain() {
         self.isDraining = true
         // Between two requests: the client may have sent one already, but it knows that and asks again.
         if self.exchange == nil, self.reader.isIdle, !self.isClosing { self.close() }
-    }
-}
-
-extension HTTP1ServerConnection: ClientStream {
-    func inform(_ head: ResponseHead) {
-        // HTTP/1.0 has none; "100" we said ourselves.
-        guard !self.isVersion10, !self.responseBegun, head.status != 100 else { return }
-        var bytes: [UInt8] = []
-        HTTP1Writer.appendStatusLine(head.status, to: &bytes)
-        HTTP1Writer.append(head.fields, to: &bytes)
-        HTTP1Writer.appendEndOfHead(to: &bytes)
-        self.channel.send(bytes)
-    }
-
-    func respond(_ head: ResponseHead, hasBody: Bool) {
-        self.responseBegun = true
-        // The rest of the request would have to be read for the next one to be found.
-        if self.isDraining || !self.requestEnded && !hasBody { self.keepsAlive = false }
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(head.fields.listBytes + 96)
-        HTTP1Writer.appendStatusLine(head.status, to: &bytes)
-        HTTP1Writer.append(head.fields, to: &bytes)
-        if hasBody, !head.fields.has("content-length") {
-            if self.isVersion10 {
-                self.keepsAlive = false
-            } else {
-                self.isChunked = true
-                HTTP1Writer.appendField("transfer-encoding", "chunked", to: &bytes)
-            }
-        } else if !hasBody, !head.fields.has("content-length"), self.method != "HEAD", head.status >= 200,
-            head.status != 204, head.status != 304
-        {
-            // HTTP/2 ends such a response with its head; here a length must say it.
-            HTTP1Writer.appendField("content-length", "0", to: &bytes)
-        }
-        if !self.keepsAlive {
-            HTTP1Writer.appendField("connection", "close", to: &bytes)
-        } else if self.isVersion10 {
-            HTTP1Writer.appendField("connection", "keep-alive", to: &bytes)
-        }
-        HTTP1Writer.appendEndOfHead(to: &bytes)
-        self.channel.send(bytes)
-    }
-
-    func send(_ bytes: UnsafeRawBufferPointer) {
-        guard !bytes.isEmpty else { return }
-        guard self.isChunked else { return self.channel.send(bytes) }
-        var line: [UInt8] = []
-        HTTP1Writer.appendChunkSize(bytes.count, to: &line)
-        self.channel.send(line)
-        self.channel.send(bytes)
-        self.channel.send([0x0D, 0x0A])
-    }
-
-    func finish(_ trailers: HTTP2HeaderList) {
-        if self.isSwitched { return self.close() }
-        if self.isChunked {
-            var bytes: [UInt8] = []
-            HTTP1Writer.appendLastChunk(trailers, to: &bytes)
-            self.channel.send(bytes)
-        }
-    }
-
-    func exchangeEnded() {
-        guard !self.channel.isClosed, !self.isClosing else { return self.exchange = nil }
-        self.responseIsOver()
-    }
-
-    func switchProtocol(_ head: ResponseHead) {
-        self.isSwitched = true
-        self.responseBegun = true
-        var bytes: [UInt8] = []
-        HTTP1Writer.appendStatusLine(head.status, to: &bytes)
-        HTTP1Writer.append(head.fields, to: &bytes)
-        HTTP1Writer.appendField("connection", "upgrade", to: &bytes)
-        HTTP1Writer.appendEndOfHead(to: &bytes)
-        self.channel.send(bytes)
-        self.timer?.cancel()
-        self.channel.wantsMore()
-    }
-
-    func abort() {
-        self.exchange = nil
-        self.channel.reset()
-        self.closed()
-    }
-
-    var isFull: Bool { self.channel.isFull }
-    func wantsMore() { self.channel.wantsMore() }
-}
-
-/// `http://authority/path?query` (RFC 9112, 3.2.2).
-struct AbsoluteTarget {
-    let authority: String
-    let path: String
-
-    init?(_ target: String) {
-        guard let scheme = ["http://", "https://"].first(where: { target.lowercased().hasPrefix($0) }) else { return nil }
-        let rest = target.dropFirst(scheme.count)
-        let end = rest.firstIndex { $0 == "/" || $0 == "?" } ?? rest.endIndex
-        let authority = String(rest[..<end])
-        guard !authority.isEmpty, !authority.contains("@"), !authority.contains("#") else { return nil }
-        self.authority = authority
-        let path = rest[end...]
-        self.path = path.isEmpty ? "/" : path.hasPrefix("/") ? String(path) : "/" + path
     }
 }

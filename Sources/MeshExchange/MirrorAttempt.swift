@@ -1,10 +1,13 @@
 internal import MeshHTTP
+internal import MeshLoop
 internal import MeshRoutes
 
 /// A copy of a request: sent as well as it goes, its response thrown away, its failure nobody's business.
 final class MirrorAttempt: AttemptOwner {
     /// Of a body, while there is no connection; a copy with more is given up.
     static let keptBytesMax = 64 << 10
+    /// From its start to the end of the response that nobody reads.
+    static let timeout = Duration.seconds(15)
 
     let server: ExchangeServer
     private let mirror: ForwardPlan.Mirror
@@ -13,6 +16,7 @@ final class MirrorAttempt: AttemptOwner {
     private var attempt: Attempt?
     private var kept: [UInt8] = []
     private var end: HTTP2HeaderList?
+    private var timer: LoopTimer?
 
     init(server: ExchangeServer, _ mirror: ForwardPlan.Mirror, origin: RequestOrigin, hasBody: Bool) {
         self.server = server
@@ -28,7 +32,17 @@ final class MirrorAttempt: AttemptOwner {
         else { return }
         let attempt = Attempt(exchange: self, endpoint: endpoint, beganNanoseconds: now)
         self.attempt = attempt
+        let timer = LoopTimer(loop: self.server.loop) { [weak self] in self?.cancel() }
+        self.timer = timer
+        timer.arm(after: Self.timeout)
         self.server.pool.request(attempt, isHTTP2: self.isHTTP2)
+    }
+
+    private func ended() {
+        self.timer?.cancel()
+        self.timer = nil
+        self.attempt = nil
+        self.kept = []
     }
 
     func send(_ bytes: UnsafeRawBufferPointer) {
@@ -49,8 +63,7 @@ final class MirrorAttempt: AttemptOwner {
 
     func cancel() {
         let attempt = self.attempt
-        self.attempt = nil
-        self.kept = []
+        self.ended()
         attempt?.cancel()
     }
 
@@ -63,10 +76,10 @@ final class MirrorAttempt: AttemptOwner {
     }
 
     func attemptInformed(_ head: ResponseHead) {}
-    func attemptResponded(_ attempt: Attempt, _ head: ResponseHead, hasBody: Bool) { if !hasBody { self.attempt = nil } }
+    func attemptResponded(_ attempt: Attempt, _ head: ResponseHead, hasBody: Bool) { if !hasBody { self.ended() } }
     func attemptSwitchedProtocol(_ head: ResponseHead) { self.cancel() }
     func attemptReceived(_ bytes: UnsafeRawBufferPointer) -> Bool { true }
-    func attemptFinished(_ trailers: HTTP2HeaderList) { self.attempt = nil }
+    func attemptFinished(_ trailers: HTTP2HeaderList) { self.ended() }
     func attemptDrained() {}
-    func attemptFailed(_ attempt: Attempt, _ trouble: UpstreamTrouble) { self.attempt = nil }
+    func attemptFailed(_ attempt: Attempt, _ trouble: UpstreamTrouble) { self.ended() }
 }

@@ -12,11 +12,13 @@ final class OpaqueConnection: PipeConsumer {
     static let helloBytesMax = 16 << 10
     /// Endpoints that are asked for one stream.
     static let attemptsMax = 3
+    /// Of the client's bytes, while there is no connection to an endpoint.
+    static let begunBytesMax = 64 << 10
 
     private let server: ExchangeServer
     private let stream: ServedStream
     private let target: ServedTarget
-    private var channel: PipeEnd { self.stream.pipe }
+    private var channel: any ByteChannel { self.stream.pipe }
     private var begun: [UInt8] = []
     private var hello: Hello
     private var backend: Backend?
@@ -28,6 +30,7 @@ final class OpaqueConnection: PipeConsumer {
     private var peerFinished = false
     private var sent: UInt64 = 0
     private var received: UInt64 = 0
+    private var told: (sent: UInt64, received: UInt64) = (0, 0)
     private var counted: UpstreamKey?
 
     init(_ server: ExchangeServer, _ stream: ServedStream, _ target: ServedTarget, hello: Hello) {
@@ -37,7 +40,12 @@ final class OpaqueConnection: PipeConsumer {
         self.hello = hello
         self.report = StreamReport(
             id: server.nextStreamID(), ends: server.ends(stream, target), startedNanoseconds: server.loop.now)
-        if hello == .none { self.plan(nil) }
+        server.opened(self)
+    }
+
+    /// The pipe has its consumer: it may be closed inside.
+    func start() {
+        if self.hello == .none { self.plan(nil) }
     }
 
     // MARK: The client
@@ -54,9 +62,9 @@ final class OpaqueConnection: PipeConsumer {
             return bytes.count
         }
         guard let far, far.isReady else {
-            // The window of the tunnel bounds what waits here.
-            self.begun.append(contentsOf: bytes)
-            return bytes.count
+            let taken = min(bytes.count, Self.begunBytesMax - min(self.begun.count, Self.begunBytesMax))
+            self.begun.append(contentsOf: bytes.prefix(taken))
+            return taken
         }
         self.received += UInt64(bytes.count)
         far.channel?.send(bytes)
@@ -74,7 +82,8 @@ final class OpaqueConnection: PipeConsumer {
 
     func pipeClosed(reset: Bool) {
         guard !self.isOver else { return }
-        self.far?.channel?.reset()
+        // Else both directions have ended, and what is on its way to the endpoint arrives.
+        if reset { self.far?.channel?.reset() }
         self.finished(reset ? .clientEnd : [], nil)
     }
 
@@ -140,6 +149,7 @@ final class OpaqueConnection: PipeConsumer {
         self.received += UInt64(begun.count)
         if !begun.isEmpty { begun.withUnsafeBytes { far.channel?.send($0) } }
         if self.peerFinished { far.channel?.finish() }
+        self.channel.wantsMore()
     }
 
     fileprivate func notConnected(_ far: Far, _ reason: String) {
@@ -189,16 +199,28 @@ final class OpaqueConnection: PipeConsumer {
 
     private func end(_ flags: ExchangeFlags, _ details: String?, failure: String? = nil) {
         guard !self.isOver else { return }
+        self.far?.channel?.reset()
         self.finished(flags, details, failure)
         self.channel.reset()
+    }
+
+    /// What has moved since the last time.
+    func reportProgress() {
+        let moved = (sent: self.sent &- self.told.sent, received: self.received &- self.told.received)
+        guard self.isOpened, moved.sent > 0 || moved.received > 0 else { return }
+        self.told = (self.sent, self.received)
+        self.server.observer.moved(self.report, sent: moved.sent, received: moved.received)
     }
 
     private func finished(_ flags: ExchangeFlags, _ details: String?, _ failure: String? = nil) {
         guard !self.isOver else { return }
         self.open()
+        self.reportProgress()
         self.isOver = true
         self.uncount(failed: false)
         self.far = nil
+        self.begun = []
+        self.server.closed(self)
         var end = StreamReport.End(
             flags: flags, sent: self.sent, received: self.received,
             durationNanoseconds: self.server.loop.now &- self.report.startedNanoseconds)

@@ -6,7 +6,7 @@ internal import MeshTunnel
 ///
 /// A service with routes or policies of HTTP is never opened to a client that says nothing, or something else: that would
 /// be a way around them.
-final class ProtocolSniffer: PipeConsumer {
+final class ProtocolSniffer: PipeConsumer, ServedConnection {
     enum Finding: Hashable { case needsMore, http1, http2, tls, other }
 
     private let server: ExchangeServer
@@ -15,42 +15,38 @@ final class ProtocolSniffer: PipeConsumer {
     private let isHTTPOnly: Bool
     private var begun: [UInt8] = []
     private var timer: LoopTimer?
-    /// A protocol is told apart after fewer bytes.
-    static let bytesMax = 64
 
     init(_ server: ExchangeServer, _ stream: ServedStream, _ target: ServedTarget, isHTTPOnly: Bool) {
         self.server = server
         self.stream = stream
         self.target = target
         self.isHTTPOnly = isHTTPOnly
-        guard !isHTTPOnly else { return }
-        let timer = LoopTimer(loop: server.loop) { [unowned self] in self.becomeOpaque(.none) }
+        server.opened(self)
+        let timer = LoopTimer(loop: server.loop) { [unowned self] in
+            if self.isHTTPOnly { self.giveUp() } else { self.becomeOpaque() }
+        }
         self.timer = timer
-        timer.arm(after: server.configuration.silenceTimeout)
+        timer.arm(after: isHTTPOnly ? server.configuration.idleTimeout : server.configuration.silenceTimeout)
     }
 
     func pipeReceived(_ bytes: UnsafeRawBufferPointer) -> Int {
         if self.begun.isEmpty {
             // Nearly always it is all there.
             let finding = Self.look(bytes)
-            if finding != .needsMore { return self.became(finding, []) .pipeReceived(bytes) }
+            if finding != .needsMore { return self.become(finding).pipeReceived(bytes) }
         }
-        self.begun.append(contentsOf: bytes.prefix(Self.bytesMax * 4))
+        let had = self.begun.count
+        self.begun.append(contentsOf: bytes)
         let finding = self.begun.withUnsafeBytes { Self.look($0) }
-        guard finding != .needsMore else { return min(bytes.count, Self.bytesMax * 4) }
-        let had = self.begun
-        return self.became(finding, had, min(bytes.count, Self.bytesMax * 4))
+        if finding == .needsMore { return bytes.count }
+        let whole = self.begun
+        let next = self.become(finding)
+        // What was not enough to tell the protocol is not enough for anything else: it is always taken.
+        return max(0, whole.withUnsafeBytes { next.pipeReceived($0) } - had)
     }
 
-    private func became(_ finding: Finding, _ had: [UInt8], _ taken: Int) -> Int {
-        let next = self.became(finding, had)
-        _ = had.withUnsafeBytes { next.pipeReceived($0) }
-        return taken
-    }
-
-    private func became(_ finding: Finding, _ had: [UInt8]) -> any PipeConsumer {
-        self.timer?.cancel()
-        self.timer = nil
+    private func become(_ finding: Finding) -> any PipeConsumer {
+        self.over()
         let next: any PipeConsumer
         switch finding {
         case .http2: next = HTTP2ServerConnection(self.server, self.stream, self.target)
@@ -62,26 +58,40 @@ final class ProtocolSniffer: PipeConsumer {
         default: next = HTTP1ServerConnection(self.server, self.stream, self.target)
         }
         self.stream.pipe.consumer = next
+        (next as? OpaqueConnection)?.start()
         return next
     }
 
-    private func becomeOpaque(_ hello: OpaqueConnection.Hello) {
+    /// Whoever has said so little for so long waits for the server.
+    private func becomeOpaque() {
+        let whole = self.begun
+        let next = self.become(.other)
+        if !whole.isEmpty { _ = whole.withUnsafeBytes { next.pipeReceived($0) } }
+    }
+
+    private func giveUp() { (self.become(.other) as? HTTP1ServerConnection)?.close() }
+
+    private func over() {
+        self.timer?.cancel()
         self.timer = nil
-        guard self.begun.isEmpty else { return }
-        self.stream.pipe.consumer = OpaqueConnection(self.server, self.stream, self.target, hello: hello)
+        self.begun = []
+        self.server.closed(self)
+    }
+
+    /// Nobody has asked for anything.
+    func drain() {
+        if self.begun.isEmpty, self.isHTTPOnly { self.giveUp() }
     }
 
     func pipeFinished() {
-        self.timer?.cancel()
-        self.stream.pipe.finish()
+        // A request of another protocol may be shorter than any of HTTP.
+        if !self.isHTTPOnly { self.becomeOpaque() } else { _ = self.become(.other) }
+        self.stream.pipe.consumer?.pipeFinished()
     }
 
     func pipeDrained() {}
 
-    func pipeClosed(reset: Bool) {
-        self.timer?.cancel()
-        self.timer = nil
-    }
+    func pipeClosed(reset: Bool) { self.over() }
 
     /// HTTP/2's preface, a TLS record, or a method and a space.
     static func look(_ bytes: UnsafeRawBufferPointer) -> Finding {
@@ -95,7 +105,8 @@ final class ProtocolSniffer: PipeConsumer {
         for index in 0..<min(bytes.count, 33) {
             let octet = bytes[index]
             if octet == 0x20 { return index > 0 ? .http1 : .other }
-            let isMethod = (0x41...0x5A).contains(octet) || octet == 0x2D || octet == 0x5F || (0x61...0x7A).contains(octet)
+            let isMethod =
+                (0x41...0x5A).contains(octet) || octet == 0x2D || octet == 0x5F || (0x61...0x7A).contains(octet)
             if !isMethod, !(index == 0 && (octet == 0x0D || octet == 0x0A)) { return .other }
         }
         return bytes.count > 32 ? .other : .needsMore

@@ -65,7 +65,12 @@ package final class UpstreamBook {
         self.states[key] = state
     }
 
-    func isEjected(_ key: UpstreamKey, at now: UInt64) -> Bool { self.states[key].map { $0.ejectedUntil > now } ?? false }
+    func isEjected(_ key: UpstreamKey, at now: UInt64) -> Bool {
+        self.states[key].map { $0.ejectedUntil > now } ?? false
+    }
+
+    /// Of all endpoints together.
+    var active: Int { self.states.values.reduce(0) { $0 + $1.active } }
 
     /// Smaller is better.
     func load(_ key: UpstreamKey) -> Double {

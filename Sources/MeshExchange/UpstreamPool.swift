@@ -40,6 +40,12 @@ final class UpstreamPool {
 
     init(server: ExchangeServer) { self.server = server }
 
+    var connections: Int { self.lanes.values.reduce(0) { $0 + $1.count } }
+    var waiting: Int { self.lanes.values.reduce(0) { $0 + $1.waiting.count } }
+    var idleConnections: Int {
+        self.lanes.values.reduce(0) { $0 + $1.idle.count + $1.shared.count(where: \.isIdle) }
+    }
+
     private func name(_ connection: any PooledConnection) -> Name {
         Name(key: connection.key, isHTTP2: connection is HTTP2ClientConnection)
     }
@@ -48,7 +54,9 @@ final class UpstreamPool {
     func request(_ attempt: Attempt, isHTTP2: Bool) {
         let name = Name(key: attempt.endpoint.key, isHTTP2: isHTTP2)
         let lane: Lane
-        if let found = self.lanes[name] { lane = found } else {
+        if let found = self.lanes[name] {
+            lane = found
+        } else {
             lane = Lane()
             self.lanes[name] = lane
         }
@@ -61,6 +69,7 @@ final class UpstreamPool {
         }
         attempt.isWaiting = true
         lane.waiting.append(attempt)
+        if lane.shared.contains(where: \.isRefusing) { return }
         // One HTTP/2 connection that is being made serves many.
         let perConnection = isHTTP2 ? 100 : 1
         if lane.waiting.count > lane.connecting * perConnection, lane.count < Self.connectionsPerEndpointMax {
@@ -85,7 +94,7 @@ final class UpstreamPool {
             }
         } else {
             do {
-                var channel: SocketChannel?
+                var channel: (any ByteChannel)?
                 channel = try dialer.connect(to: endpoint.key.address) { [self] reason in
                     lane.connecting -= 1
                     if let reason {
@@ -124,6 +133,18 @@ final class UpstreamPool {
         lane.waiting = []
         self.forgetIfEmpty(name, lane)
         for attempt in waiting { attempt.attemptFailed(UpstreamTrouble(.connect, reason, isUntouched: true)) }
+    }
+
+    /// An attempt waits no longer.
+    func gaveUp(_ attempt: Attempt) {
+        for isHTTP2 in [false, true] {
+            let name = Name(key: attempt.endpoint.key, isHTTP2: isHTTP2)
+            guard let lane = self.lanes[name], let index = lane.waiting.firstIndex(where: { $0 === attempt }) else {
+                continue
+            }
+            lane.waiting.remove(at: index)
+            self.forgetIfEmpty(name, lane)
+        }
     }
 
     private func nextWaiting(_ lane: Lane) -> Attempt? {

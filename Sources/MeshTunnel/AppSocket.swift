@@ -9,6 +9,14 @@ protocol AppSocketHandler: AnyObject {
     func appReadable(_ socket: AppSocket)
     func appWritable(_ socket: AppSocket)
     func appTurn(_ socket: AppSocket)
+    /// The application has finished and reads no more, but nothing is wrong.
+    /// - Returns: false while its end is still on its way: ask again.
+    func appLeft(_ socket: AppSocket) -> Bool
+}
+
+extension AppSocketHandler {
+    /// Sockets of the kernel do not say so.
+    func appLeft(_ socket: AppSocket) -> Bool { false }
 }
 
 /// A plain TCP connection: an application's, or a dialled target's. ``PipeEnd`` stands in for it where the application is

@@ -9,12 +9,17 @@ package protocol ByteChannel: AnyObject {
     var isClosed: Bool { get }
     /// More should not be sent before ``PipeConsumer/pipeDrained()``, which comes only after this was asked.
     var isFull: Bool { get }
+    /// Sent, and not fetched yet.
+    var queuedBytes: Int { get }
     /// Takes all of it.
     func send(_ bytes: UnsafeRawBufferPointer)
     /// FIN behind what was sent.
     func finish()
     /// Ends both ways now; the consumer is told no more.
     func reset()
+    /// Behind ``finish()``: nothing more is read, and what was sent still arrives.
+    /// - Returns: false while some of it has not left: ask again.
+    func leave() -> Bool
     /// Nothing is to come before ``wantsMore()``: what the other side sends waits in its window.
     func pause()
     func wantsMore()
@@ -22,6 +27,12 @@ package protocol ByteChannel: AnyObject {
 
 extension ByteChannel {
     package func send(_ bytes: [UInt8]) { bytes.withUnsafeBytes { self.send($0) } }
+
+    /// Where only a reset can say so.
+    package func leave() -> Bool {
+        self.reset()
+        return true
+    }
 }
 
 extension PipeEnd: ByteChannel {}
@@ -44,6 +55,7 @@ package final class SocketChannel: ByteChannel, AppSocketHandler {
     private var finSent = false
     private var peerFinished = false
     private var awaitsDrain = false
+    private var hasFailed = false
 
     /// - Parameter socket: connecting, its owner us.
     init(_ socket: AppSocket, timeout: Duration, connected: @escaping (String?) -> Void) {
@@ -56,6 +68,8 @@ package final class SocketChannel: ByteChannel, AppSocketHandler {
     }
 
     package var isClosed: Bool { self.socket.isClosed }
+
+    package var queuedBytes: Int { self.queued.count }
 
     package var isFull: Bool {
         let isFull = self.queued.count >= PipeEnd.queuedBytesMax
@@ -80,6 +94,13 @@ package final class SocketChannel: ByteChannel, AppSocketHandler {
         self.close(reset: true)
     }
 
+    package func leave() -> Bool {
+        guard self.finSent || self.isClosed else { return false }
+        self.consumer = nil
+        self.close(reset: false)
+        return true
+    }
+
     package func pause() { self.isPaused = true }
 
     package func wantsMore() {
@@ -101,6 +122,13 @@ package final class SocketChannel: ByteChannel, AppSocketHandler {
     }
 
     private func failed(_ reason: String) {
+        // What came before a reset is still in the kernel: an early answer, whose sender did not wait for all of ours.
+        if self.connected == nil, !self.peerFinished, !self.hasFailed, !self.isPaused, self.left.isEmpty {
+            self.hasFailed = true
+            self.socket.isReadable = true
+            while self.socket.isReadable, !self.isPaused, !self.isClosed { self.receive() }
+            if self.isClosed { return }
+        }
         let connected = self.connected
         self.connected = nil
         self.close(reset: true)
@@ -149,11 +177,17 @@ package final class SocketChannel: ByteChannel, AppSocketHandler {
 
     private func receive() {
         if !self.left.isEmpty, !self.isPaused {
-            _ = self.left.drain { bytes, length in
+            // Taken out meanwhile: the consumer may end the channel.
+            var left = PendingBytes()
+            swap(&left, &self.left)
+            _ = left.drain { bytes, length in
+                if self.isPaused { return .wouldBlock }
                 let taken = self.consumer?.pipeReceived(UnsafeRawBufferPointer(start: bytes, count: length)) ?? length
                 if taken < length { self.isPaused = true }
                 return taken > 0 ? .moved(taken) : .wouldBlock
             }
+            if self.isClosed { return }
+            swap(&left, &self.left)
         }
         let scratch = self.socket.loop.scratch.received
         for _ in 0..<Self.readsPerTurnMax {
@@ -171,6 +205,8 @@ package final class SocketChannel: ByteChannel, AppSocketHandler {
                     return
                 }
             case .wouldBlock: self.socket.isReadable = false
+            // After a failure the end is no end, and the first failure says more.
+            case .ended where self.hasFailed, .failed where self.hasFailed: return self.socket.isReadable = false
             case .ended:
                 self.socket.isReadable = false
                 self.peerFinished = true

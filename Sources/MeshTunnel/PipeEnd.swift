@@ -23,12 +23,15 @@ package final class PipeEnd: AppSocket {
     package static let queuedBytesMax = 256 << 10
     /// And is called when so little is left.
     static let queuedBytesLow = 64 << 10
+    /// Handed over at a time: what a consumer takes before it can say that it is full.
+    static let offeredBytesMax = 128 << 10
 
     /// Cleared at the end, which breaks the cycle.
     package var consumer: (any PipeConsumer)?
     private var queued = PendingBytes()
     private var hasFinished = false
     private var awaitsDrain = false
+    private var toldEnd = false
 
     package init(loop: EventLoop, consumer: (any PipeConsumer)? = nil) {
         self.consumer = consumer
@@ -64,7 +67,15 @@ package final class PipeEnd: AppSocket {
     package func reset() {
         guard !self.isClosed else { return }
         self.consumer = nil
-        self.handler?.appFailed(self, code: ECONNRESET)
+        // Without a stream yet: whoever opens one for us finds us closed.
+        guard let handler else { return self.end(reset: true) }
+        handler.appFailed(self, code: ECONNRESET)
+    }
+
+    /// Behind ``finish()``: nothing more is read, and what was sent still arrives. False: some of it is still here.
+    package func leave() -> Bool {
+        guard !self.isClosed else { return true }
+        return self.handler?.appLeft(self) ?? false
     }
 
     package func pause() { self.isWritable = false }
@@ -99,19 +110,26 @@ package final class PipeEnd: AppSocket {
     override func write(_ vectors: UnsafeMutablePointer<iovec>, _ count: Int) -> IOResult {
         var moved = 0
         for i in 0..<count {
-            guard let consumer, !self.isClosed else { return .failed(EPIPE) }
-            let bytes = UnsafeRawBufferPointer(start: vectors[i].iov_base, count: vectors[i].iov_len)
-            let taken = consumer.pipeReceived(bytes)
-            moved += taken
-            if taken < bytes.count {
+            var left = UnsafeRawBufferPointer(start: vectors[i].iov_base, count: vectors[i].iov_len)
+            while !left.isEmpty {
+                guard self.isWritable else { return moved > 0 ? .moved(moved) : .wouldBlock }
+                guard let consumer, !self.isClosed else { return .failed(EPIPE) }
+                let offered = UnsafeRawBufferPointer(rebasing: left.prefix(Self.offeredBytesMax))
+                let taken = consumer.pipeReceived(offered)
+                // The stream has given everything back to its windows already.
                 if self.isClosed { return .failed(EPIPE) }
-                return moved > 0 ? .moved(moved) : .wouldBlock
+                moved += taken
+                if taken < offered.count { return moved > 0 ? .moved(moved) : .wouldBlock }
+                left = UnsafeRawBufferPointer(rebasing: left.dropFirst(taken))
             }
         }
         return .moved(moved)
     }
 
-    override func finishWriting() { self.consumer?.pipeFinished() }
+    override func finishWriting() {
+        self.toldEnd = true
+        self.consumer?.pipeFinished()
+    }
 
     override func isAtEnd() -> Bool { self.hasFinished && self.queued.isEmpty }
 
@@ -125,6 +143,8 @@ package final class PipeEnd: AppSocket {
     }
 
     package override func end(reset: Bool) {
+        // The peer's end may be the end of everything.
+        if !reset, !self.toldEnd { self.finishWriting() }
         let consumer = self.consumer
         self.consumer = nil
         super.end(reset: reset)

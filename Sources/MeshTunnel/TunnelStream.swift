@@ -179,15 +179,20 @@ final class TunnelStream: AppSocketHandler, Carrier {
 
     private func drain() {
         guard self.isRelaying, let app, app.isWritable, !self.pending.isEmpty else { return }
-        let (written, stop) = self.pending.drain { bytes, length in
+        // Taken out meanwhile: the application may end the stream inside a write.
+        var taken = PendingBytes()
+        swap(&taken, &self.pending)
+        let (written, stop) = taken.drain { bytes, length in
             var vector = iovec(iov_base: bytes, iov_len: length)
             return app.write(&vector, 1)
         }
+        if self.isClosed { return }
+        swap(&taken, &self.pending)
         if written > 0 { self.delivered(written) }
         switch stop {
         case .moved:
             self.perform(self.ends.delivered())
-            if let loss { self.finish(loss.error) }
+            if let loss { self.finish(loss) }
         case .wouldBlock, .ended: app.isWritable = false
         case .failed(let code): self.appFailed(app, code: code)
         }
@@ -258,6 +263,16 @@ final class TunnelStream: AppSocketHandler, Carrier {
     func appReadable(_ socket: AppSocket) { self.tunnel.markReady(self) }
     func appWritable(_ socket: AppSocket) { self.drain() }
     func appTurn(_ socket: AppSocket) {}
+
+    func appLeft(_ socket: AppSocket) -> Bool {
+        guard self.ends.appHasEnded, !self.isClosed else { return false }
+        // The answer is complete and the rest is not wanted (RFC 9113, 8.1): what is on its way is not cut off.
+        if !self.ends.peerHasEnded { self.tunnel.sendReset(self.id, .noError) }
+        let proxied = self.proxied
+        self.shut(resetApp: false)
+        proxied?.end(nil)
+        return true
+    }
 
     func appFailed(_ socket: AppSocket, code: CInt) {
         let reason = SystemError.text(code)

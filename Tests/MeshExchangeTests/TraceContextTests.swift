@@ -7,10 +7,10 @@ struct TraceContextTests {
 
     /// Numbers one after the other.
     private struct Counting: RandomNumberGenerator {
-        var next: UInt64 = 2
+        var number: UInt64 = 2
         mutating func next() -> UInt64 {
-            defer { self.next += 2 }
-            return self.next
+            defer { self.number += 2 }
+            return self.number
         }
     }
 
