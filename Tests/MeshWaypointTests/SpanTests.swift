@@ -8,8 +8,12 @@ import Testing
 
 @Suite("Spans of a waypoint", .timeLimit(.minutes(2)))
 struct SpanTests {
-    private let (posts, posted) = AsyncStream.makeStream(of: (address: String, body: [UInt8]).self)
+    private typealias Post = (address: String, body: [UInt8])
+    private let posts: AsyncStream<Post>
+    private let posted: AsyncStream<Post>.Continuation
     private let trace = TraceContext(traceHigh: 1, traceLow: 0xabc, span: 0xdef, parent: 0x99, isSampled: true)
+
+    init() { (self.posts, self.posted) = AsyncStream.makeStream(of: Post.self) }
 
     private func exporter(_ bench: TelemetryBench, status: Int = 200) -> SpanExporter {
         SpanExporter(
