@@ -89,7 +89,7 @@ let package = Package(
         // Executables: argv decides the role.
         .executableTarget(
             name: "martlet",
-            dependencies: ["MeshProxy", "MeshControl", "MeshNode", "MeshCLI", arguments, log],
+            dependencies: ["MeshProxy", "MeshWaypoint", "MeshControl", "MeshNode", "MeshCLI", arguments, log],
             swiftSettings: strict),
         .executableTarget(
             name: "martlet-cni", dependencies: ["MeshCNI"],
@@ -141,6 +141,14 @@ let package = Package(
                 lifecycle, collections, x509, yams,
             ]),
         target(
+            "MeshWaypoint",
+            [
+                "MeshDirectory", "MeshCertificates", "MeshProcess", "MeshExchange", "MeshTunnel", "MeshRoutes",
+                "MeshTokens", "MeshHTTP", "MeshXDS", "MeshCA", "MeshChannel", "MeshTelemetry", "MeshPolicy",
+                "MeshModel", "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), http, log,
+                collections,
+            ]),
+        target(
             "MeshControl",
             [
                 "MeshXDS", "MeshCA", "MeshChannel", "KubeClient", "KubeAPI", "MeshCollections", "MeshRoutes",
@@ -164,6 +172,7 @@ let package = Package(
             ],
             resources: [
                 .embedInCode("Manifests/crds.yaml"), .embedInCode("Manifests/gateway-api.yaml"),
+                .embedInCode("Manifests/gateway-routes.yaml"),
                 .embedInCode("Manifests/istiod.yaml"),
                 .embedInCode("Manifests/cni.yaml"), .embedInCode("Manifests/ztunnel.yaml"),
             ]),
@@ -178,7 +187,7 @@ let package = Package(
         target(
             "MeshCertificates",
             ["MeshCA", "MeshTelemetry", "MeshTunnel", "MeshLoop", "MeshIdentity", "MeshLinux", x509, asn1, log]),
-        target("MeshProcess", ["MeshXDS", "MeshChannel", "MeshTelemetry", "MeshLinux", yams]),
+        target("MeshProcess", ["MeshXDS", "MeshChannel", "MeshTelemetry", "MeshLoop", "MeshLinux", log, yams]),
 
         // Conversations with the outside.
         target(
@@ -198,7 +207,12 @@ let package = Package(
                 "MeshProto", "MeshChannel", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf, protobuf,
                 x509, asn1, crypto, log,
             ]),
-        target("KubeClient", ["KubeAPI", http, nio("NIOCore"), nio("NIOFoundationCompat"), nioSSL, log, yams]),
+        target(
+            "KubeClient",
+            [
+                "KubeAPI", http, nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"),
+                nio("NIOFoundationCompat"), nioSSL, log, yams,
+            ]),
         target(
             "MeshTelemetry",
             [
@@ -285,8 +299,8 @@ let package = Package(
             "MeshExchangeTests",
             [
                 "MeshExchange", "MeshTunnel", "MeshRoutes", "MeshLoop", "MeshHTTP", "MeshPolicy", "MeshModel",
-                "MeshIdentity", "MeshTestSupport",
-            ]),
+                "MeshIdentity", "MeshTestSupport", "MeshLinux",
+            ], exclude: ["Programs"]),
         test(
             "MeshProxyTests",
             [
@@ -302,6 +316,13 @@ let package = Package(
                 "MeshCertificates", "MeshCA", "MeshTelemetry", "MeshTunnel", "MeshIdentity", "MeshTestSupport", log,
             ]),
         test("MeshProcessTests", ["MeshProcess"]),
+        test(
+            "MeshWaypointTests",
+            [
+                "MeshWaypoint", "MeshDirectory", "MeshCertificates", "MeshProcess", "MeshExchange", "MeshTunnel",
+                "MeshRoutes", "MeshHTTP", "MeshXDS", "MeshCA", "MeshTelemetry", "MeshModel", "MeshIdentity",
+                "MeshTestSupport", log,
+            ]),
         test("MeshTelemetryTests", ["MeshTelemetry", "MeshTestSupport", log, nio("NIOCore"), nio("NIOPosix")]),
         test(
             "MeshXDSTests",
@@ -319,12 +340,14 @@ let package = Package(
             "MeshControlTests",
             [
                 "MeshControl", "MeshXDS", "MeshCA", "MeshChannel", "KubeAPI", "KubeClient", "MeshModel", "MeshIdentity",
-                "MeshPolicy", "MeshRoutes", "MeshTelemetry", "MeshLinux", "MeshTestSupport", x509, log,
+                "MeshPolicy", "MeshRoutes", "MeshTelemetry", "MeshLinux", "MeshTestSupport", "MeshCLI",
+                "LabAPIServer", x509, nio("NIOPosix"), log,
             ]),
         test(
             "MeshNodeTests", ["MeshNode", "MeshCNI", "MeshZDS", "MeshLinux", "MeshModel", "KubeAPI", "KubeClient", log]),
         test("MeshLinuxTests", ["MeshLinux"]),
-        test("MeshCLITests", ["MeshCLI", "KubeAPI"]),
+        test(
+            "MeshCLITests", ["MeshCLI", "KubeAPI", "KubeClient", "LabAPIServer", log], exclude: ["Fixtures"]),
         test("KubeAPITests", ["KubeAPI"]),
         test("KubeClientTests", ["KubeClient", "KubeAPI"]),
         test(

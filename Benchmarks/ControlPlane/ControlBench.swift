@@ -4,10 +4,14 @@ internal import Glibc
 /// client's stream. Prints how long the first build takes, how long one change takes, and the resident memory.
 ///
 ///     martlet-control-bench [--workloads 100000] [--services 20000] [--nodes 1000] [--namespaces 200]
+///     martlet-control-bench --routes 5000
+///
+/// With `--routes` it is about waypoints: so many routes, each at a service of its own and then all at one.
 @main
 struct ControlBench {
     static func main() throws {
         let size = try Size(CommandLine.arguments.dropFirst())
+        if let routes = size.routes { return Self.measureRules(routes) }
         let bench = Bench(size)
         print(
             "workloads \(size.workloads), services \(size.services), nodes \(size.nodes), "
@@ -22,6 +26,18 @@ struct ControlBench {
             print(
                 "\(change.rawValue): median \(milliseconds(median)) ms, worst \(milliseconds(worst)) ms, "
                     + "\(resources) resources to the client")
+        }
+        print("resident \(residentMegabytes()) MB")
+    }
+
+    private static func measureRules(_ routes: Int) {
+        for services in [routes, 1] {
+            let bench = RulesBench(routes: routes, services: services)
+            print("routes \(routes), services \(services)")
+            report("all of them read, resolved and sent", seconds: bench.build())
+            let (median, worst, bytes) = bench.measure(rounds: 50)
+            print(
+                "one route changes: median \(milliseconds(median)) ms, worst \(milliseconds(worst)) ms, \(bytes) bytes")
         }
         print("resident \(residentMegabytes()) MB")
     }
@@ -53,6 +69,8 @@ struct Size {
     var services = 20_000
     var nodes = 1000
     var namespaces = 200
+    /// Nil: nothing about routes.
+    var routes: Int?
 
     struct Invalid: Error, CustomStringConvertible {
         let description: String
@@ -69,9 +87,11 @@ struct Size {
             case "--services": self.services = number
             case "--nodes": self.nodes = number
             case "--namespaces": self.namespaces = number
+            case "--routes": self.routes = number
             default:
                 throw Invalid(
-                    description: "unknown argument \(name); known are --workloads, --services, --nodes, --namespaces")
+                    description: "unknown argument \(name); known are --workloads, --services, --nodes, --namespaces, "
+                        + "--routes")
             }
         }
     }

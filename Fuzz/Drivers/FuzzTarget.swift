@@ -14,8 +14,7 @@ package struct FuzzTarget: Sendable {
 
     /// A new parser of outside bytes has its place here. Drivers of parsers that the tree does not have yet are added
     /// with them.
-    package static let all: [FuzzTarget] =
-        http + http1 + text + messages + applications + security + requests
+    package static let all: [FuzzTarget] = http + http1 + text + messages + applications + security + requests
 
     package static func named(_ name: String) -> FuzzTarget? { self.all.first { $0.name == name } }
 }

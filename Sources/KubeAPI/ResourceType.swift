@@ -77,6 +77,9 @@ extension ResourceType {
         "rbac.authorization.k8s.io", "clusterrolebindings", "ClusterRoleBinding", namespaced: false)
     public static let customResourceDefinitions = of(
         "apiextensions.k8s.io", "customresourcedefinitions", "CustomResourceDefinition", namespaced: false)
+    public static let horizontalPodAutoscalers = of(
+        "autoscaling", "horizontalpodautoscalers", "HorizontalPodAutoscaler", version: "v2")
+    public static let podDisruptionBudgets = of("policy", "poddisruptionbudgets", "PodDisruptionBudget")
     public static let authorizationPolicies = of("security.istio.io", "authorizationpolicies", "AuthorizationPolicy")
     public static let peerAuthentications = of("security.istio.io", "peerauthentications", "PeerAuthentication")
     public static let requestAuthentications = of(

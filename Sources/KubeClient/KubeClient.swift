@@ -10,8 +10,8 @@ import NIOSSL
 public final class KubeClient: KubeCluster {
     public let configuration: KubeConfiguration
     private let http: HTTPClient
-    private let credential: CredentialReader
-    private let userAgent: String
+    let credential: CredentialReader
+    let userAgent: String
 
     /// Every watch holds one connection; a control plane has about thirty.
     static let connectionsMax = 512
@@ -28,6 +28,17 @@ public final class KubeClient: KubeCluster {
         self.configuration = configuration
         self.userAgent = userAgent
         self.credential = CredentialReader(configuration.credential)
+        var settings = HTTPClient.Configuration(tlsConfiguration: try Self.tls(configuration))
+        settings.timeout.connect = .seconds(5)
+        settings.redirectConfiguration = .disallow
+        settings.connectionPool.concurrentHTTP1ConnectionsPerHostSoftLimit = Self.connectionsMax
+        settings.connectionPool.retryConnectionEstablishment = false
+        settings.decompression = .disabled
+        settings.httpVersion = .http1Only
+        self.http = HTTPClient(eventLoopGroupProvider: .singleton, configuration: settings)
+    }
+
+    static func tls(_ configuration: KubeConfiguration) throws -> TLSConfiguration {
         var tls = TLSConfiguration.makeClientConfiguration()
         switch configuration.trust {
         case .system: break
@@ -38,14 +49,7 @@ public final class KubeClient: KubeCluster {
             tls.certificateChain = try NIOSSLCertificate.fromPEMBytes(Array(chain.utf8)).map { .certificate($0) }
             tls.privateKey = .privateKey(try NIOSSLPrivateKey(bytes: Array(key.utf8), format: .pem))
         }
-        var settings = HTTPClient.Configuration(tlsConfiguration: tls)
-        settings.timeout.connect = .seconds(5)
-        settings.redirectConfiguration = .disallow
-        settings.connectionPool.concurrentHTTP1ConnectionsPerHostSoftLimit = Self.connectionsMax
-        settings.connectionPool.retryConnectionEstablishment = false
-        settings.decompression = .disabled
-        settings.httpVersion = .http1Only
-        self.http = HTTPClient(eventLoopGroupProvider: .singleton, configuration: settings)
+        return tls
     }
 
     /// Ends all connections. Call once, at the end; requests after it fail.
@@ -132,7 +136,7 @@ public final class KubeClient: KubeCluster {
         return bytes
     }
 
-    private func unreachable(_ method: String, _ path: String, _ error: any Error) -> KubeConnectionError {
+    func unreachable(_ method: String, _ path: String, _ error: any Error) -> KubeConnectionError {
         KubeConnectionError(
             "cannot reach the Kubernetes API at \(self.configuration.server) (\(method) \(path)): \(error); "
                 + "is the cluster running, and is this the right kubeconfig?")

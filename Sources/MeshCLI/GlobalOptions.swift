@@ -36,7 +36,7 @@ struct GlobalOptions: ParsableArguments {
 }
 
 /// A failure whose text is all that a person needs.
-struct CommandError: Error, CustomStringConvertible {
-    let description: String
-    init(_ description: String) { self.description = description }
+package struct CommandError: Error, CustomStringConvertible {
+    package let description: String
+    package init(_ description: String) { self.description = description }
 }

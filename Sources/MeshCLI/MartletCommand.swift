@@ -12,6 +12,8 @@ public struct MartletCommand: AsyncParsableCommand {
         version: MartletVersion.current,
         subcommands: [
             InstallCommand.self, UninstallCommand.self, VerifyInstallCommand.self, ManifestCommand.self,
+            WaypointCommand.self, ProxyConfigCommand.self, ProxyStatusCommand.self, DescribeCommand.self,
+            ExperimentalCommand.self,
             VersionCommand.self, InternalCommand.self,
         ])
 

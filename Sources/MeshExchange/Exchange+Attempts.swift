@@ -31,7 +31,7 @@ extension Exchange {
 
     private func choose(_ plan: ForwardPlan) -> UpstreamEndpoint? {
         if let pinned = plan.pinned, self.tried.isEmpty,
-            let endpoint = plan.backend.endpoints.first(where: { $0.workload == pinned })
+            let endpoint = plan.backend.endpoints.first(where: { $0.hash == pinned })
         {
             return endpoint
         }

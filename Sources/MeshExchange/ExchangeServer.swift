@@ -17,6 +17,8 @@ package struct ExchangeConfiguration: Sendable {
     /// How long a client may say nothing before its protocol is taken for one where the server speaks first; see
     /// ``ServedPort/needsHTTP``.
     package var silenceTimeout = Duration.milliseconds(200)
+    /// A peer of an HTTP/2 connection that lets nothing of what waits for it through for so long is given up.
+    package var stallTimeout = Duration.seconds(300)
 
     package init() {}
 }
@@ -38,8 +40,9 @@ package final class ExchangeServer: StreamServer {
     let observer: any ExchangeObserver
     private(set) var view: any ExchangeView
     let book: UpstreamBook
+    private let memory = LoopMemory()
     private(set) var pool: UpstreamPool!
-    private(set) var dialer: UpstreamDialer?
+    private(set) var dialer: (any UpstreamDialer)?
     private(set) var isDraining = false
     /// Exchanges under way, and retries among them.
     private(set) var exchangesUnderWay = 0
@@ -145,7 +148,7 @@ package final class ExchangeServer: StreamServer {
     func origin(_ stream: ServedStream, _ target: ServedTarget, isGRPC: Bool) -> RequestOrigin {
         RequestOrigin(
             client: stream.question.source, identity: stream.question.identity, local: target.local, isGRPC: isGRPC,
-            now: self.loop.now, time: self.seconds, random: self.book.random())
+            now: self.loop.now, time: self.seconds, random: self.book.random(), memory: self.memory)
     }
 
     func ends(_ stream: ServedStream, _ target: ServedTarget) -> ExchangeEnds {
@@ -175,16 +178,35 @@ package final class ExchangeServer: StreamServer {
     }
 
     /// A request that could not be understood: there is no exchange to report.
-    func refused(_ stream: ServedStream, _ reason: String, status: Int = 400) {
+    func refused(
+        _ stream: ServedStream, _ reason: String, _ version: ExchangeReport.Version = .http11, status: Int = 400
+    ) {
         guard let target = stream.target as? ServedTarget else { return }
         var report = ExchangeReport(
             ends: self.ends(stream, target),
             request: RequestHead(method: "-", scheme: "http", authority: "-", path: "-", fields: HTTP2HeaderList()),
-            version: .http11, isGRPC: false, startedNanoseconds: self.loop.now)
+            version: version, isGRPC: false, startedNanoseconds: self.loop.now)
         report.flags = .clientProtocolError
         report.details = reason
         report.response = ResponseHead(status: status)
         self.observer.finished(report)
+    }
+
+    // MARK: Memory
+
+    private var frameBytes: [UInt8] = []
+    private static let frameBytesKept = 64 << 10
+
+    /// An empty array whose memory stays with the loop, for frames that are copied to their channel at once.
+    @inline(__always)
+    func withFrameBytes(_ body: (inout [UInt8]) -> Void) {
+        // Taken out, so that who comes here from inside gets another one.
+        var bytes: [UInt8] = []
+        swap(&bytes, &self.frameBytes)
+        body(&bytes)
+        guard bytes.capacity <= Self.frameBytesKept else { return }
+        bytes.removeAll(keepingCapacity: true)
+        self.frameBytes = bytes
     }
 
     // MARK: What is held

@@ -50,10 +50,12 @@ package struct RequestOrigin {
     package var time: Int64
     /// For weights, fractions and sampling.
     package var random: UInt64
+    /// Of the event loop.
+    package var memory: LoopMemory
 
     package init(
         client: IPEndpoint, identity: WorkloadIdentity?, local: IPEndpoint?, isGRPC: Bool, now: UInt64, time: Int64,
-        random: UInt64
+        random: UInt64, memory: LoopMemory
     ) {
         self.client = client
         self.identity = identity
@@ -62,7 +64,14 @@ package struct RequestOrigin {
         self.now = now
         self.time = time
         self.random = random
+        self.memory = memory
     }
+}
+
+/// What one event loop remembers between requests.
+package final class LoopMemory {
+    package var tokens = TokenMemory()
+    package init() {}
 }
 
 package enum ExchangePlan {
@@ -99,8 +108,8 @@ package struct ForwardPlan: Sendable {
     package var retry: RetryPolicy?
     /// Of the request, for the backend's choice.
     package var hash: UInt64?
-    /// The workload that a session belongs to.
-    package var pinned: String?
+    /// The endpoint that a session belongs to (``SessionTag``).
+    package var pinned: UInt64?
     /// Changes the response's head, once it is known which workload answers: filters, CORS, the cookie of a session.
     package var changeResponse: (@Sendable (inout ResponseHead, _ workload: String) -> Void)?
     package var mirrors: [Mirror] = []

@@ -69,6 +69,7 @@ final class UpstreamPool {
         }
         attempt.isWaiting = true
         lane.waiting.append(attempt)
+        if lane.shared.contains(where: \.isRefusing) { return }
         // One HTTP/2 connection that is being made serves many.
         let perConnection = isHTTP2 ? 100 : 1
         if lane.waiting.count > lane.connecting * perConnection, lane.count < Self.connectionsPerEndpointMax {
@@ -93,7 +94,7 @@ final class UpstreamPool {
             }
         } else {
             do {
-                var channel: SocketChannel?
+                var channel: (any ByteChannel)?
                 channel = try dialer.connect(to: endpoint.key.address) { [self] reason in
                     lane.connecting -= 1
                     if let reason {

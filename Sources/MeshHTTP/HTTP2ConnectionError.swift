@@ -7,6 +7,8 @@ package enum HTTP2ConnectionError: Error, Hashable, Sendable {
     case frameTooLarge(HTTP2FrameType, bytes: Int, bytesMax: Int)
     case wrongLength(HTTP2FrameType, bytes: Int)
     case wrongStream(HTTP2FrameType, HTTP2StreamID)
+    /// A frame of a message on a stream that both sides have ended.
+    case closedStream(HTTP2FrameType, HTTP2StreamID)
     case paddingTooLong(HTTP2FrameType, HTTP2StreamID)
     case pushPromise
     /// Another frame, or one of another stream, came before the header block was complete.
@@ -30,6 +32,7 @@ package enum HTTP2ConnectionError: Error, Hashable, Sendable {
         case .notHTTP2, .firstFrameNotSettings, .wrongStream, .paddingTooLong, .pushPromise,
             .headerBlockInterrupted, .continuationWithoutHeaders, .zeroWindowIncrement:
             .protocolError
+        case .closedStream: .streamClosed
         case .frameTooLarge, .wrongLength: .frameSizeError
         case .headerBlockTooLarge, .tooManyContinuations, .tooManySettings, .flood: .enhanceYourCalm
         case .badSetting(let setting): setting.id == .initialWindowSize ? .flowControlError : .protocolError
@@ -55,6 +58,7 @@ extension HTTP2ConnectionError: CustomStringConvertible {
             "\(type) of \(bytes) octets, we accept at most \(max) in a frame"
         case .wrongLength(let type, let bytes): "\(type) cannot have a payload of \(bytes) octets"
         case .wrongStream(let type, let stream): "\(type) is not allowed on stream \(stream)"
+        case .closedStream(let type, let stream): "\(type) on stream \(stream), which has ended"
         case .paddingTooLong(let type, let stream): "the padding of \(type) on stream \(stream) exceeds the frame"
         case .pushPromise: "the peer pushes although it may not"
         case .headerBlockInterrupted(let stream, let type):

@@ -173,6 +173,31 @@ package enum HTTP2FrameWriter {
         }
     }
 
+    /// Begins HEADERS in an empty array: its header block is appended behind this, ``endHeaders`` completes it.
+    package static func beginHeaders(to bytes: inout [UInt8]) {
+        precondition(bytes.isEmpty)
+        for _ in 0..<HTTP2FrameHeader.byteCount { bytes.append(0) }
+    }
+
+    /// Makes frames of what ``beginHeaders(to:)`` began; in place when one frame holds the block, as nearly always.
+    package static func endHeaders(
+        stream: HTTP2StreamID, endStream: Bool, frameBytesMax: Int, _ bytes: inout [UInt8]
+    ) {
+        let length = bytes.count - HTTP2FrameHeader.byteCount
+        guard length > frameBytesMax else {
+            let flags: HTTP2FrameFlags = endStream ? [.endHeaders, .endStream] : .endHeaders
+            bytes.withUnsafeMutableBytes {
+                HTTP2FrameHeader(length: length, type: .headers, flags: flags, stream: stream)
+                    .write(to: $0.baseAddress!)
+            }
+            return
+        }
+        let block = Array(bytes[HTTP2FrameHeader.byteCount...])
+        bytes.removeAll(keepingCapacity: true)
+        self.appendHeaders(
+            stream: stream, block: block, endStream: endStream, frameBytesMax: frameBytesMax, to: &bytes)
+    }
+
     /// Makes room at the end of `bytes` and lets `write` fill all of it.
     @inline(__always)
     private static func append(

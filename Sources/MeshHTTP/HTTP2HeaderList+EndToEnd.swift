@@ -40,6 +40,15 @@ extension HTTP2HeaderList {
         return list
     }
 
+    /// Trailers without what must not come behind a body: framing, and where the message goes (RFC 9110, 6.5.1).
+    package func trailersToForward() -> HTTP2HeaderList {
+        if self.isEmpty { return self }
+        var list = self.endToEnd()
+        list.remove(named: "content-length")
+        list.remove(named: "trailer")
+        return list
+    }
+
     private func saysTrailers(_ index: Int) -> Bool {
         self.value(index).lowercased().split(separator: ",").contains {
             $0.split(separator: ";").first.map { $0.filter { $0 != " " } == "trailers" } ?? false

@@ -17,6 +17,10 @@ package enum HTTP2MalformedMessage: Error, Hashable, Sendable, CustomStringConve
     /// `host` and `:authority` name different places.
     case hostDiffers
     case badContentLength(String)
+    /// The body is not as long as `content-length` says.
+    case wrongContentLength
+    /// HEADERS that are no trailers although the message has begun.
+    case secondHead
     case notConnect(method: String)
     case truncated
 
@@ -37,6 +41,8 @@ package enum HTTP2MalformedMessage: Error, Hashable, Sendable, CustomStringConve
         case .badStatus(let text): "bad status \"\(text)\""
         case .hostDiffers: "host and :authority differ"
         case .badContentLength(let text): "bad content-length \"\(text)\""
+        case .wrongContentLength: "the body is not as long as content-length says"
+        case .secondHead: "a second header section that does not end the message"
         case .notConnect(let method): "method \(method), only CONNECT is served here"
         case .truncated: "the header list was larger than allowed"
         }

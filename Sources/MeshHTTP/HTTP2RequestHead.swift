@@ -71,11 +71,14 @@ package struct HTTP2RequestHead: Sendable {
         let bytes = fields.valueBytes(at)
         let isOrigin = bytes.first == UInt8(ascii: "/")
         let isAsterisk = method == "OPTIONS" && bytes.elementsEqual([UInt8(ascii: "*")])
-        // A space or control here would let a request be split by an HTTP/1.1 hop.
-        guard isOrigin || isAsterisk, !bytes.contains(where: { $0 <= 32 || $0 == 127 }) else {
-            throw .badPath(fields.value(at))
-        }
-        return fields.value(at)
+        // A space or control here would let a request be split by an HTTP/1.1 hop; a fragment is never sent
+        // (RFC 9113 section 8.3.1), and what is behind it would be hidden from one hop and not from the next.
+        guard isOrigin || isAsterisk, !bytes.contains(where: { $0 <= 32 || $0 == 127 || $0 == UInt8(ascii: "#") })
+        else { throw .badPath(fields.value(at)) }
+        let path = fields.value(at)
+        // Octets that are no UTF-8 would go on as others than they came.
+        guard path.utf8.count == bytes.count, path.utf8.elementsEqual(bytes) else { throw .badPath(path) }
+        return path
     }
 
     /// RFC 9113 section 8.3.1: one authority. Several `host` fields are none.

@@ -109,7 +109,7 @@ final class StreamAdmission: MeshWaiter {
             server.serve(
                 ServedStream(
                     pipe: pipe, target: target, question: self.question, authority: self.authority,
-                    dialer: UpstreamDialer(worker: self.worker, handle: self.tunnel.handle)))
+                    dialer: TunnelDialer(worker: self.worker, handle: self.tunnel.handle)))
             if !self.stream.isClosed { self.stream.appConnected(pipe) }
         case .admit(let permit, let target, let responseHeaders, let labels, let preamble):
             self.leaveRoom()

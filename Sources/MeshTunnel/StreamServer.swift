@@ -14,23 +14,45 @@ package protocol StreamServer: AnyObject {
 package typealias StreamServerMaker = @Sendable (EventLoop) -> any StreamServer
 
 package struct ServedStream {
-    package let pipe: PipeEnd
+    package let pipe: any ByteChannel
     package let target: any StreamTarget
     /// Who asks: address and proven identity of the peer.
     package let question: InboundQuestion
     package let authority: String
-    package let dialer: UpstreamDialer
+    package let dialer: any UpstreamDialer
+
+    package init(
+        pipe: any ByteChannel, target: any StreamTarget, question: InboundQuestion, authority: String,
+        dialer: any UpstreamDialer
+    ) {
+        self.pipe = pipe
+        self.target = target
+        self.question = question
+        self.authority = authority
+        self.dialer = dialer
+    }
 }
 
 /// What a stream server may open towards the mesh, as the pod that took its stream.
-package struct UpstreamDialer {
-    let worker: TunnelWorker
-    let handle: PodHandle
-
+package protocol UpstreamDialer {
     /// A stream of a pooled tunnel whose application is `pipe`. `answered` is called once, unless the pipe's consumer was
     /// told of the end before: with what the peer has proven, or why there is no stream; then the pipe is not closed
     /// and of no more use.
-    package func open(
+    func open(
+        _ route: TunnelRoute, _ pipe: PipeEnd, answered: @escaping (Result<WorkloadIdentity?, UpstreamFailure>) -> Void
+    )
+    /// Plain TCP, for endpoints outside the mesh. `connected` is called once: with nil, or with why there is no connection.
+    func connect(
+        to target: IPEndpoint, connected: @escaping (String?) -> Void
+    ) throws(SystemError) -> any ByteChannel
+}
+
+/// The engine's own way: its pools of tunnels, and its sockets.
+struct TunnelDialer: UpstreamDialer {
+    let worker: TunnelWorker
+    let handle: PodHandle
+
+    func open(
         _ route: TunnelRoute, _ pipe: PipeEnd, answered: @escaping (Result<WorkloadIdentity?, UpstreamFailure>) -> Void
     ) {
         precondition(!route.expected.isEmpty, "a route without an expected identity would trust anybody")
@@ -46,10 +68,9 @@ package struct UpstreamDialer {
         }
     }
 
-    /// Plain TCP, for endpoints outside the mesh. `connected` is called once: with nil, or with why there is no connection.
-    package func connect(
+    func connect(
         to target: IPEndpoint, connected: @escaping (String?) -> Void
-    ) throws(SystemError) -> SocketChannel {
+    ) throws(SystemError) -> any ByteChannel {
         SocketChannel(
             try self.worker.dial(self.handle, to: target, from: nil), timeout: self.worker.configuration.dialTimeout,
             connected: connected)

@@ -4,6 +4,7 @@ import MeshCLI
 import MeshControl
 import MeshNode
 import MeshProxy
+import MeshWaypoint
 
 /// One program, several roles: the first argument decides. A role runs until it is told to stop; everything else is
 /// the user's command line.
@@ -27,6 +28,8 @@ enum Martlet {
             await Self.run("node-agent") {
                 try await NodeAgentRole.run(environment: environment, arguments: rest, version: version)
             }
+        case "waypoint" where WaypointRole.isMeant(rest, environment: environment):
+            await Self.run("waypoint") { try await WaypointRole.run(environment: environment, version: version) }
         case "lab": LabHandover.run(rest)
         default: await MartletCommand.main(nil)
         }

@@ -17,7 +17,7 @@ struct KubeletTests {
     /// Answers `/containerLogs` with text, `/exec` with 101, a greeting in the same packet, then an upper-case echo,
     /// `/attach` with 101, some text and the end in one go, and everything else with 403.
     private static let kubelet = """
-        import os, socket, sys, threading
+        import base64, hashlib, os, re, socket, sys, threading
         path = sys.argv[1]
         server = socket.socket(socket.AF_UNIX)
         server.bind(path + ".new"); server.listen(8); os.rename(path + ".new", path)
@@ -37,9 +37,34 @@ struct KubeletTests {
                     if not rest: break
             elif b"/attach/" in line:
                 c.sendall(b"HTTP/1.1 101 Switching Protocols\\r\\nConnection: Upgrade\\r\\nUpgrade: websocket\\r\\n\\r\\nall at once")
+            elif b"/portForward/" in line and b"sec-websocket-key:" in head.lower():
+                forward(c, line, head)
             else:
                 c.sendall(b"HTTP/1.1 403 Forbidden\\r\\nContent-Length: 5\\r\\n\\r\\nnever")
             c.close()
+        def frame(payload): return bytes([130, len(payload)]) + payload
+        def forward(c, line, head):
+            key = re.search(rb"(?im)^sec-websocket-key: *(\\S+)", head)[1]
+            accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+            c.sendall(b"HTTP/1.1 101 Switching Protocols\\r\\nConnection: Upgrade\\r\\nUpgrade: websocket\\r\\nSec-WebSocket-Accept: " + accept
+                + b"\\r\\nSec-WebSocket-Protocol: v4.channel.k8s.io\\r\\n\\r\\n")
+            port = int(re.search(rb"ports=(\\d+)", line)[1])
+            for channel in (0, 1): c.sendall(frame(bytes([channel]) + port.to_bytes(2, "little")))
+            if port == 1: c.sendall(frame(b"\\1nobody listens there"))
+            asked = b""
+            while b"\\r\\n\\r\\n" not in asked:
+                start = c.recv(2)
+                if not start: return
+                size = start[1] & 127
+                if size == 126: size = int.from_bytes(c.recv(2, socket.MSG_WAITALL), "big")
+                mask, data = c.recv(4, socket.MSG_WAITALL), c.recv(size, socket.MSG_WAITALL)
+                data = bytes(byte ^ mask[at % 4] for at, byte in enumerate(data))
+                if start[0] & 15 == 8: return
+                asked += data[1:]
+            said = asked.split(b"\\r\\n")[0]
+            c.sendall(frame(b"\\0HTTP/1.1 202 Accepted\\r\\nContent-Length: %d\\r\\n" % len(said)))
+            c.sendall(frame(b"\\0\\r\\n" + said[:5]) + frame(b"\\0" + said[5:]))
+            c.recv(1)
         while True:
             c, _ = server.accept()
             threading.Thread(target=serve, args=(c,), daemon=True).start()
@@ -134,6 +159,42 @@ struct KubeletTests {
             let hasty = try await upgrade(pod + "/attach?container=c&stdout=true")
             #expect(hasty.hasPrefix("HTTP/1.1 101 Switching Protocols"), "\(hasty)")
             #expect(hasty.contains("\r\n\r\nall at once"), "\(hasty)")
+        }
+        withExtendedLifetime(kubelet) {}
+    }
+
+    @Test("a client asks a server inside a pod through the API server", .timeLimit(.minutes(2)))
+    func podRequest() async throws {
+        let scratch = try Scratch()
+        let kubelet = try Kubelet()
+        try await kubelet.listens()
+        let configuration = APIServerConfiguration(
+            endpoints: [.init(host: "127.0.0.1", port: 0)], pkiDirectory: scratch.path,
+            nodeConnector: OneNode(socket: kubelet.socket))
+        try await serving(configuration) { server, port in
+            try await server.cluster.create(
+                .serviceAccounts, KubeObject(.serviceAccounts, namespace: "default", name: "default"))
+            try await server.cluster.create(
+                .pods,
+                KubeObject(
+                    .pods, namespace: "default", name: "p",
+                    ["spec": ["nodeName": "n", "containers": [["name": "c", "image": "i"]]]]))
+            let roots = try String(contentsOfFile: scratch.path + "/ca.crt", encoding: .utf8)
+            let client = try KubeClient(
+                KubeConfiguration(
+                    server: "https://127.0.0.1:\(port)", trust: .authorities(roots),
+                    credential: .token(server.pki.adminToken)))
+            let answer = try await client.podRequest(
+                namespace: "default", pod: "p", port: 15000, method: "POST", path: "/logging?level=debug")
+            #expect(answer.status == 202)
+            #expect(String(decoding: answer.body, as: UTF8.self) == "POST /logging?level=debug HTTP/1.1")
+            await #expect {
+                try await client.podRequest(namespace: "default", pod: "p", port: 1, path: "/")
+            } throws: { "\($0)".contains("nobody listens there") }
+            await #expect {
+                try await client.podRequest(namespace: "default", pod: "missing", port: 1, path: "/")
+            } throws: { ($0 as? StatusError)?.isNotFound == true }
+            try await client.shutdown()
         }
         withExtendedLifetime(kubelet) {}
     }

@@ -49,7 +49,8 @@ struct ControlServerTests {
     }
 
     static func running(
-        _ cluster: FakeCluster, _ name: String = "istiod-1", changing change: (inout ControlOptions) -> Void = { _ in },
+        _ cluster: any KubeCluster, _ name: String = "istiod-1",
+        changing change: (inout ControlOptions) -> Void = { _ in },
         _ body: @escaping @Sendable (ControlServer.Ports) async throws -> Void
     ) async throws {
         var silent = Logger(label: "test")

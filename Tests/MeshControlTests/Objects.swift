@@ -110,6 +110,19 @@ enum Make {
         return gateway
     }
 
+    static func route(
+        _ name: String, kind: ResourceType = .httpRoutes, namespace: String = "ns1", parents: JSONValue? = nil,
+        createdAt: String = "2026-01-01T00:00:00Z", hostnames: [String] = [], _ rules: JSONValue
+    ) -> KubeObject {
+        let service: JSONValue = [["group": "", "kind": "Service", "name": "s"]]
+        var spec: JSONValue = ["parentRefs": parents ?? service, "rules": rules]
+        if !hostnames.isEmpty { spec["hostnames"] = JSONValue(hostnames) }
+        var route = KubeObject(kind, namespace: namespace, name: name, ["spec": spec])
+        route.json.set(["metadata", "creationTimestamp"], to: .string(createdAt))
+        route.json.set(["metadata", "generation"], to: 4)
+        return route
+    }
+
     static func peer(
         _ name: String, namespace: String = "ns1", mode: String?, ports: [String: String] = [:],
         selector: [String: String]? = nil, createdAt: String = "2026-01-01T00:00:00Z"
@@ -133,10 +146,13 @@ final class Mesh {
         var settings = MeshSettings()
         settings.clusterID = "cluster0"
         settings.domainSuffix = "company.com"
+        settings.waypoints.image = "hub/martlet:1"
         self.index = MeshIndex(settings)
         self.index.workloads.observe { [unowned self] in self.events.formUnion($0.map(\.key)) }
         self.index.meshServices.observe { [unowned self] in self.events.formUnion($0.map(\.key)) }
         self.index.policies.observe { [unowned self] in self.events.formUnion($0.map(\.key)) }
+        self.index.serviceRules.observe { [unowned self] in self.events.formUnion($0.map { "rules \($0.key)" }) }
+        self.index.waypointRules.observe { [unowned self] in self.events.formUnion($0.map { "waypoint \($0.key)" }) }
         self.set(
             KubeObject(
                 .namespaces, name: "istio-system", labels: ["topology.istio.io/network": "testnetwork"]))
@@ -162,10 +178,22 @@ final class Mesh {
         case "WorkloadEntry": self.index.workloadEntries.set(object.key, WorkloadEntryView(object))
         case "Gateway": self.index.gateways.set(object.key, GatewayView(object))
         case "GatewayClass": self.index.gatewayClasses.set(object.key, GatewayClassView(object))
+        case "ConfigMap": self.index.overlays.set(object.key, OverlayView(object))
         case "AuthorizationPolicy": self.index.authorizationPolicies.set(object.key, PolicyView(object))
         case "PeerAuthentication":
             self.index.peerAuthentications.set(object.key, PeerAuthenticationView(object))
-        default: preconditionFailure(object.kind)
+        case "RequestAuthentication":
+            self.index.requestAuthentications.set(object.key, RequestAuthenticationView(object))
+        case "RateLimit": self.index.rateLimits.set(object.key, RateLimitView(object))
+        case "DestinationRule": self.index.destinationRules.set(object.key, DestinationRuleView(object))
+        case "XBackendTrafficPolicy":
+            self.index.backendTrafficPolicies.set(object.key, BackendTrafficPolicyView(object))
+        case "Telemetry": self.index.telemetries.set(object.key, TelemetryView(object))
+        default:
+            guard let kind = RouteKind.allCases.first(where: { $0.name == object.kind }) else {
+                preconditionFailure(object.kind)
+            }
+            self.index.routes[kind]?.set(object.key, RouteView(kind, object))
         }
     }
 
@@ -187,7 +215,10 @@ final class Mesh {
         case "ServiceEntry": self.index.serviceEntries.remove(object.key)
         case "WorkloadEntry": self.index.workloadEntries.remove(object.key)
         case "Gateway": self.index.gateways.remove(object.key)
-        default: preconditionFailure(object.kind)
+        case "EndpointSlice": self.index.slices.remove(object.key)
+        case "ConfigMap": self.index.overlays.remove(object.key)
+        default:
+            for (kind, routes) in self.index.routes where kind.name == object.kind { routes.remove(object.key) }
         }
         self.index.settle()
         return self.events

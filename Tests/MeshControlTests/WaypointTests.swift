@@ -21,11 +21,19 @@ struct WaypointTests {
     static func bound(_ mesh: Mesh) -> MeshModel.Service? { mesh.service("s.ns1.svc.company.com") }
     static func status(_ mesh: Mesh) -> StatusCondition? { mesh.index.serviceStatuses["ns1/s"]?.conditions.first }
 
-    @Test("37, 38: without an address there is none and the status says so; a host name is better than an address")
+    /// An address at which nobody is.
+    static func nowhere(_ host: String, in namespace: String = "ns1") -> GatewayAddress {
+        GatewayAddress(destination: .hostname(NamespacedName(namespace: namespace, name: host)), hbonePort: 15008)
+    }
+    static let nowhereYet = Self.nowhere("w.ns1.svc.company.com")
+
+    @Test(
+        "37, 38: without an address nobody is served past it and the status says so; a host name is better than an address"
+    )
     func readiness() {
         let mesh = Mesh()
         mesh.set(Make.gateway("w", addresses: nil), Self.service(Self.use))
-        #expect(Self.bound(mesh)?.waypoint == nil)
+        #expect(Self.bound(mesh)?.waypoint == Self.nowhereYet)
         #expect(Self.status(mesh)?.isTrue == false && Self.status(mesh)?.reason == "WaypointIsNotReady")
         #expect(mesh.set(Make.gateway("w")) == ["ns1/s.ns1.svc.company.com"])
         #expect(Self.bound(mesh)?.waypoint == Self.hostname)
@@ -34,7 +42,58 @@ struct WaypointTests {
         let address = NetworkAddress(network: "testnetwork", address: IPAddress("10.0.0.200")!)
         #expect(Self.bound(mesh)?.waypoint?.destination == .address(address))
         mesh.remove(Make.gateway("w"))
-        #expect(Self.bound(mesh)?.waypoint == nil && Self.status(mesh)?.reason == "WaypointIsNotReady")
+        #expect(Self.bound(mesh)?.waypoint == Self.nowhereYet && Self.status(mesh)?.reason == "WaypointIsNotReady")
+    }
+
+    @Test("a waypoint that is deployed under another name is not there under that name")
+    func pendingName() {
+        let mesh = Mesh()
+        mesh.set(
+            Make.gateway("w", annotations: ["gateway.istio.io/name-override": "other"], addresses: nil),
+            Self.service(Self.use))
+        #expect(Self.bound(mesh)?.waypoint == Self.nowhere("other.ns1.svc.company.com"))
+    }
+
+    @Test("48: an address that comes and is the promised name changes nothing for clients")
+    func promised() {
+        let mesh = Mesh()
+        mesh.set(Self.service(Self.use))
+        let name: JSONValue = [["type": "Hostname", "value": "w.ns1.svc.company.com"]]
+        #expect(mesh.set(Make.gateway("w", addresses: name)) == [])
+        #expect(Self.status(mesh)?.reason == "WaypointAccepted")
+        #expect(mesh.remove(Make.gateway("w")) == [])
+        #expect(Self.status(mesh)?.reason == "WaypointIsNotReady")
+    }
+
+    @Test("a waypoint that does not take a kind of traffic does not keep it from others, ready or not")
+    func notItsTraffic() {
+        let mesh = Mesh()
+        mesh.set(
+            Self.namespace(Self.use), Self.service([:]), Make.pod("inherits"),
+            Make.pod("names", labels: ["istio.io/use-waypoint": "w"]))
+        func refused(_ traffic: String?) -> [Bool] {
+            if let traffic {
+                mesh.set(Make.gateway("w", labels: ["istio.io/waypoint-for": traffic], addresses: nil))
+            }
+            return [Self.bound(mesh)?.waypoint, mesh.workload("inherits")?.waypoint, mesh.workload("names")?.waypoint]
+                .map { $0 != nil }
+        }
+        // Nobody knows what a waypoint that does not exist would take: most take services.
+        #expect(refused(nil) == [true, false, true])
+        #expect(refused("service") == [true, false, false])
+        #expect(refused("workload") == [false, true, true])
+        #expect(refused("all") == [true, true, true])
+        #expect(refused("none") == [false, false, false])
+        #expect(refused("future") == [true, true, true])
+    }
+
+    @Test("the pods of a waypoint that is not ready stand behind no waypoint")
+    func pendingInstance() {
+        let mesh = Mesh()
+        mesh.set(
+            Self.namespace(Self.use), Make.gateway("w", labels: ["istio.io/waypoint-for": "all"], addresses: nil),
+            Make.pod("p", labels: ["gateway.networking.k8s.io/gateway-name": "w"]), Make.pod("q"))
+        #expect(mesh.workload("p")?.waypoint == nil && mesh.workload("q")?.waypoint == Self.nowhereYet)
     }
 
     @Test("40: the object's label beats its namespace's, also by failing; none means none and says nothing")
@@ -46,7 +105,9 @@ struct WaypointTests {
         #expect(Self.bound(mesh)?.waypoint == nil && Self.status(mesh) == nil)
         for name in ["missing", ""] {
             mesh.set(Self.service(["istio.io/use-waypoint": name]))
-            #expect(Self.bound(mesh)?.waypoint == nil && Self.status(mesh)?.reason == "WaypointIsNotReady")
+            let stand = name.isEmpty ? "unnamed-waypoint.invalid" : "missing.ns1.svc.company.com"
+            #expect(Self.bound(mesh)?.waypoint == Self.nowhere(stand))
+            #expect(Self.status(mesh)?.reason == "WaypointIsNotReady")
         }
     }
 
@@ -60,6 +121,8 @@ struct WaypointTests {
             return Self.status(mesh)?.reason
         }
         #expect(reason(nil) == "AttachmentDenied" && reason(["from": "Same"]) == "AttachmentDenied")
+        // It would not know what to do with this service; past it the service's policies would not be asked.
+        #expect(Self.bound(mesh)?.waypoint == Self.nowhere("w.waypoint-refuses.invalid", in: "infra"))
         #expect(reason(["from": "None"]) == "AttachmentDenied")
         #expect(reason(["from": "All"]) == "WaypointAccepted")
         #expect(reason(["from": "Selector", "selector": ["matchLabels": ["team": "a"]]]) == "WaypointAccepted")
@@ -80,8 +143,10 @@ struct WaypointTests {
             ("future", false, false),
         ] {
             mesh.set(Make.gateway("w", labels: ["istio.io/waypoint-for": traffic]))
-            #expect((Self.bound(mesh)?.waypoint != nil) == service, "\(traffic)")
-            #expect((mesh.workload("p")?.waypoint != nil) == workload, "\(traffic)")
+            // A word that we cannot read is no reason to serve anybody past the waypoint.
+            let other = traffic == "future" ? Self.nowhere("w.waypoint-for-unknown.invalid") : nil
+            #expect(Self.bound(mesh)?.waypoint == (service ? Self.hostname : other), "\(traffic)")
+            #expect(mesh.workload("p")?.waypoint == (workload ? Self.hostname : other), "\(traffic)")
             if !service { #expect(Self.status(mesh)?.reason == "UnsupportedTrafficType") }
             let said = mesh.index.workloadEntryStatuses["ns1/direct"]?.conditions.first
             #expect(said?.reason == (workload ? "WaypointAccepted" : "UnsupportedTrafficType"))
@@ -182,7 +247,7 @@ struct WaypointTests {
             return mesh.index.serviceEntryStatuses["ns1/e"]?.conditions.first?.reason
         }
         #expect(entry(far, ["."]) == "CrossNamespaceWaypointForbidden")
-        #expect(mesh.service("a.example")?.waypoint == nil)
+        #expect(mesh.service("a.example")?.waypoint == Self.nowhere("w.waypoint-refuses.invalid", in: "infra"))
         #expect(entry(Self.use, ["."]) == "WaypointAccepted" && entry(far, ["*"]) == "WaypointAccepted")
     }
 

@@ -36,6 +36,22 @@ struct XDSAdmissionRuleTests {
         #expect(refusal?.description.contains("istio-system/ztunnel") == true)
     }
 
+    @Test("a waypoint as the Gateway that its account runs, in its own namespace")
+    func waypoints() throws {
+        let rule = XDSAdmissionRule(
+            nodeProxies: ["istio-system/ztunnel"], waypoints: { $0 == "shop/w" ? ["w", "w2"] : [] })
+        let caller = AuthenticatedCaller(namespace: "shop", serviceAccount: "w")
+        #expect(try rule.check(caller, ["GATEWAY_NAME": "w2", "NAMESPACE": "shop"]) == .waypoint("shop/w2"))
+        #expect(throws: Never.self) { try rule.check(caller, [:], isOpening: true) }
+        for metadata in [[:], ["GATEWAY_NAME": "x"], ["GATEWAY_NAME": "w", "NAMESPACE": "other"]] {
+            #expect(throws: XDSAdmissionRule.Refusal.self) { try rule.check(caller, metadata) }
+        }
+        let elsewhere = AuthenticatedCaller(namespace: "other", serviceAccount: "w")
+        #expect(throws: XDSAdmissionRule.Refusal.self) { try rule.check(elsewhere, ["GATEWAY_NAME": "w"]) }
+        let proxy = AuthenticatedCaller(namespace: "istio-system", serviceAccount: "ztunnel")
+        #expect(try rule.check(proxy, ["GATEWAY_NAME": "w"]) == .nodeProxy)
+    }
+
     @Test("callers are shown by the address that they have")
     func peers() {
         #expect(readable(peer: "ipv6:[::ffff:10.1.0.9]:4711") == "ipv4:10.1.0.9:4711")

@@ -259,4 +259,25 @@ struct HPACKTests {
             #expect(decoder.tableBytes <= 300)
         }
     }
+
+    @Test("fields that come again enter the table; identifiers, cookies and secrets do not")
+    func repeated() throws {
+        var encoder = HPACKEncoder()
+        var decoder = HPACKDecoder()
+        var blocks: [[UInt8]] = []
+        var list: HTTP2HeaderList = [
+            "content-type": "application/grpc", "server": "istio-envoy", "date": "Thu, 26 Nov 2026 07:00:00 GMT",
+            "x-request-id": "1f0e", "set-cookie": "a=b", "x-unknown": "1",
+        ]
+        list.append("authorization", "secret", sensitive: true)
+        for _ in 0..<2 {
+            var block: [UInt8] = []
+            encoder.begin(&block)
+            encoder.append(list, to: &block)
+            #expect(try decoder.decode(block) == list)
+            blocks.append(block)
+        }
+        #expect(decoder.tableCount == 3)
+        #expect(blocks[1].count < blocks[0].count - 30)
+    }
 }

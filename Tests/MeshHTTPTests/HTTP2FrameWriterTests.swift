@@ -104,4 +104,18 @@ struct HTTP2FrameWriterTests {
         #expect(last.next() == nil)
         #expect(last.remaining == 0)
     }
+
+    @Test(
+        "a header block made in place is framed as one that was made apart", arguments: [0, 10, 16_384, 16_385, 50_000])
+    func headersInPlace(_ count: Int) {
+        let block = (0..<count).map { UInt8(truncatingIfNeeded: $0) }
+        var apart: [UInt8] = []
+        HTTP2FrameWriter.appendHeaders(
+            stream: HTTP2StreamID(7), block: block, endStream: true, frameBytesMax: 16_384, to: &apart)
+        var inPlace: [UInt8] = []
+        HTTP2FrameWriter.beginHeaders(to: &inPlace)
+        inPlace += block
+        HTTP2FrameWriter.endHeaders(stream: HTTP2StreamID(7), endStream: true, frameBytesMax: 16_384, &inPlace)
+        #expect(inPlace == apart)
+    }
 }

@@ -54,6 +54,7 @@ struct HTTP2HeadTests {
         ([":method": "GET", ":scheme": "http", ":path": "", ":authority": "a"], .badPath("")),
         ([":method": "GET", ":scheme": "http", ":path": "*", ":authority": "a"], .badPath("*")),
         ([":method": "GET", ":scheme": "http", ":path": "/ x", ":authority": "a"], .badPath("/ x")),
+        ([":method": "GET", ":scheme": "http", ":path": "/x#y", ":authority": "a"], .badPath("/x#y")),
         ([":method": "GET", ":scheme": "1http", ":path": "/", ":authority": "a"], .badScheme("1http")),
     ]
 

@@ -20,7 +20,7 @@ struct ConfigurationTests {
         #expect(configuration.agentSocket == "/var/run/ztunnel/ztunnel.sock")
         #expect(configuration.mark == 1337)
         #expect(configuration.keepsSource == nil)
-        #expect(configuration.keepalive == ProxyConfiguration.Keepalive())
+        #expect(configuration.keepalive == Keepalive())
         #expect(configuration.xds.host == "localhost")
         #expect(configuration.xds.port == 15012)
         #expect(configuration.xds.roots == .file("./var/run/secrets/istio/root-cert.pem"))

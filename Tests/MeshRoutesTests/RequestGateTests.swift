@@ -28,8 +28,12 @@ private func rule(
     return rule
 }
 
+private func policy(_ action: RequestPolicy.Action, _ rules: RequestPolicy.Rule...) -> RequestPolicy {
+    RequestPolicy(key: NamespacedName(namespace: "shop", name: "p"), action: action, rules: rules)
+}
+
 private func policy(
-    _ action: RequestPolicy.Action, _ name: String = "p", isDryRun: Bool = false, _ rules: RequestPolicy.Rule...
+    _ action: RequestPolicy.Action, _ name: String, isDryRun: Bool = false, _ rules: RequestPolicy.Rule...
 ) -> RequestPolicy {
     RequestPolicy(
         key: NamespacedName(namespace: "shop", name: name), action: action, rules: rules, isDryRun: isDryRun)

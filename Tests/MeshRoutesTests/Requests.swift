@@ -35,9 +35,11 @@ func rule(_ name: String, _ matches: HTTPMatch...) -> HTTPRule {
     return rule
 }
 
-func route(
-    _ name: String = "route", kind: HTTPRoute.Kind = .http, port: UInt16? = nil, _ rules: HTTPRule...
-) -> HTTPRoute {
+func route(_ rules: HTTPRule...) -> HTTPRoute {
+    HTTPRoute(name: NamespacedName(namespace: "mesh", name: "route"), kind: .http, port: nil, rules: rules)
+}
+
+func route(_ name: String, kind: HTTPRoute.Kind = .http, port: UInt16? = nil, _ rules: HTTPRule...) -> HTTPRoute {
     HTTPRoute(name: NamespacedName(namespace: "mesh", name: name), kind: kind, port: port, rules: rules)
 }
 

@@ -95,6 +95,18 @@ package struct ImageCatalogue: Sendable {
                     command: ["python3", "-u", "-c", Self.helloWorld],
                     environment: ["SERVICE_VERSION": version]))
         }
+        // The echo server of the Gateway API's conformance tests, and its client as a program of the container.
+        let echo = self.echoServer(installation: installation, data: data)
+        let echoServer = HostImage(
+            entrypoint: ["\(python)/bin/python", "-u", "/opt/echo/server.py"],
+            environment: ["ECHO_PYTHON": "\(python)/bin/python"],
+            binds: [
+                .init(source: python, target: python), .init(source: echo, target: "/opt/echo"),
+                .init(source: "\(echo)/client", target: "/usr/local/bin/client"),
+            ])
+        for name in ["echo-basic", "echo-advanced"] {
+            catalogue.add("gcr.io/k8s-staging-gateway-api/\(name)", echoServer)
+        }
         catalogue.add("registry.k8s.io/pause", HostImage(command: ["sleep", "infinity"]))
         let programs = ["martlet", "martlet-cni"].map {
             HostImage.Bind(source: "\(installation)/\($0)", target: "/usr/local/bin/\($0)")
@@ -114,6 +126,17 @@ package struct ImageCatalogue: Sendable {
             directory = (directory as NSString).deletingLastPathComponent
         }
         return "\(data)/httpbin"
+    }
+
+    /// The folder of the echo server: of the source tree, or of the installation.
+    private static func echoServer(installation: String, data: String) -> String {
+        var directory = installation
+        for _ in 0..<4 {
+            let candidate = "\(directory)/Tests/EndToEnd/echo"
+            if FileManager.default.fileExists(atPath: "\(candidate)/server.py") { return candidate }
+            directory = (directory as NSString).deletingLastPathComponent
+        }
+        return "\(data)/echo"
     }
 
     /// What istio's helloworld sample answers.

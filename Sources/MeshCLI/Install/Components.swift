@@ -20,7 +20,8 @@ package enum Components {
         [
             Component(
                 id: "Base", name: "Istio core", after: [],
-                objects: try objects("Base", .crds, values) + objects("Base", .gatewayAPI, values)),
+                objects: try objects("Base", .crds, values) + objects("Base", .gatewayAPI, values)
+                    + objects("Base", .gatewayRoutes, values)),
             Component(id: "Pilot", name: "Istiod", after: ["Base"], objects: try objects("Pilot", .istiod, values)),
             Component(id: "Cni", name: "CNI", after: ["Base"], objects: try objects("Cni", .cni, values)),
             Component(
@@ -30,13 +31,14 @@ package enum Components {
     }
 
     private enum Manifest {
-        case crds, gatewayAPI, istiod, cni, ztunnel
+        case crds, gatewayAPI, gatewayRoutes, istiod, cni, ztunnel
 
         var text: String {
             let bytes: [UInt8] =
                 switch self {
                 case .crds: PackageResources.crds_yaml
                 case .gatewayAPI: PackageResources.gateway_api_yaml
+                case .gatewayRoutes: PackageResources.gateway_routes_yaml
                 case .istiod: PackageResources.istiod_yaml
                 case .cni: PackageResources.cni_yaml
                 case .ztunnel: PackageResources.ztunnel_yaml
@@ -99,7 +101,8 @@ package enum Components {
                 mesh += "trustDomainAliases: [\(values.trustDomainAliases.joined(separator: ", "))]\n"
             }
             object.set(["data", "mesh"], to: .string(mesh))
-        case ("Deployment", "istiod"): Self.addEnvironment(&object, values.environment["pilot"] ?? [:])
+        case ("Deployment", "istiod"):
+            Self.addEnvironment(&object, Self.waypoints(values).merging(values.environment["pilot"] ?? [:]) { $1 })
         case ("DaemonSet", "istio-cni-node"):
             object.set(
                 ["spec", "template", "spec", "terminationGracePeriodSeconds"], to: .int(values.cniGracePeriodSeconds))
@@ -125,6 +128,20 @@ package enum Components {
             Self.addEnvironment(&object, environment)
         default: break
         }
+    }
+
+    /// What the control plane has to know to deploy proxies: it cannot see which image it came from.
+    private static func waypoints(_ values: InstallValues) -> [String: String] {
+        var environment = [
+            "WAYPOINT_IMAGE": values.image, "WAYPOINT_IMAGE_PULL_POLICY": values.pullPolicy,
+            "WAYPOINT_LOG_LEVEL": values.waypointLogLevel,
+        ]
+        if values.logsAsJSON { environment["WAYPOINT_LOG_AS_JSON"] = "true" }
+        if values.waypointResources != InstallValues().waypointResources {
+            let resources = values.waypointResources.mapValues { JSONValue($0) }
+            environment["WAYPOINT_RESOURCES"] = JSONValue.object(resources).description
+        }
+        return environment
     }
 
     /// Not inside another volume: those are mounted read-only, and nothing can be mounted in them.

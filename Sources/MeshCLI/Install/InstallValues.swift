@@ -23,6 +23,9 @@ package struct InstallValues: Hashable, Sendable {
     package var looksAtRevocations = false
     package var proxyLogLevel = "info"
     package var logsAsJSON = false
+    package var waypointLogLevel = "info"
+    /// `requests` and `limits` of waypoints, each by `cpu` and `memory`.
+    package var waypointResources = ["requests": ["cpu": "100m", "memory": "128Mi"]]
     /// Of the node proxy.
     package var gracePeriodSeconds: Int64 = 30
     /// Of the node agent, which needs 10 s of it for itself.
@@ -61,6 +64,9 @@ package struct InstallValues: Hashable, Sendable {
         "meshConfig.trustDomainAliases", "values.cni.cniConfDir", "values.cni.cniBinDir", "values.cni.cniNetnsDir",
         "values.cni.ambient.dnsCapture",
         "values.cni.ambient.reconcileIptablesOnStartup", "values.cni.terminationGracePeriodSeconds",
+        "values.global.proxy.logLevel", "values.global.waypoint.resources.requests.cpu",
+        "values.global.waypoint.resources.requests.memory", "values.global.waypoint.resources.limits.cpu",
+        "values.global.waypoint.resources.limits.memory",
         "values.ztunnel.logLevel", "values.ztunnel.peerCaCrl.enabled", "values.ztunnel.terminationGracePeriodSeconds",
         "values.pilot.env.<NAME>",
         "values.cni.env.<NAME>", "values.ztunnel.env.<NAME>",
@@ -80,6 +86,13 @@ package struct InstallValues: Hashable, Sendable {
             case "false": return false
             default: throw Invalid(description: "\(path): \"\(value)\" is neither true nor false")
             }
+        }
+        func level() throws(Invalid) -> String {
+            guard ["off", "error", "warn", "info", "debug", "trace"].contains(value) else {
+                throw Invalid(
+                    description: "\(path): \"\(value)\" is none of off, error, warn, info, debug, trace")
+            }
+            return value
         }
         switch path {
         case "profile", "values.profile":
@@ -123,12 +136,15 @@ package struct InstallValues: Hashable, Sendable {
                         + "would cut the connections of pods that leave the mesh")
             }
             self.cniGracePeriodSeconds = seconds
-        case "values.ztunnel.logLevel":
-            guard ["off", "error", "warn", "info", "debug", "trace"].contains(value) else {
-                throw Invalid(
-                    description: "\(path): \"\(value)\" is none of off, error, warn, info, debug, trace")
+        case "values.ztunnel.logLevel": self.proxyLogLevel = try level()
+        case "values.global.proxy.logLevel": self.waypointLogLevel = try level()
+        case "values.global.waypoint.resources.requests.cpu", "values.global.waypoint.resources.requests.memory",
+            "values.global.waypoint.resources.limits.cpu", "values.global.waypoint.resources.limits.memory":
+            guard value.wholeMatch(of: /[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?/) != nil else {
+                throw Invalid(description: "\(path): \"\(value)\" is no quantity such as 100m, 0.5 or 128Mi")
             }
-            self.proxyLogLevel = value
+            let names = path.split(separator: ".").suffix(2).map(String.init)
+            self.waypointResources[names[0], default: [:]][names[1]] = value
         case "values.ztunnel.terminationGracePeriodSeconds":
             guard let seconds = Int64(value), (1...86_400).contains(seconds) else {
                 throw Invalid(description: "\(path): \"\(value)\" is no number of seconds from 1 to 86400")

@@ -68,10 +68,38 @@ struct Uninstaller: Sendable {
                 removed += try await self.remove(type, namespace: object.namespace, name: object.name)
             }
         }
+        removed += try await self.removeWaypoints()
         if removed == 0 {
             self.terminal.warn("nothing to remove: no object carries the label \(Components.componentLabel)")
         }
         self.terminal.done("Uninstall complete")
+    }
+
+    /// What the control plane made for Gateways, now that it cannot make it again. The Gateways themselves are the users';
+    /// their proxies could do nothing without a control plane.
+    private func removeWaypoints() async throws -> Int {
+        let made = ListOptions(labelSelector: "gateway.istio.io/managed=istio.io-mesh-controller")
+        var removed = 0
+        for type: ResourceType in [
+            .deployments, .services, .serviceAccounts, .horizontalPodAutoscalers, .podDisruptionBudgets,
+        ] {
+            for object in try await self.cluster.list(type, namespace: nil, made).items {
+                removed += try await self.remove(type, namespace: object.namespace, name: object.name)
+            }
+        }
+        guard self.includesKinds else { return removed }
+        let ours = ["istio.io/mesh-controller", "istio.io/unmanaged-gateway"]
+        do {
+            for object in try await self.cluster.list(.gatewayClasses).items
+            where ["istio-waypoint", "istio-remote"].contains(object.name)
+                && ours.contains(object.spec["controllerName"]?.string ?? "")
+            {
+                removed += try await self.remove(.gatewayClasses, name: object.name)
+            }
+        } catch let error as StatusError where error.isNotFound {
+            // The kind went with the others.
+        }
+        return removed
     }
 
     /// - Returns: 1 when there was something to remove.

@@ -81,7 +81,8 @@ struct BalancingCollections {
         } else if let waypoint = fetch.get(services.serviceBindings, key)?.primary {
             let hint = view.hasSession ? "; sessionPersistence here is not followed, a route's is" : ""
             condition = StatusCondition(
-                "Accepted", true, reason: "Accepted", message: "waypoint \(waypoint.key) keeps to the retry budget\(hint)")
+                "Accepted", true, reason: "Accepted",
+                message: "waypoint \(waypoint.key) keeps to the retry budget\(hint)")
         } else {
             condition = StatusCondition(
                 "Accepted", false, reason: "TargetNotFound",

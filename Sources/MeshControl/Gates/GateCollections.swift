@@ -6,6 +6,11 @@ import MeshRoutes
 package struct WantedKeys: Hashable, Sendable {
     package var source: KeySource
     package var timeout: Duration
+
+    package init(source: KeySource, timeout: Duration) {
+        self.source = source
+        self.timeout = timeout
+    }
 }
 
 /// Policies with targets, and the gates that they come to.

@@ -244,13 +244,15 @@ struct RequestRuleReader {
         return stars == 0 ? .exact(value) : nil
     }
 
-    /// A template's segments are literal, `{*}`, or once `{**}` at the end.
+    /// A template's segments are literal, `{*}`, or once `{**}` with only literal ones behind it.
     private static func path(_ value: String) -> RequestPolicy.PathPattern? {
         guard value.contains("{") || value.contains("}") else { return Self.text(value).map { .text($0) } }
         guard value.hasPrefix("/") else { return nil }
         let segments = value.dropFirst().split(separator: "/", omittingEmptySubsequences: false)
-        for (index, segment) in segments.enumerated() where segment.contains(where: { "{}*".contains($0) }) {
-            guard segment == "{*}" || segment == "{**}" && index == segments.count - 1 else { return nil }
+        var isOpen = false
+        for segment in segments where segment.contains(where: { "{}*".contains($0) }) {
+            guard segment == "{*}" || segment == "{**}", !isOpen else { return nil }
+            isOpen = segment == "{**}"
         }
         return .template(value)
     }

@@ -55,7 +55,8 @@ enum TokenPolicyConverter {
                 rule.keys = keys(source)
                 if rule.keys == nil {
                     troubles.append(
-                        "Rule \(number): no keys from \(source) yet; every token of \(issuer) is refused until there are")
+                        "Rule \(number): no keys from \(source) yet; every token of \(issuer) is refused until there are"
+                    )
                 }
             } else {
                 isComplete = false

@@ -5,6 +5,8 @@ import MeshModel
 struct GatewayCollections {
     /// By `<namespace>/<name>`.
     let waypoints: MeshCollection<Waypoint>
+    /// By `<namespace>/<name>`: Gateways without an address, which may become waypoints.
+    let pending: MeshCollection<PendingWaypoint>
     /// By `<namespace>/<name>` of the Gateway.
     let networkGateways: MeshCollection<NetworkGateway>
     private let byNetwork: Index<NetworkGateway, String>
@@ -16,6 +18,16 @@ struct GatewayCollections {
             let gatewayClass = fetch.get(classes, view.className)
             if NetworkGateway(view, class: gatewayClass) != nil { return nil }
             return Waypoint(view, class: gatewayClass, network: inputs.network(fetch))
+        }
+        self.pending = graph.map(inputs.gateways) { _, view, fetch in
+            let gatewayClass = fetch.get(classes, view.className)
+            guard view.statusAddresses.isEmpty, NetworkGateway(view, class: gatewayClass) == nil else { return nil }
+            let suffix = inputs.settings(fetch).domainSuffix
+            return GatewayPlans.fronts(view, suffix).first.map {
+                PendingWaypoint(
+                    traffic: Waypoint.traffic(of: view, gatewayClass),
+                    host: WaypointLookUp.host($0.name, in: $0.namespace, suffix))
+            }
         }
         self.networkGateways = graph.map(inputs.gateways) { _, view, fetch in
             NetworkGateway(view, class: fetch.get(classes, view.className))
@@ -30,8 +42,13 @@ struct GatewayCollections {
     }
 
     func lookUp(_ namespace: String, _ inputs: MeshInputs, _ fetch: Fetch) -> WaypointLookUp {
-        WaypointLookUp(namespace: namespace, view: fetch.get(inputs.namespaces, namespace)) {
+        WaypointLookUp(
+            namespace: namespace, view: fetch.get(inputs.namespaces, namespace),
+            domainSuffix: inputs.settings(fetch).domainSuffix
+        ) {
             fetch.get(self.waypoints, $0.description)
+        } pending: {
+            fetch.get(self.pending, $0.description)
         }
     }
 }

@@ -17,6 +17,9 @@ package final class MeshIndex {
     package var workloadEntries: Input<WorkloadEntryView> { self.inputs.workloadEntries }
     package var gateways: Input<GatewayView> { self.inputs.gateways }
     package var gatewayClasses: Input<GatewayClassView> { self.inputs.gatewayClasses }
+    package var overlays: Input<OverlayView> { self.inputs.overlays }
+    /// By `<namespace>/<name>` of the Gateway: what kept its objects from being written.
+    package var gatewayTroubles: Input<String> { self.inputs.gatewayTroubles }
     package var authorizationPolicies: Input<PolicyView> { self.inputs.authorizationPolicies }
     package var peerAuthentications: Input<PeerAuthenticationView> { self.inputs.peerAuthentications }
 
@@ -53,6 +56,11 @@ package final class MeshIndex {
     package let workloadEntryStatuses: MeshCollection<ObjectStatus>
     package let policyStatuses: MeshCollection<ObjectStatus>
     package let peerAuthenticationStatuses: MeshCollection<ObjectStatus>
+    package let gatewayReports: MeshCollection<GatewayReport>
+    /// By name.
+    package let gatewayClassReports: MeshCollection<GatewayReport>
+    /// What to deploy, by the Gateway's `<namespace>/<name>`.
+    package let gatewayPlans: MeshCollection<GatewayPlan>
     package let requestAuthenticationStatuses: MeshCollection<ObjectStatus>
     package let rateLimitStatuses: MeshCollection<ObjectStatus>
     package let destinationRuleStatuses: MeshCollection<ObjectStatus>
@@ -67,6 +75,10 @@ package final class MeshIndex {
         let gates = GateCollections(graph, inputs)
         let policies = PolicyCollections(graph, inputs, gateways, services, gates)
         let workloads = WorkloadCollections(graph, inputs, gateways, services, policies)
+        let plans = GatewayPlans(graph, inputs)
+        self.gatewayReports = plans.reports
+        self.gatewayClassReports = plans.classReports
+        self.gatewayPlans = plans.plans
         let routes = RouteCollections(graph, inputs, gateways, services)
         let balancing = BalancingCollections(graph, inputs, services)
         let rules = RulesCollections(graph, inputs, services, routes, gates, balancing)
@@ -111,6 +123,8 @@ struct MeshInputs {
     let workloadEntries: Input<WorkloadEntryView>
     let gateways: Input<GatewayView>
     let gatewayClasses: Input<GatewayClassView>
+    let overlays: Input<OverlayView>
+    let gatewayTroubles: Input<String>
     let authorizationPolicies: Input<PolicyView>
     let peerAuthentications: Input<PeerAuthenticationView>
     let requestAuthentications: Input<RequestAuthenticationView>
@@ -135,6 +149,8 @@ struct MeshInputs {
         self.workloadEntries = graph.input()
         self.gateways = graph.input()
         self.gatewayClasses = graph.input()
+        self.overlays = graph.input()
+        self.gatewayTroubles = graph.input()
         self.authorizationPolicies = graph.input()
         self.peerAuthentications = graph.input()
         self.requestAuthentications = graph.input()

@@ -63,7 +63,7 @@ package enum ServiceBuilder {
 
     private static func bind(_ service: inout MeshModel.Service, _ binding: WaypointBinding?) {
         guard let binding else { return }
-        service.waypoint = binding.primary?.address
+        service.waypoint = binding.address
         service.weightedWaypoints = binding.weighted
         service.ingressUsesWaypoint = binding.primary != nil && binding.ingress == .on
     }

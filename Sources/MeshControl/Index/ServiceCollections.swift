@@ -164,6 +164,7 @@ extension WaypointBinding {
             self.problem = Problem(
                 failure: .crossNamespaceForbidden,
                 message: "hosts that are visible in namespace \(namespace) only cannot use waypoint \(waypoint)")
+            self.standIn = .nowhere("\(waypoint.name).waypoint-refuses.invalid", in: waypoint.namespace)
         } else if let waypoint = self.canary?.waypoint.key, waypoint.namespace != namespace {
             self.canary = nil
             self.canaryTrouble =

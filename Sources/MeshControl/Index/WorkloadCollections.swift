@@ -25,14 +25,14 @@ struct WorkloadCollections {
             let (selecting, selectingEntries) = services.members(view.namespace, view.labels, fetch)
             let around = surroundings.find(
                 view.namespace, view.labels, network: view.endpoint.network, services: selecting,
-                entries: selectingEntries, waypoint: fetch.get(entryBindings, key)?.primary, fetch)
+                entries: selectingEntries, binding: fetch.get(entryBindings, key), fetch)
             return WorkloadBuilder.workload(view, around).map { [($0.uid, $0)] } ?? []
         }
         let inline: MeshCollection<Workload> = graph.flatMap(services.entries) { _, entry, fetch in
             Self.endpoints(of: entry, gateways.lookUp(entry.view.namespace, inputs, fetch)) {
                 surroundings.find(
                     entry.view.namespace, entry.view.labels, network: $0.network, services: [:],
-                    entries: [entry.view.key: entry], waypoint: $1, fetch)
+                    entries: [entry.view.key: entry], binding: $1, fetch)
             }
         }
         let slices: MeshCollection<Workload> = graph.flatMap(inputs.slices) { _, slice, fetch in
@@ -76,15 +76,15 @@ struct WorkloadCollections {
                 }
             }
             // A waypoint's own pods stand behind no waypoint.
-            let instance = pod.labels[Names.gatewayName].flatMap {
-                fetch.get(gateways.waypoints, "\(pod.namespace)/\($0)")
-            }
-            let waypoint =
-                instance == nil
-                ? gateways.lookUp(pod.namespace, inputs, fetch).binding(pod.labels, for: .workload).primary : nil
+            let gateway = pod.labels[Names.gatewayName].map { "\(pod.namespace)/\($0)" }
+            let instance = gateway.flatMap { fetch.get(gateways.waypoints, $0) }
+            let isInstance = instance != nil || gateway.map { fetch.get(gateways.pending, $0) != nil } == true
+            let binding =
+                isInstance
+                ? nil : gateways.lookUp(pod.namespace, inputs, fetch).binding(pod.labels, for: .workload)
             var around = surroundings.find(
                 pod.namespace, pod.labels, network: pod.labels[Names.network], services: selecting,
-                entries: entries, waypoint: waypoint, fetch)
+                entries: entries, binding: binding, fetch)
             around.tunnel = instance?.tunnel
             if let own = pod.ownLocality {
                 around.locality = own
@@ -98,7 +98,7 @@ struct WorkloadCollections {
     /// The endpoints that a ServiceEntry lists; without any, and when names are to be resolved, its hosts themselves.
     private static func endpoints(
         of entry: ResolvedEntry, _ lookUp: WaypointLookUp,
-        _ around: (EndpointView, Waypoint?) -> WorkloadBuilder.Surroundings
+        _ around: (EndpointView, WaypointBinding?) -> WorkloadBuilder.Surroundings
     ) -> [(key: String, value: Workload)] {
         guard !entry.hosts.isEmpty else { return [] }
         let view = entry.view
@@ -106,9 +106,9 @@ struct WorkloadCollections {
         if !view.endpoints.isEmpty {
             var seen: [String: Int] = [:]
             for endpoint in view.endpoints {
-                let waypoint = lookUp.binding(endpoint.labels, for: .workload).primary
+                let binding = lookUp.binding(endpoint.labels, for: .workload)
                 let workload = WorkloadBuilder.workload(
-                    endpoint, of: view, repeated: seen[endpoint.address, default: 0], around(endpoint, waypoint))
+                    endpoint, of: view, repeated: seen[endpoint.address, default: 0], around(endpoint, binding))
                 seen[endpoint.address, default: 0] += 1
                 if let workload { workloads.append(workload) }
             }
@@ -135,7 +135,7 @@ struct SurroundingsFinder {
 
     func find(
         _ namespace: String, _ labels: [String: String], network: String?, services: [String: ServiceView],
-        entries: [String: ResolvedEntry], waypoint: Waypoint?, _ fetch: Fetch
+        entries: [String: ResolvedEntry], binding: WaypointBinding?, _ fetch: Fetch
     ) -> WorkloadBuilder.Surroundings {
         let settings = self.inputs.settings(fetch)
         var around = WorkloadBuilder.Surroundings(settings: settings)
@@ -145,10 +145,10 @@ struct SurroundingsFinder {
         }
         around.services = self.services.memberships(
             services: services, entries: entries, suffix: settings.domainSuffix)
-        around.waypoint = waypoint?.address
+        around.waypoint = binding?.address
         var waypoints: Set<String> = []
         if settings.requiresWaypoints {
-            if let waypoint { waypoints.insert(waypoint.key.description) }
+            if let waypoint = binding?.primary { waypoints.insert(waypoint.key.description) }
             for key in services.keys {
                 if let name = fetch.get(self.services.serviceBindings, key)?.primary?.key {
                     waypoints.insert(name.description)

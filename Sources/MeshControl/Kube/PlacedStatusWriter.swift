@@ -36,6 +36,8 @@ package final class PlacedStatusWriter: Sendable {
     /// As Istio calls itself, whose place we take.
     package static let controllerName = "istio.io/gateway-controller"
     private static let attemptsMax = 5
+    /// At a time: a start with thousands of routes is not to take minutes, nor to crowd the API server.
+    private static let writersMax = 8
 
     private struct Target: Hashable, Sendable {
         var kind: Kind
@@ -123,7 +125,13 @@ package final class PlacedStatusWriter: Sendable {
         defer { self.state.withLock { $0.wake = nil } }
         wake.yield()
         for await _ in signals {
-            while !Task.isCancelled, let target = self.next() { await self.write(target) }
+            await withTaskGroup(of: Void.self) { group in
+                for _ in 0..<Self.writersMax {
+                    group.addTask {
+                        while !Task.isCancelled, let target = self.next() { await self.write(target) }
+                    }
+                }
+            }
         }
     }
 

@@ -8,6 +8,8 @@ package struct MeshSettings: Hashable, Sendable {
     /// Other trust domains that mean this mesh.
     package var trustDomainAliases: [String] = []
     package var rootNamespace = "istio-system"
+    /// Where the control plane itself runs.
+    package var controlPlaneNamespace = "istio-system"
     package var clusterID = "Kubernetes"
     package var domainSuffix = "cluster.local"
     package var revision = "default"
@@ -16,6 +18,8 @@ package struct MeshSettings: Hashable, Sendable {
     package var requiresWaypoints = false
     /// MeshConfig `serviceEntryVisibility`; nil when it says nothing.
     package var entryVisibility: VisibilityRules?
+    /// What the proxies that we deploy run.
+    package var waypoints = WaypointInstallation()
     /// MeshConfig `extensionProviders` of the kind `opentelemetry`, by name: where their collectors take spans over
     /// HTTP; nil for one that asks for gRPC.
     package var traceCollectors: [String: String?] = [:]
@@ -76,7 +80,12 @@ package struct MeshSettings: Hashable, Sendable {
 
     /// Whether an object belongs to this control plane's revision.
     package func owns(_ object: KubeObject) -> Bool {
-        object.labels["istio.io/rev"].map { $0 == self.revision } ?? true
+        object.labels[Names.revision].map { $0 == self.revision } ?? true
+    }
+
+    /// A Gateway's revision is its own label's, else its namespace's.
+    package func owns(_ gateway: GatewayView, in namespace: NamespaceView?) -> Bool {
+        (gateway.labels[Names.revision] ?? namespace?.labels[Names.revision]).map { $0 == self.revision } ?? true
     }
 }
 
@@ -172,7 +181,16 @@ enum Names {
     static let waypointFor = "istio.io/waypoint-for"
     static let inboundBinding = "ambient.istio.io/waypoint-inbound-binding"
     static let gatewayName = "gateway.networking.k8s.io/gateway-name"
+    static let gatewayClassName = "gateway.networking.k8s.io/gateway-class-name"
     static let managed = "gateway.istio.io/managed"
+    static let serviceAccount = "gateway.istio.io/service-account"
+    static let nameOverride = "gateway.istio.io/name-override"
+    static let controllerVersion = "gateway.istio.io/controller-version"
+    static let defaultsForClass = "gateway.istio.io/defaults-for-class"
+    static let serviceType = "networking.istio.io/service-type"
+    static let addressType = "networking.istio.io/address-type"
+    static let proxyImage = "sidecar.istio.io/proxyImage"
+    static let revision = "istio.io/rev"
     static let redirection = "ambient.istio.io/redirection"
 
     /// Go's boolean words; nil for anything else.

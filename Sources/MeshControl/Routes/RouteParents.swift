@@ -60,7 +60,8 @@ struct RouteParents {
             return .refused(reason: "NoMatchingParent", message: "\(parent.kind) \(parent.key) has no port \(port)")
         }
         // Whoever owns the service, or the waypoint that it was given to, routes for everybody.
-        let isProducer = view.key.namespace == parent.namespace
+        let isProducer =
+            view.key.namespace == parent.namespace
             || view.key.namespace == binding?.primary?.key.namespace
         let attachments = hosts.map { host in
             RouteAttachment(

@@ -155,7 +155,7 @@ extension RouteReader {
         switch path?["type"]?.string ?? "PathPrefix" {
         case "Exact": match.path = .exact(value)
         case "PathPrefix": match.path = .prefix(value)
-        case "RegularExpression": match.path = .regex(value)
+        case "RegularExpression": match.path = .regex(try Self.pattern(value))
         case let other: throw Unreadable("path match of type \(other)")
         }
         match.method = json["method"]?.string
@@ -167,16 +167,11 @@ extension RouteReader {
     private static func grpcMatch(_ json: JSONValue) throws(Unreadable) -> HTTPMatch {
         var match = HTTPMatch()
         if let method = json["method"], method.object != nil {
-            let text: (String) -> TextMatch
-            switch method["type"]?.string ?? "Exact" {
-            case "Exact": text = { .exact($0) }
-            case "RegularExpression": text = { .regex($0) }
-            case let other: throw Unreadable("method match of type \(other)")
+            func part(_ name: String) throws(Unreadable) -> TextMatch? {
+                guard let text = method[name]?.string, !text.isEmpty else { return nil }
+                return try Self.text(text, method["type"]?.string, "the \(name)")
             }
-            func part(_ name: String) -> TextMatch? {
-                method[name]?.string.flatMap { $0.isEmpty ? nil : text($0) }
-            }
-            match.path = .grpc(service: part("service"), method: part("method"))
+            match.path = .grpc(service: try part("service"), method: try part("method"))
         } else {
             match.path = .grpc(service: nil, method: nil)
         }
@@ -191,16 +186,28 @@ extension RouteReader {
             let written = field["name"]?.string ?? ""
             let name = lowercased ? written.lowercased() : written
             guard !name.isEmpty else { throw Unreadable("a match without a name") }
-            let value = field["value"]?.string ?? ""
-            let match: TextMatch
-            switch field["type"]?.string ?? "Exact" {
-            case "Exact": match = .exact(value)
-            case "RegularExpression": match = .regex(value)
-            case let other: throw Unreadable("match of type \(other) for \(name)")
-            }
+            let match = try Self.text(field["value"]?.string ?? "", field["type"]?.string, name)
             if !fields.contains(where: { $0.name == name }) { fields.append(FieldMatch(name: name, value: match)) }
         }
         return fields
+    }
+
+    private static func text(_ value: String, _ type: String?, _ what: String) throws(Unreadable) -> TextMatch {
+        switch type ?? "Exact" {
+        case "Exact": return .exact(value)
+        case "RegularExpression": return .regex(try Self.pattern(value))
+        case let other: throw Unreadable("match of type \(other) for \(what)")
+        }
+    }
+
+    /// As it is, if a waypoint can use it.
+    private static func pattern(_ text: String) throws(Unreadable) -> String {
+        do throws(RegexError) {
+            _ = try BoundedRegex(text)
+            return text
+        } catch {
+            throw Unreadable("the regular expression \(text): \(error)")
+        }
     }
 
     private static func timeouts(_ json: JSONValue?) throws(Unreadable) -> RouteTimeouts {

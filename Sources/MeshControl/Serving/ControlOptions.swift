@@ -22,6 +22,8 @@ package struct ControlOptions: Sendable {
     package var longest = Duration.seconds(10)
     /// Whether hosts of ServiceEntries without addresses get virtual ones (`PILOT_ENABLE_IP_AUTOALLOCATE`).
     package var allocatesAddresses = true
+    /// Whether Gateways get proxies, classes and statuses (`PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER`).
+    package var deploysWaypoints = true
     package var rootRotation = RootRotation()
     /// How often the stored key material is looked at.
     package var keyMaterialInterval = Duration.seconds(60)
@@ -44,6 +46,7 @@ package struct ControlOptions: Sendable {
         self.podName = text("POD_NAME") ?? self.podName
         self.namespace = text("POD_NAMESPACE") ?? self.namespace
         self.settings.rootNamespace = self.namespace
+        self.settings.controlPlaneNamespace = self.namespace
         self.settings.clusterID = text("CLUSTER_ID") ?? self.settings.clusterID
         self.settings.revision = text("REVISION") ?? self.settings.revision
         self.settings.domainSuffix = text("DOMAIN_SUFFIX") ?? self.settings.domainSuffix
@@ -51,6 +54,12 @@ package struct ControlOptions: Sendable {
         self.settings.requiresWaypoints = text("PILOT_AUTO_ALLOW_WAYPOINT_POLICY") == "true"
         self.allocatesAddresses = text("PILOT_ENABLE_IP_AUTOALLOCATE") != "false"
         self.publishesRevocations = text("PILOT_ENABLE_CA_CRL") != "false"
+        self.deploysWaypoints = text("PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER") != "false"
+        do throws(WaypointInstallation.Invalid) {
+            self.settings.waypoints = try WaypointInstallation(environment: environment)
+        } catch {
+            throw Invalid(description: error.description)
+        }
         self.rootRotation = try Self.rootRotation(environment)
         self.trustedNodeAccounts = Set(list("CA_TRUSTED_NODE_ACCOUNTS") ?? [])
         self.audiences = list("TOKEN_AUDIENCES") ?? self.audiences

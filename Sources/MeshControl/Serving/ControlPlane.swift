@@ -3,7 +3,6 @@ package import KubeClient
 package import Logging
 import MeshCollections
 import MeshModel
-import MeshRoutes
 package import MeshXDS
 import Synchronization
 
@@ -18,89 +17,6 @@ package final class SettingsHolder: Sendable {
 /// Introduces Kubernetes to the mesh: every watch event goes into the index, every change that comes out of it goes
 /// to the xDS server, the CA's pod list and the status writer.
 package actor ControlPlane {
-    package enum Kind: String, CaseIterable, Sendable {
-        case namespaces, nodes, pods, services, endpointSlices, serviceEntries, workloadEntries, gateways,
-            gatewayClasses, authorizationPolicies, peerAuthentications, meshConfig
-        case requestAuthentications, rateLimits, destinationRules, backendTrafficPolicies, telemetries
-        case grpcRoutes, httpRoutes, tlsRoutes, tcpRoutes
-
-        var type: ResourceType {
-            switch self {
-            case .namespaces: .namespaces
-            case .nodes: .nodes
-            case .pods: .pods
-            case .services: .services
-            case .endpointSlices: .endpointSlices
-            case .serviceEntries: .serviceEntries
-            case .workloadEntries: .workloadEntries
-            case .gateways: .gateways
-            case .gatewayClasses: .gatewayClasses
-            case .authorizationPolicies: .authorizationPolicies
-            case .peerAuthentications: .peerAuthentications
-            case .meshConfig: .configMaps
-            case .requestAuthentications: .requestAuthentications
-            case .rateLimits: .rateLimits
-            case .destinationRules: .destinationRules
-            case .backendTrafficPolicies: .backendTrafficPolicies
-            case .telemetries: .telemetries
-            case .grpcRoutes: .grpcRoutes
-            case .httpRoutes: .httpRoutes
-            case .tlsRoutes: .tlsRoutes
-            case .tcpRoutes: .tcpRoutes
-            }
-        }
-
-        /// Clusters with an older Gateway API serve older versions only.
-        var types: [ResourceType] {
-            switch self {
-            case .httpRoutes: [self.type, self.type.inVersion("v1beta1")]
-            case .grpcRoutes, .tcpRoutes: [self.type, self.type.inVersion("v1alpha2")]
-            case .tlsRoutes: [self.type, self.type.inVersion("v1alpha3"), self.type.inVersion("v1alpha2")]
-            case .requestAuthentications, .telemetries: [self.type, self.type.inVersion("v1beta1")]
-            default: [self.type]
-            }
-        }
-
-        var route: RouteKind? {
-            switch self {
-            case .grpcRoutes: .grpc
-            case .httpRoutes: .http
-            case .tlsRoutes: .tls
-            case .tcpRoutes: .tcp
-            default: nil
-            }
-        }
-
-        /// Kinds whose statuses have an entry for each place.
-        var placed: PlacedStatusWriter.Kind? {
-            switch self {
-            case .grpcRoutes: .grpcRoutes
-            case .httpRoutes: .httpRoutes
-            case .tlsRoutes: .tlsRoutes
-            case .tcpRoutes: .tcpRoutes
-            case .backendTrafficPolicies: .backendTrafficPolicies
-            default: nil
-            }
-        }
-
-        /// Kinds whose objects carry conditions of ours.
-        var status: StatusWriter.Kind? {
-            switch self {
-            case .services: .services
-            case .serviceEntries: .serviceEntries
-            case .workloadEntries: .workloadEntries
-            case .authorizationPolicies: .authorizationPolicies
-            case .peerAuthentications: .peerAuthentications
-            case .requestAuthentications: .requestAuthentications
-            case .rateLimits: .rateLimits
-            case .destinationRules: .destinationRules
-            case .namespaces, .nodes, .pods, .endpointSlices, .gateways, .gatewayClasses, .meshConfig, .telemetries,
-                .backendTrafficPolicies, .grpcRoutes, .httpRoutes, .tlsRoutes, .tcpRoutes:
-                nil
-            }
-        }
-    }
-
     private let initial: MeshSettings
     private let settings: SettingsHolder
     private let index: MeshIndex
@@ -108,6 +24,7 @@ package actor ControlPlane {
     private let pods: PodRegistry
     private let statuses: StatusWriter
     private let addresses: AddressAllocator
+    private let gateways: GatewayWriters
     private let placed: PlacedStatusWriter
     private let waypoints: WaypointRegistry
     /// Keys to fetch, or not any more; as many at a time as there are RequestAuthentications.
@@ -120,7 +37,7 @@ package actor ControlPlane {
     package init(
         _ initial: MeshSettings, settings: SettingsHolder, server: XDSServer, pods: PodRegistry,
         statuses: StatusWriter, addresses: AddressAllocator, placed: PlacedStatusWriter, waypoints: WaypointRegistry,
-        logger: Logger
+        gateways: GatewayWriters, logger: Logger
     ) {
         self.initial = initial
         self.settings = settings
@@ -130,6 +47,7 @@ package actor ControlPlane {
         self.pods = pods
         self.statuses = statuses
         self.addresses = addresses
+        self.gateways = gateways
         self.placed = placed
         self.waypoints = waypoints
         (self.keyRequests, self.keyRequest) = AsyncStream.makeStream()
@@ -171,9 +89,7 @@ package actor ControlPlane {
 
     private func receive(keys: String?, of source: String) {
         if let keys { self.index.keySets.set(source, keys) } else { self.index.keySets.remove(source) }
-        guard self.missing.isEmpty else { return }
-        self.index.settle()
-        self.flush()
+        if self.missing.isEmpty { self.settle() }
     }
 
     package func receive(_ kind: Kind, _ event: InformerEvent) {
@@ -191,8 +107,13 @@ package actor ControlPlane {
             self.index.serviceEntries.take(event, owned { ServiceEntryView($0) })
             self.tellAllocator(event)
         case .workloadEntries: self.index.workloadEntries.take(event, owned { WorkloadEntryView($0) })
-        case .gateways: self.index.gateways.take(event) { GatewayView($0) }
-        case .gatewayClasses: self.index.gatewayClasses.take(event) { GatewayClassView($0) }
+        case .gateways:
+            self.index.gateways.take(event) { GatewayView($0) }
+            self.gateways.statuses.observed(.gateway, event)
+        case .gatewayClasses:
+            self.index.gatewayClasses.take(event) { GatewayClassView($0) }
+            self.gateways.statuses.observed(.gatewayClass, event)
+        case .overlays: self.index.overlays.take(event) { OverlayView($0) }
         case .authorizationPolicies: self.index.authorizationPolicies.take(event, owned { PolicyView($0) })
         case .peerAuthentications:
             self.index.peerAuthentications.take(event, owned { PeerAuthenticationView($0) })
@@ -212,8 +133,7 @@ package actor ControlPlane {
         if case .snapshot = event { self.missing.remove(kind) }
         // Half a mesh is nobody's business: nothing is derived before everything was listed once.
         guard self.missing.isEmpty else { return }
-        self.index.settle()
-        self.flush()
+        self.settle()
         if !self.server.isReady {
             self.server.becomeReady()
             self.statuses.becomeReady()
@@ -225,6 +145,22 @@ package actor ControlPlane {
                     "policies": "\(self.index.policies.count)",
                 ])
         }
+    }
+
+    private func settle() {
+        self.index.settle()
+        self.flush()
+    }
+
+    /// What kept a Gateway's objects from being written; nil: nothing does.
+    package func receive(trouble: String?, ofGateway gateway: String) {
+        guard self.index.gatewayTroubles[gateway] != trouble else { return }
+        if let trouble {
+            self.index.gatewayTroubles.set(gateway, trouble)
+        } else {
+            self.index.gatewayTroubles.remove(gateway)
+        }
+        if self.missing.isEmpty { self.settle() }
     }
 
     private func receivePods(_ event: InformerEvent) {
@@ -291,6 +227,8 @@ package actor ControlPlane {
         for (gateway, accounts) in changes.accounts { self.waypoints.set(gateway, accounts) }
         for (key, keys) in changes.keys { self.keyRequest.yield((key, keys)) }
         for (kind, key, status) in changes.statuses { self.statuses.want(kind, key, status) }
+        for (kind, key, report) in changes.reports { self.gateways.statuses.want(kind, key, report) }
+        for (key, plan) in changes.plans { self.gateways.deployer.want(key, plan) }
         for (kind, key, status) in changes.placed { self.placed.want(kind, key, status) }
     }
 }
@@ -307,103 +245,5 @@ extension Input {
             if let value = view(object) { self.set(object.key, value) } else { self.remove(object.key) }
         case .deleted(let object): self.remove(object.key)
         }
-    }
-}
-
-/// Gathers what one round of the index changed. Belongs to the control plane's actor.
-private final class ChangeCollector {
-    struct Changes {
-        var addresses: [MeshAddress] = []
-        var removedAddresses: [String] = []
-        var policies: [AuthorizationPolicy] = []
-        var removedPolicies: [NamespacedName] = []
-        var serviceRules: [ServedRules] = []
-        var removedServiceRules: [NamespacedName] = []
-        var waypointRules: [WaypointRules] = []
-        var removedWaypoints: [NamespacedName] = []
-        var accounts: [(gateway: NamespacedName, accounts: Set<String>?)] = []
-        var keys: [(key: String, keys: WantedKeys?)] = []
-        var statuses: [(kind: StatusWriter.Kind, key: String, status: ObjectStatus?)] = []
-        var placed: [(kind: PlacedStatusWriter.Kind, key: String, status: PlacedStatus?)] = []
-    }
-    private var changes = Changes()
-
-    init(_ index: MeshIndex) {
-        index.workloads.observe { [weak self] in
-            for change in $0 { self?.address(change.key, change.new.map { .workload($0) }) }
-        }
-        index.meshServices.observe { [weak self] in
-            for change in $0 { self?.address(change.key, change.new.map { .service($0) }) }
-        }
-        index.policies.observe { [weak self] in for change in $0 { self?.policy(change.key, change.new) } }
-        let statuses: [(StatusWriter.Kind, MeshCollection<ObjectStatus>)] = [
-            (.services, index.serviceStatuses), (.serviceEntries, index.serviceEntryStatuses),
-            (.workloadEntries, index.workloadEntryStatuses), (.authorizationPolicies, index.policyStatuses),
-            (.peerAuthentications, index.peerAuthenticationStatuses),
-            (.requestAuthentications, index.requestAuthenticationStatuses), (.rateLimits, index.rateLimitStatuses),
-            (.destinationRules, index.destinationRuleStatuses),
-        ]
-        for (kind, collection) in statuses {
-            collection.observe { [weak self] in
-                for change in $0 { self?.changes.statuses.append((kind, change.key, change.new)) }
-            }
-        }
-        self.follow(rulesOf: index)
-    }
-
-    /// For waypoints.
-    private func follow(rulesOf index: MeshIndex) {
-        index.serviceRules.observe { [weak self] in
-            for change in $0 {
-                if let new = change.new {
-                    self?.changes.serviceRules.append(new)
-                } else if let name = NamespacedName(change.key) {
-                    self?.changes.removedServiceRules.append(name)
-                }
-            }
-        }
-        index.waypointRules.observe { [weak self] in
-            for change in $0 {
-                if let new = change.new {
-                    self?.changes.waypointRules.append(new)
-                } else if let name = NamespacedName(change.key) {
-                    self?.changes.removedWaypoints.append(name)
-                }
-            }
-        }
-        index.waypointAccounts.observe { [weak self] in
-            for change in $0 {
-                if let gateway = NamespacedName(change.key) { self?.changes.accounts.append((gateway, change.new)) }
-            }
-        }
-        index.keySources.observe { [weak self] in
-            for change in $0 { self?.changes.keys.append((change.key, change.new)) }
-        }
-        var placed: [(PlacedStatusWriter.Kind, MeshCollection<PlacedStatus>)] = [
-            (.backendTrafficPolicies, index.backendTrafficPolicyStatuses)
-        ]
-        for (route, collection) in index.routeStatuses { placed.append((.init(route), collection)) }
-        for (kind, collection) in placed {
-            collection.observe { [weak self] in
-                for change in $0 { self?.changes.placed.append((kind, change.key, change.new)) }
-            }
-        }
-    }
-
-    private func address(_ key: String, _ new: MeshAddress?) {
-        if let new { self.changes.addresses.append(new) } else { self.changes.removedAddresses.append(key) }
-    }
-
-    private func policy(_ key: String, _ new: AuthorizationPolicy?) {
-        if let new {
-            self.changes.policies.append(new)
-        } else if let name = NamespacedName(key) {
-            self.changes.removedPolicies.append(name)
-        }
-    }
-
-    func take() -> Changes {
-        defer { self.changes = Changes() }
-        return self.changes
     }
 }

@@ -53,9 +53,10 @@ package struct ControlServer: Sendable {
         let statuses = StatusWriter(self.cluster, logger: self.logger)
         let placed = PlacedStatusWriter(self.cluster, logger: self.logger)
         let addresses = AddressAllocator(self.cluster, logger: self.logger)
+        let gateways = GatewayWriters(self.cluster, logger: self.logger)
         let plane = ControlPlane(
             self.options.settings, settings: settings, server: xds, pods: pods, statuses: statuses,
-            addresses: addresses, placed: placed, waypoints: waypoints, logger: self.logger)
+            addresses: addresses, placed: placed, waypoints: waypoints, gateways: gateways, logger: self.logger)
         let trusted = self.options.trustedNodeAccounts
         if trusted.isEmpty {
             self.logger.warning("CA_TRUSTED_NODE_ACCOUNTS is empty: no node proxy will be served")
@@ -88,7 +89,8 @@ package struct ControlServer: Sendable {
                 listening(Ports(secureGRPC: port, readiness: endpoints[0].ports[0], monitoring: endpoints[1].ports[0]))
                 try await self.background(
                     plane: plane, xds: xds, store: store, authority: authority, certificate: certificate,
-                    metrics: metrics, statuses: statuses, placed: placed, addresses: addresses, settings: settings)
+                    metrics: metrics, statuses: statuses, placed: placed, addresses: addresses, gateways: gateways,
+                    settings: settings)
             }
             group.addTask {
                 for await _ in stop { break }
@@ -191,7 +193,8 @@ package struct ControlServer: Sendable {
     private func background(
         plane: ControlPlane, xds: XDSServer, store: AuthorityStore, authority: KeyMaterial,
         certificate: ServerCertificate, metrics: ControlMetrics, statuses: StatusWriter,
-        placed: PlacedStatusWriter, addresses: AddressAllocator, settings: SettingsHolder
+        placed: PlacedStatusWriter, addresses: AddressAllocator, gateways: GatewayWriters,
+        settings: SettingsHolder
     ) async throws {
         let publisher = RootCertificatePublisher(
             self.cluster, .roots, content: { authority.current.rootsPEM }, changes: authority.changes(),
@@ -212,6 +215,13 @@ package struct ControlServer: Sendable {
             group.addTask {
                 await self.election("istio-namespace-controller-election").run {
                     await self.publish(publisher, revocations)
+                }
+            }
+            if self.options.deploysWaypoints {
+                group.addTask {
+                    await self.election("istio-gateway-deployment").run {
+                        await gateways.run { await plane.receive(trouble: $1, ofGateway: $0) }
+                    }
                 }
             }
             group.addTask { await self.election("istio-status-leader").run { await self.write(statuses, placed) } }

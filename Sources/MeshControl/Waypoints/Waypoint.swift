@@ -3,8 +3,8 @@ package import MeshModel
 
 /// A Gateway that workloads and services can name as their layer-7 proxy: one that has an address.
 package struct Waypoint: Hashable, Sendable {
-    /// What it takes (`istio.io/waypoint-for`).
-    package enum Traffic: String, Hashable, Sendable { case service, workload, all, none }
+    /// What it takes (`istio.io/waypoint-for`); `unknown` is a word that we cannot read.
+    package enum Traffic: String, Hashable, Sendable { case service, workload, all, none, unknown }
     /// Whose objects may attach (`allowedRoutes.namespaces`).
     package enum Attachment: Hashable, Sendable {
         case sameNamespace, everywhere
@@ -31,7 +31,7 @@ package struct Waypoint: Hashable, Sendable {
         self.key = NamespacedName(namespace: gateway.namespace, name: gateway.name)
         self.address = GatewayAddress(destination: destination, hbonePort: Self.hbonePort)
         self.traffic = Self.traffic(of: gateway, gatewayClass)
-        self.tunnel = (gateway.inboundBinding ?? gatewayClass?.inboundBinding).flatMap(Self.tunnel)
+        self.tunnel = Self.tunnel(of: gateway, gatewayClass)
         let tunnel = self.tunnel
         let listener = gateway.listeners.first { listener in
             guard let tunnel else { return listener.protocolName == "HBONE" && listener.port == 15008 }
@@ -53,8 +53,11 @@ package struct Waypoint: Hashable, Sendable {
 
     static func traffic(of gateway: GatewayView, _ gatewayClass: GatewayClassView?) -> Traffic {
         let word = gateway.labels[Names.waypointFor] ?? gatewayClass?.waypointFor
-        // A word newer than us means something that we cannot do: the waypoint then takes nothing.
-        return word.map { Traffic(rawValue: $0) ?? Traffic.none } ?? .service
+        return word.map { Traffic(rawValue: $0) ?? .unknown } ?? .service
+    }
+
+    static func tunnel(of gateway: GatewayView, _ gatewayClass: GatewayClassView?) -> ApplicationTunnel? {
+        (gateway.inboundBinding ?? gatewayClass?.inboundBinding).flatMap(Self.tunnel)
     }
 
     /// A host name is better than an address: each client then picks the family that suits it.
@@ -92,6 +95,13 @@ package struct Waypoint: Hashable, Sendable {
         case .nobody: false
         }
     }
+}
+
+/// A Gateway that is named as a waypoint and has no address yet.
+package struct PendingWaypoint: Hashable, Sendable {
+    package var traffic: Waypoint.Traffic
+    /// The name it will have.
+    package var host: String
 }
 
 /// Another network's entrance: a Gateway of a remote class, labelled with that network's name.

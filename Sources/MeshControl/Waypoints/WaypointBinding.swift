@@ -25,13 +25,18 @@ package struct WaypointBinding: Hashable, Sendable {
 
     package var primary: Waypoint?
     package var problem: Problem?
+    /// Where traffic is sent that may not pass while the waypoint that was asked for cannot be used: nobody is there, so
+    /// that clients are refused. Without it they would be served past the waypoint's policies.
+    package var standIn: GatewayAddress?
     package var canary: Canary?
     /// Why the canary that was asked for is not used.
     package var canaryTrouble: String?
     package var ingress = Ingress.notAsked
 
     package init() {}
-    package var isEmpty: Bool { self.primary == nil && self.problem == nil }
+    package var isEmpty: Bool { self.primary == nil && self.problem == nil && self.standIn == nil }
+    /// What clients are told.
+    package var address: GatewayAddress? { self.primary?.address ?? self.standIn }
 
     package var weighted: [WeightedWaypoint] {
         guard let primary, let canary else { return [] }
@@ -70,12 +75,23 @@ package struct WaypointLookUp {
 
     let namespace: String
     let namespaceLabels: [String: String]
+    let domainSuffix: String
     let find: (NamespacedName) -> Waypoint?
+    let pending: (NamespacedName) -> PendingWaypoint?
 
-    package init(namespace: String, view: NamespaceView?, find: @escaping (NamespacedName) -> Waypoint?) {
+    package init(
+        namespace: String, view: NamespaceView?, domainSuffix: String, find: @escaping (NamespacedName) -> Waypoint?,
+        pending: @escaping (NamespacedName) -> PendingWaypoint?
+    ) {
         self.namespace = namespace
         self.namespaceLabels = view?.labels ?? [:]
+        self.domainSuffix = domainSuffix
         self.find = find
+        self.pending = pending
+    }
+
+    static func host(_ service: String, in namespace: String, _ suffix: String) -> String {
+        "\(service).\(namespace).svc.\(suffix)"
     }
 
     package func binding(_ labels: [String: String], for subject: Subject) -> WaypointBinding {
@@ -88,8 +104,38 @@ package struct WaypointLookUp {
             // A namespace's waypoint for services is no trouble for its pods.
             if subject == .workload, !isDirect, problem.failure == .unsupportedTraffic { return binding }
             binding.problem = WaypointBinding.Problem(failure: problem.failure, message: problem.message)
+            binding.standIn = self.standIn(for: name, problem.failure, subject, isDirect: isDirect)
         }
         return binding
+    }
+
+    /// What happens to traffic whose waypoint cannot be used: it is refused, unless it would not be the waypoint's if it
+    /// could.
+    private func standIn(
+        for name: NamespacedName, _ failure: WaypointBinding.Failure, _ subject: Subject, isDirect: Bool
+    ) -> GatewayAddress? {
+        switch failure {
+        case .isNotReady:
+            let pending = self.pending(name)
+            switch (subject, pending?.traffic ?? .service) {
+            case (.service, .workload), (.service, .none): return nil
+            // Most waypoints of namespaces are for services, and connections to their pods are none of their business.
+            case (.workload, .service), (.workload, .none): if !isDirect || pending != nil { return nil }
+            default: break
+            }
+            // The very name that it will have: nothing has to be told to anybody when it is there.
+            if let pending { return .nowhere(pending.host, in: name.namespace) }
+            return name.name.isEmpty
+                ? .nowhere("unnamed-waypoint.invalid", in: self.namespace)
+                : .nowhere(Self.host(name.name, in: name.namespace, self.domainSuffix), in: name.namespace)
+        // Not its own name: it does not know this object, or is not to.
+        case .attachmentDenied, .crossNamespaceForbidden:
+            return .nowhere("\(name.name).waypoint-refuses.invalid", in: name.namespace)
+        case .unsupportedTraffic:
+            // A waypoint that says what it takes, and takes something else, leaves this to others.
+            return self.find(name)?.traffic == .unknown
+                ? .nowhere("\(name.name).waypoint-for-unknown.invalid", in: name.namespace) : nil
+        }
     }
 
     /// For a service also the ingress label and the canary; annotations are the object's own and its namespace's.
@@ -155,5 +201,13 @@ package struct WaypointLookUp {
                         + "(\(Names.waypointFor)), wanted is \(wanted) or all"))
         }
         return .success(waypoint)
+    }
+}
+
+extension GatewayAddress {
+    /// An address at which nobody is now.
+    static func nowhere(_ host: String, in namespace: String) -> GatewayAddress {
+        GatewayAddress(
+            destination: .hostname(NamespacedName(namespace: namespace, name: host)), hbonePort: Waypoint.hbonePort)
     }
 }

@@ -6,20 +6,6 @@ internal import MeshTunnel
 // Settings that belong together: several variables make one choice.
 
 extension ProxyConfiguration {
-    static func keepalive(_ reader: EnvironmentReader) throws(InvalidSetting) -> Keepalive? {
-        var keepalive = Keepalive()
-        keepalive.time = try reader.duration("KEEPALIVE_TIME") ?? keepalive.time
-        keepalive.interval = try reader.duration("KEEPALIVE_INTERVAL") ?? keepalive.interval
-        keepalive.retries = try reader.number("KEEPALIVE_RETRIES", in: 1...127) ?? keepalive.retries
-        keepalive.limitsUnacknowledged = try reader.flag("USER_TIMEOUT_ENABLED") ?? false
-        if try reader.flag("KEEPALIVE_ENABLED") ?? true { return keepalive }
-        if keepalive.limitsUnacknowledged {
-            throw InvalidSetting(
-                "USER_TIMEOUT_ENABLED", "true", wanted: "KEEPALIVE_ENABLED=true with it: the timeout is keepalive's")
-        }
-        return nil
-    }
-
     /// The pod that a dedicated proxy serves; nil: a shared one.
     static func onlyPod(_ reader: EnvironmentReader) throws(InvalidSetting) -> EnrolledPod? {
         let info = reader.text("PROXY_WORKLOAD_INFO")
@@ -88,40 +74,5 @@ extension ProxyConfiguration {
         // Read also when it is off: a setting that is wrong is wrong.
         guard reader.variables["ISTIO_META_DNS_CAPTURE"] ?? "true" == "true" else { return nil }
         return dns
-    }
-
-    static func drainDeadline(_ reader: EnvironmentReader) throws(InvalidSetting) -> Duration {
-        if let deadline = try reader.duration("CONNECTION_TERMINATION_DEADLINE") { return deadline }
-        guard let grace = try reader.number("TERMINATION_GRACE_PERIOD_SECONDS", in: 0...86_400) else {
-            return .seconds(5)
-        }
-        // What the kubelet waits, less the time to end in order.
-        return .seconds(max(grace > 10 ? grace - 5 : grace - 1, 1))
-    }
-
-    mutating func readLogging(_ reader: EnvironmentReader) throws(InvalidSetting) {
-        if let format = reader.text("LOG_FORMAT") {
-            guard let known = LogLine.Format(rawValue: format) else {
-                throw InvalidSetting("LOG_FORMAT", format, wanted: "plain or json")
-            }
-            self.logFormat = known
-        }
-        if let levels = reader.text("RUST_LOG") {
-            do throws(InvalidLogDirective) {
-                try self.logDirectives.merge(levels)
-            } catch {
-                throw InvalidSetting("RUST_LOG", levels, wanted: "\(error)")
-            }
-        }
-    }
-
-    static func trustDomainAliases(_ reader: EnvironmentReader) throws(InvalidSetting) -> Set<String> {
-        guard let text = reader.text("TRUST_DOMAIN_ALIASES") else { return [] }
-        let names = text.split(separator: ",", omittingEmptySubsequences: false).map { $0.filter { $0 != " " } }
-        guard names.allSatisfy({ !$0.isEmpty && !$0.contains("/") && !$0.contains("*") }) else {
-            throw InvalidSetting(
-                "TRUST_DOMAIN_ALIASES", text, wanted: "trust domains with commas between them: a.example,b")
-        }
-        return Set(names)
     }
 }

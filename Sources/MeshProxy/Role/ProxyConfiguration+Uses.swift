@@ -1,4 +1,4 @@
-internal import MeshLoop
+internal import MeshProcess
 internal import MeshTelemetry
 package import MeshTunnel
 internal import MeshXDS
@@ -13,12 +13,7 @@ extension ProxyConfiguration {
         case false?: tunnel.sourceSpoofing = .off
         case nil: tunnel.sourceSpoofing = .bestEffort
         }
-        tunnel.keepalive = self.keepalive.map {
-            Sockets.Keepalive(
-                idle: CInt(clamping: $0.time.components.seconds),
-                interval: CInt(clamping: $0.interval.components.seconds), count: CInt($0.retries),
-                limitsUnacknowledged: $0.limitsUnacknowledged)
-        }
+        tunnel.keepalive = self.keepalive?.socketOption
         tunnel.reusesPorts = self.reusesPorts
         tunnel.ports.socks = self.servesSocks ? Self.socksPort : nil
         tunnel.onlyPostQuantum = self.onlyPostQuantum

@@ -43,14 +43,6 @@ package struct ProxyConfiguration: Sendable {
     package var keepsSource: Bool?
     /// `KEEPALIVE_ENABLED`, `_TIME`, `_INTERVAL`, `_RETRIES`
     package var keepalive: Keepalive? = Keepalive()
-    package struct Keepalive: Hashable, Sendable {
-        package var time = Duration.seconds(180)
-        package var interval = Duration.seconds(180)
-        package var retries = 9
-        /// `USER_TIMEOUT_ENABLED`: bytes that the peer does not acknowledge end a connection as soon as silence would.
-        package var limitsUnacknowledged = false
-        package init() {}
-    }
     /// `XDS_ADDRESS`, `XDS_ROOT_CA`, `ALT_XDS_HOSTNAME`, `XDS_HEADER_*`, `AUTH_TOKEN`
     package var xds: ControlPlaneEndpoint
     /// `CA_ADDRESS`, `CA_ROOT_CA`, `ALT_CA_HOSTNAME`, `CA_HEADER_*`, `AUTH_TOKEN`
@@ -118,12 +110,12 @@ package struct ProxyConfiguration: Sendable {
         self.statsPort = defaults.statsPort ?? self.statsPort
         try Self.refuseUnsupported(reader)
         self.clusterID = reader.text("ISTIO_META_CLUSTER_ID") ?? reader.text("CLUSTER_ID") ?? "Kubernetes"
-        let token = try Self.token(reader, fileExists)
+        let token = try reader.token(fileExists)
         self.localMesh = try LocalMesh.read(reader, readText)
         self.followsControlPlane = self.localMesh == nil || reader.variables["XDS_ADDRESS"] != ""
-        self.xds = try Self.endpoint(
-            "XDS", self.followsControlPlane ? reader : reader.without("XDS_ADDRESS"), token, self.clusterID, fileExists)
-        self.ca = try Self.endpoint("CA", reader, token, self.clusterID, fileExists)
+        self.xds = try (self.followsControlPlane ? reader : reader.without("XDS_ADDRESS"))
+            .endpoint("XDS", token: token, clusterID: self.clusterID, fileExists)
+        self.ca = try reader.endpoint("CA", token: token, clusterID: self.clusterID, fileExists)
         self.network = reader.text("NETWORK") ?? ""
         self.nodeName = reader.text("NODE_NAME")
         self.podName = reader.text("POD_NAME") ?? ""
@@ -142,10 +134,10 @@ package struct ProxyConfiguration: Sendable {
         self.servesSocks = try reader.flag("UNSTABLE_ENABLE_SOCKS5") ?? false
         self.dns = try self.dns(reader)
         self.keepsSource = try reader.flag("ENABLE_ORIG_SRC")
-        self.keepalive = try Self.keepalive(reader)
-        self.metadata = try Self.metadata(reader)
+        self.keepalive = try reader.keepalive()
+        self.metadata = try reader.metadata()
         self.certificateValidity = try reader.duration("SECRET_TTL") ?? self.certificateValidity
-        self.trustDomainAliases = try Self.trustDomainAliases(reader)
+        self.trustDomainAliases = try reader.trustDomainAliases()
         self.revocationFile = reader.text("CRL_PATH")
         self.workerThreads = try Self.workerThreads(reader, cores: cores)
         self.streamsPerTunnelMax =
@@ -158,7 +150,7 @@ package struct ProxyConfiguration: Sendable {
             try reader.number("HTTP2_CONNECTION_WINDOW_SIZE", in: windows) ?? self.tunnelWindowBytes
         self.frameBytesMax =
             try reader.number("HTTP2_FRAME_SIZE", in: 16_384...16_777_215) ?? self.frameBytesMax
-        self.drainDeadline = try Self.drainDeadline(reader)
+        self.drainDeadline = try reader.drainDeadline()
         self.usesBaggage = try reader.flag("ENABLE_RESPONSE_BAGGAGE") ?? true
         self.localApplicationTunnel = try reader.flag("LOCALHOST_APP_TUNNEL") ?? true
         if let policy = reader.text("COMPLIANCE_POLICY") {
@@ -169,6 +161,6 @@ package struct ProxyConfiguration: Sendable {
         self.logsPolicyAtInfo = try reader.flag("AUTHZ_POLICY_INFO_LOGGING") ?? false
         self.seriesMax =
             try reader.number("MARTLET_METRICS_SERIES_MAX", in: 100...1_000_000) ?? self.seriesMax
-        try self.readLogging(reader)
+        try reader.logging(&self.logFormat, &self.logDirectives)
     }
 }

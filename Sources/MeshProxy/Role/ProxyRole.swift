@@ -1,5 +1,4 @@
 internal import Glibc
-internal import Logging
 internal import MeshCA
 internal import MeshLinux
 internal import MeshProcess
@@ -27,7 +26,7 @@ public enum ProxyRole {
         log.bootstrap()
         // A peer that is gone shows as EPIPE, not as our end.
         signal(SIGPIPE, SIG_IGN)
-        Self.raiseDescriptorLimit(log.logger("app"))
+        DescriptorLimit.raise(log.logger("app"))
         let shutdown = ShutdownSignal()
         let trap = shutdown.trapSignals()
         defer { withExtendedLifetime(trap) {} }
@@ -35,15 +34,6 @@ public enum ProxyRole {
             configuration: configuration, log: log, surroundings: .real(configuration, log), shutdown: shutdown,
             version: version)
         try await process.run()
-    }
-
-    /// The soft limit of open files up to the hard one: every connection needs two.
-    private static func raiseDescriptorLimit(_ log: Logger) {
-        let kind = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
-        var limit = rlimit()
-        guard getrlimit(kind, &limit) == 0, limit.rlim_cur < limit.rlim_max else { return }
-        limit.rlim_cur = limit.rlim_max
-        if setrlimit(kind, &limit) != 0 { log.warning("cannot raise the limit of open files") }
     }
 }
 

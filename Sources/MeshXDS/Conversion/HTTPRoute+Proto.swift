@@ -25,7 +25,8 @@ extension HTTPRoute {
             let name = NamespacedName(namespace: proto.name.namespace, name: proto.name.name)
             flaws.append("route \(name): \(error.text)")
             return HTTPRoute(
-                name: name, kind: .http, port: nil, rules: [HTTPRule.failing(Martlet_Waypoint_HTTPRule(), because: error.text)])
+                name: name, kind: .http, port: nil,
+                rules: [HTTPRule.failing(Martlet_Waypoint_HTTPRule(), because: error.text)])
         }
     }
 

@@ -118,7 +118,9 @@ package struct XDSService: Envoy_Service_Discovery_V3_AggregatedDiscoveryService
         try await self.write(result.responses, writer)
     }
 
-    private func admit(_ caller: AuthenticatedCaller, node: String, _ metadata: [String: String]) throws -> XDSSession.Audience {
+    private func admit(_ caller: AuthenticatedCaller, node: String, _ metadata: [String: String]) throws
+        -> XDSSession.Audience
+    {
         let reason: String
         switch self.server.admission(caller, node, metadata) {
         case .nodeProxy: return .nodeProxy

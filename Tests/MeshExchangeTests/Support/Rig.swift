@@ -87,6 +87,9 @@ struct Rig {
         self.clientPorts = try self.client.addPod(Self.pod("client"), namespace: -1)
     }
 
+    /// Where the client's application connects, on loopback.
+    var outboundPort: UInt16 { self.clientPorts.outbound }
+
     /// A connection of the client's application to the service.
     func connect() throws -> HTTPPeer { HTTPPeer(try BlockingSocket.connect(port: self.clientPorts.outbound)) }
 

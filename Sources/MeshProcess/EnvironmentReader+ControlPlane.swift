@@ -1,27 +1,26 @@
 internal import Foundation
-internal import MeshChannel
-internal import MeshProcess
-internal import MeshXDS
+package import MeshChannel
+package import MeshXDS
 
 // Where the control plane is, how it proves itself, and what it is told about us.
 
-extension ProxyConfiguration {
-    static let rootFile = "./var/run/secrets/istio/root-cert.pem"
-    static let tokenFile = "./var/run/secrets/tokens/istio-token"
+extension EnvironmentReader {
+    package static let rootFile = "./var/run/secrets/istio/root-cert.pem"
+    package static let tokenFile = "./var/run/secrets/tokens/istio-token"
 
-    static func endpoint(
-        _ kind: String, _ reader: EnvironmentReader, _ token: ControlPlaneEndpoint.Token, _ clusterID: String,
-        _ fileExists: (String) -> Bool
+    /// - Parameter kind: `XDS` or `CA`: `XDS_ADDRESS`, `XDS_ROOT_CA`, `ALT_XDS_HOSTNAME`, `XDS_HEADER_*`.
+    package func endpoint(
+        _ kind: String, token: ControlPlaneEndpoint.Token, clusterID: String, _ fileExists: (String) -> Bool
     ) throws(InvalidSetting) -> ControlPlaneEndpoint {
-        let isInCluster = reader.text("KUBERNETES_SERVICE_HOST") != nil
+        let isInCluster = self.text("KUBERNETES_SERVICE_HOST") != nil
         let address =
-            reader.variables["\(kind)_ADDRESS"]
+            self.variables["\(kind)_ADDRESS"]
             ?? (isInCluster ? "https://istiod.istio-system.svc:15012" : "https://localhost:15012")
         var headers: [String: String] = [:]
-        for (name, value) in reader.all(prefix: "\(kind)_HEADER_") { headers[name.lowercased()] = value }
+        for (name, value) in self.all(prefix: "\(kind)_HEADER_") { headers[name.lowercased()] = value }
         let endpoint = ControlPlaneEndpoint(
-            address: address, alternativeHost: reader.text("ALT_\(kind)_HOSTNAME"),
-            roots: try Self.roots("\(kind)_ROOT_CA", reader, fileExists), token: token, clusterID: clusterID,
+            address: address, alternativeHost: self.text("ALT_\(kind)_HOSTNAME"),
+            roots: try self.roots("\(kind)_ROOT_CA", fileExists), token: token, clusterID: clusterID,
             headers: headers)
         guard let endpoint else {
             throw InvalidSetting(
@@ -32,10 +31,10 @@ extension ProxyConfiguration {
         return endpoint
     }
 
-    static func roots(
-        _ name: String, _ reader: EnvironmentReader, _ fileExists: (String) -> Bool
+    private func roots(
+        _ name: String, _ fileExists: (String) -> Bool
     ) throws(InvalidSetting) -> ControlPlaneEndpoint.Roots {
-        guard let value = reader.text(name) else { return .file(Self.rootFile) }
+        guard let value = self.text(name) else { return .file(Self.rootFile) }
         if value == "SYSTEM" { return .system }
         if value.contains("-----BEGIN CERTIFICATE-----") { return .pem(value) }
         guard fileExists(value) else {
@@ -44,10 +43,11 @@ extension ProxyConfiguration {
         return .file(value)
     }
 
-    static func token(
-        _ reader: EnvironmentReader, _ fileExists: (String) -> Bool
+    /// `AUTH_TOKEN`, or the usual file.
+    package func token(
+        _ fileExists: (String) -> Bool
     ) throws(InvalidSetting) -> ControlPlaneEndpoint.Token {
-        guard let value = reader.text("AUTH_TOKEN") else {
+        guard let value = self.text("AUTH_TOKEN") else {
             return fileExists(Self.tokenFile) ? .file(Self.tokenFile) : .none
         }
         guard fileExists(value) else {
@@ -57,9 +57,10 @@ extension ProxyConfiguration {
         return .file(value)
     }
 
-    static func metadata(_ reader: EnvironmentReader) throws(InvalidSetting) -> [String: MetadataValue] {
-        var metadata = reader.all(prefix: "ISTIO_META_").mapValues { MetadataValue.string($0) }
-        for (name, text) in reader.all(prefix: "ISTIO_METAJSON_") {
+    /// `ISTIO_META_*` and `ISTIO_METAJSON_*`.
+    package func metadata() throws(InvalidSetting) -> [String: MetadataValue] {
+        var metadata = self.all(prefix: "ISTIO_META_").mapValues { MetadataValue.string($0) }
+        for (name, text) in self.all(prefix: "ISTIO_METAJSON_") {
             guard let value = try? JSONDecoder().decode(DecodedJSON.self, from: Data(text.utf8)) else {
                 throw InvalidSetting("ISTIO_METAJSON_\(name)", text, wanted: "JSON")
             }

@@ -1,0 +1,115 @@
+internal import MeshHTTP
+internal import MeshIdentity
+package import MeshModel
+internal import MeshPolicy
+package import MeshRoutes
+
+/// One port that a waypoint serves, with its rules and where they lead: judges requests and plans them.
+///
+/// Order: the path is brought into one form; tokens, policies and limits judge the request as the client sent it; the
+/// first rule that matches decides; its filters change the request; a backend is drawn.
+package final class RoutedPort: ServedPort {
+    let rules: CompiledRules
+    let port: UInt16
+    /// Where traffic goes that no route sends elsewhere.
+    let own: Backend
+    /// Nil: there is no such service or port.
+    let backend: @Sendable (NamespacedName, UInt16) -> Backend?
+
+    package init(
+        _ rules: CompiledRules, port: UInt16, own: Backend,
+        backend: @escaping @Sendable (NamespacedName, UInt16) -> Backend?
+    ) {
+        self.rules = rules
+        self.port = port
+        self.own = own
+        self.backend = backend
+    }
+
+    package var appProtocol: ServicePort.AppProtocol { self.own.appProtocol }
+    package var needsHTTP: Bool { self.rules.needsHTTP }
+
+    package func plan(_ request: RequestHead, _ origin: RequestOrigin) -> ExchangePlan {
+        var request = request
+        do throws(PathRefusal) {
+            request.path = try PathNormalization.base.normalized(request.path)
+        } catch {
+            return .answer(
+                LocalAnswer(400, "\(error)", flags: .clientProtocolError, details: "path_normalization_failed"))
+        }
+        if let answer = self.judge(&request, origin) { return .answer(answer) }
+        let table = self.rules.routes(for: origin.identity?.namespace)
+        if table.isEmpty {
+            var plan = ForwardPlan(request: request, backend: self.own)
+            self.balance(&plan, origin)
+            self.trace(&plan, origin)
+            return .forward(plan)
+        }
+        guard let matched = table.match(request, isGRPC: origin.isGRPC) else {
+            return .answer(LocalAnswer(404, "", flags: .noRoute, details: "route_not_found"))
+        }
+        return self.forward(request, matched, origin)
+    }
+
+    /// Nil: it may pass.
+    private func judge(_ request: inout RequestHead, _ origin: RequestOrigin) -> LocalAnswer? {
+        let gate = self.rules.gate
+        if gate.isOpen { return nil }
+        var token = TokenOutcome.none
+        if let checker = self.rules.tokens {
+            token = checker.check(&request, unixSeconds: origin.time, memory: &origin.memory.tokens)
+        }
+        let peer = self.peer(origin, serverName: "")
+        let decision = gate.decide(
+            request, from: peer, remote: peer.remoteAddress(request.fields), token: token, now: origin.now)
+        guard case .refuse(let refusal) = decision.verdict else { return nil }
+        var flags = ExchangeFlags.denied
+        if case .rateLimited = refusal { flags = .rateLimited }
+        var answer = LocalAnswer(refusal.status, refusal.body, flags: flags, details: refusal.detail)
+        if case .badToken(let reason) = refusal {
+            answer.response.fields.append("www-authenticate", reason.challenge(request))
+        }
+        if let seconds = refusal.retryAfterSeconds {
+            answer.response.fields.append("retry-after", String(seconds))
+        }
+        return answer
+    }
+
+    private func peer(_ origin: RequestOrigin, serverName: String) -> PeerFacts {
+        let local = origin.local ?? IPEndpoint(address: IPAddress(v4: 0), port: self.port)
+        return PeerFacts(
+            ConnectionFacts(
+                identity: origin.identity, source: origin.client.address,
+                destination: IPEndpoint(address: local.address, port: self.port)), serverName: serverName)
+    }
+
+    // MARK: Streams
+
+    package func plan(stream serverName: String?, _ origin: RequestOrigin) -> StreamPlan {
+        let decision = self.rules.gate.decideStream(
+            from: self.peer(origin, serverName: serverName ?? ""), now: origin.now)
+        if case .refuse(let refusal) = decision.verdict {
+            var flags = ExchangeFlags.denied
+            if case .rateLimited = refusal { flags = .rateLimited }
+            return .refuse(flags: flags, details: refusal.detail)
+        }
+        switch self.rules.streams.find(serverName, for: origin.identity?.namespace) {
+        case .none: return .forward(self.own, route: nil)
+        case .unknownName: return .refuse(flags: .noRoute, details: "no_route_for_server_name")
+        case .route(let entry):
+            let name = entry.route.name.description
+            guard let index = entry.backends.choose(origin.random) else {
+                return .refuse(flags: .noRoute, details: "route_without_backend[\(name)]")
+            }
+            switch entry.route.backends[index].destination {
+            case .service(let key, let port):
+                guard let backend = self.backend(key, port) else {
+                    return .refuse(flags: .noCluster, details: "backend_unknown[\(key):\(port)]")
+                }
+                return .forward(backend, route: name)
+            case .invalid(let reason):
+                return .refuse(flags: .noCluster, details: "backend_invalid[\(reason)]")
+            }
+        }
+    }
+}
