@@ -192,7 +192,7 @@ final class TunnelStream: AppSocketHandler, Carrier {
         switch stop {
         case .moved:
             self.perform(self.ends.delivered())
-            if let loss { self.finish(loss) }
+            if let loss { self.finish(loss.error) }
         case .wouldBlock, .ended: app.isWritable = false
         case .failed(let code): self.appFailed(app, code: code)
         }
