@@ -16,14 +16,17 @@ def frame(kind, flags, stream, payload=b""):
     return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
 
 
-def tag(number, kind):
-    value = number << 3 | kind
+def varint(value):
     return bytes([value]) if value < 128 else bytes([value & 127 | 128, value >> 7])
+
+
+def tag(number, kind):
+    return varint(number << 3 | kind)
 
 
 def field(number, data):
     data = data.encode() if isinstance(data, str) else data
-    return tag(number, 2) + bytes([len(data)]) + data
+    return tag(number, 2) + varint(len(data)) + data
 
 
 def number(field_number, value):
@@ -85,6 +88,22 @@ put("xds-address", "service", field(2, service + field(5, number(1, 80) + number
 rule = field(1, field(2, field(1, field(1, "ns")) + field(5, field(1, b"\x0a\0\0\0") + number(2, 8)) + number(9, 80)))
 put("xds-authorization", "deny", field(1, "p") + field(2, "ns") + number(3, 1) + number(4, 1) + field(5, rule))
 put("xds-authorization", "allow", field(1, "p") + field(2, "ns") + field(5, rule) + field(5, b""))
+key = field(1, "shop") + field(2, "web.shop.svc")
+where = field(1, field(1, key) + number(2, 80))
+header = field(1, field(1, "x-a") + field(2, "1"))
+http = (field(1, "named") + field(2, field(2, "/a") + field(5, "GET") + field(6, field(1, "x") + field(2, field(2, "a+"))))
+        + field(3, field(1, header)) + field(4, field(1, where) + number(2, 1)) + number(5, 100))
+route = field(1, field(1, "shop") + field(2, "r")) + number(3, 80) + field(4, "team") + field(5, http)
+stream = field(1, field(1, "shop") + field(2, "s")) + field(4, "a.example") + number(5, 1) + field(6, field(1, where))
+allowed = (field(1, field(1, field(1, "td/ns/a/sa/b")) + field(11, field(1, b"\x0a\0\0\0") + number(2, 8)))
+           + field(2, field(3, b"\x50") + field(7, field(2, "/a/{*}")))
+           + field(3, number(1, 1) + field(2, "x") + field(3, field(1, field(1, "v")))))
+gate = (field(1, field(1, key) + field(2, field(1, "issuer") + field(3, "{}")))
+        + field(2, field(1, key) + number(2, 1) + field(3, allowed))
+        + field(3, field(1, key) + number(2, 5) + number(3, 100) + number(4, 5)))
+put("xds-rules", "all", field(1, key) + field(2, route) + field(3, stream) + field(4, gate)
+    + field(5, number(1, 1) + number(5, 20) + number(6, 3)))
+put("xds-rules", "plain", field(1, key) + field(5, field(2, "x-user")))
 
 
 def name(text):

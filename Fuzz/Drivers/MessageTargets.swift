@@ -1,11 +1,12 @@
 internal import MeshModel
 internal import MeshProto
+internal import MeshRoutes
 internal import MeshXDS
 internal import MeshZDS
 internal import SwiftProtobuf
 
 extension FuzzTarget {
-    static let messages = [zds, address, authorization]
+    static let messages = [zds, address, authorization, rules]
 
     private static let zds = FuzzTarget(
         "zds", tokens: ["uid", "name"], bytes: [[0x0a, 4], [0x12, 2], [0x2a, 3], [0x1a, 0]]
@@ -43,5 +44,27 @@ extension FuzzTarget {
         promise(
             decoded.policy.rules.count == message.rules.count,
             "a DENY policy lost a rule: it would allow more than was written")
+    }
+
+    /// What a waypoint is told about a service.
+    private static let rules = FuzzTarget("xds-rules", tokens: ["shop", "web.shop.svc", "10.0.0.0/8", "/a/{*}"]) {
+        bytes in
+        guard let message = try? Martlet_Waypoint_ServiceRules(serializedBytes: bytes) else { return }
+        let name = "\(message.key.namespace)/\(message.key.name)"
+        guard let decoded = try? ServiceRules.decode(message, name: name) else { return }
+        let (rules, gate) = (decoded.rules, decoded.rules.gate)
+        if gate.closedBecause == nil {
+            promise(
+                gate.policies.count == message.gate.policies.count && gate.tokens.count == message.gate.tokens.count
+                    && gate.rateLimits.count == message.gate.rateLimits.count,
+                "an open gate lost a policy: it would let pass more than was written")
+            promise(rules.routes.count == message.routes.count, "a route was lost")
+            promise(
+                zip(rules.routes, message.routes).allSatisfy { $1.rules.isEmpty || !$0.rules.isEmpty },
+                "a route lost its rules")
+        }
+        guard decoded.flaws.isEmpty else { return }
+        let again = try? ServiceRules.decode(rules.proto, name: name)
+        promise(again?.rules == rules, "\(rules) does not survive")
     }
 }

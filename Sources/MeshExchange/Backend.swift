@@ -1,5 +1,6 @@
 package import MeshModel
 package import MeshRoutes
+internal import Synchronization
 
 /// A port of a service as a destination: its endpoints, and how one is chosen. Built once for a picture of the mesh.
 package final class Backend: Sendable {
@@ -13,6 +14,8 @@ package final class Backend: Sendable {
     package let endpoints: [UpstreamEndpoint]
     /// `endpoints` up to here have the priority of the first.
     private let priorities: [Range<Int>]
+    /// Of round robin, for all loops together.
+    private let turn = Atomic<UInt64>(0)
 
     package init(
         service: NamespacedName?, port: UInt16, appProtocol: ServicePort.AppProtocol,
@@ -67,6 +70,7 @@ package final class Backend: Sendable {
             }
             return best?.endpoint
         }
+        if self.choice == .roundRobin { return self.next(in: range, isUsable) }
         if range.count > 2, excluded.isEmpty {
             for _ in 0..<4 {
                 let first = self.endpoints[range.lowerBound + Int(book.random() % UInt64(range.count))]
@@ -89,6 +93,22 @@ package final class Backend: Sendable {
             if best == nil || cost < best!.cost { best = (cost, endpoint) }
         }
         return best?.endpoint
+    }
+
+    /// One after the other, each as many times in a row as it weighs.
+    private func next(in range: Range<Int>, _ isUsable: (UpstreamEndpoint) -> Bool) -> UpstreamEndpoint? {
+        let total = self.endpoints[range].reduce(0) { $0 + UInt64($1.weight) }
+        var place = self.turn.add(1, ordering: .relaxed).oldValue % total
+        var start = range.lowerBound
+        while place >= UInt64(self.endpoints[start].weight) {
+            place -= UInt64(self.endpoints[start].weight)
+            start += 1
+        }
+        for offset in 0..<range.count {
+            let endpoint = self.endpoints[range.lowerBound + (start - range.lowerBound + offset) % range.count]
+            if isUsable(endpoint) { return endpoint }
+        }
+        return nil
     }
 
     private func cost(_ endpoint: UpstreamEndpoint, _ book: UpstreamBook) -> Double {

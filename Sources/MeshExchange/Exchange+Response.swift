@@ -48,6 +48,7 @@ extension Exchange: AttemptOwner {
     func attemptReceived(_ bytes: UnsafeRawBufferPointer) -> Bool {
         guard let client, !self.responseEnded else { return true }
         self.report.responseBytes += UInt64(bytes.count)
+        if self.report.isGRPC { self.report.responseMessages += self.responseMessages.count(bytes) }
         client.send(bytes)
         return !client.isFull
     }

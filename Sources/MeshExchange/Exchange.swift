@@ -48,6 +48,8 @@ final class Exchange {
     private let asksForSwitch: Bool
     var informed = 0
     var mirrors: [MirrorAttempt] = []
+    private var requestMessages = GRPCMessageCounter()
+    var responseMessages = GRPCMessageCounter()
 
     var responseBegun = false
     var responseEnded = false
@@ -116,6 +118,7 @@ final class Exchange {
     /// - Returns: whether more may come at once; else the client's ``ClientStream/wantsMore()`` says when.
     func receivedBody(_ bytes: UnsafeRawBufferPointer) -> Bool {
         self.report.requestBytes += UInt64(bytes.count)
+        if self.report.isGRPC { self.report.requestMessages += self.requestMessages.count(bytes) }
         guard self.phase != .over else { return true }
         if self.asksForSwitch, !self.isSwitched {
             self.kept.append(contentsOf: bytes)
@@ -192,8 +195,9 @@ final class Exchange {
         guard let plan else { return }
         stream.request(plan.request, hasBody: self.requestHasBody)
         guard self.requestHasBody else { return }
-        if !self.kept.isEmpty { self.kept.withUnsafeBytes { stream.send($0) } }
-        if self.kept.count > Self.retryBytesMax { self.dropKept() }
+        let kept = self.kept
+        if !kept.isEmpty { kept.withUnsafeBytes { stream.send($0) } }
+        if kept.count > Self.retryBytesMax { self.dropKept() }
         if self.requestEnded {
             stream.finish(self.requestTrailers)
         } else if !stream.isFull {
@@ -205,8 +209,9 @@ final class Exchange {
     func sendSwitched() {
         self.requestTimer?.cancel()
         guard let stream = self.attempt?.stream else { return }
-        if !self.kept.isEmpty { self.kept.withUnsafeBytes { stream.send($0) } }
+        let kept = self.kept
         self.kept = []
+        if !kept.isEmpty { kept.withUnsafeBytes { stream.send($0) } }
         if self.requestEnded {
             stream.finish(HTTP2HeaderList())
         } else if !stream.isFull {

@@ -124,6 +124,8 @@ package final class TokenChecker: TokenChecking {
     private func verify(
         _ token: String, _ rules: [Int], _ now: Int64, _ memory: inout TokenMemory
     ) throws(TokenRefusal) -> (Int, TokenMemory.Entry) {
+        // Swift's texts are equal by meaning: outside ASCII another text could pass for one that memory knows.
+        guard token.utf8.allSatisfy({ $0 < 0x80 }) else { throw .malformed }
         // Known by the first rule that accepts it; a place has few rules.
         for rule in rules {
             let key = TokenMemory.Key(checker: self.number, rule: rule, token: token)
@@ -133,7 +135,7 @@ package final class TokenChecker: TokenChecking {
         }
         let parsed = try SignedToken(token)
         var refusal = TokenRefusal.issuerNotConfigured
-        for rule in rules where self.rules[rule].rule.issuer == parsed.issuer {
+        for rule in rules where self.rules[rule].rule.issuer.utf8.elementsEqual(parsed.issuer.utf8) {
             do throws(TokenRefusal) {
                 let entry = try self.entry(parsed, self.rules[rule], now)
                 memory.insert(entry, for: TokenMemory.Key(checker: self.number, rule: rule, token: token))
@@ -158,9 +160,10 @@ package final class TokenChecker: TokenChecking {
             expires: try token.time("exp"), notBefore: try Self.later(token.time("nbf"), token.time("iat")),
             payload: token.payloadText)
         try Self.checkTime(entry, now)
-        if !rule.rule.audiences.isEmpty, !token.audiences.contains(where: { rule.rule.audiences.contains($0) }) {
-            throw .audienceNotAllowed
+        let isMeant = rule.rule.audiences.contains { wanted in
+            token.audiences.contains { $0.utf8.elementsEqual(wanted.utf8) }
         }
+        guard rule.rule.audiences.isEmpty || isMeant else { throw .audienceNotAllowed }
         guard let keys = rule.keys else { throw .noKeys }
         try keys.verify(token)
         return entry

@@ -188,7 +188,9 @@ struct DefinitionTests {
         #expect(await Self.refusal(cluster, grants, grant) == nil)
     }
 
-    @Test("a bundle of the Gateway API's own project applies, over ours and without: rules in CEL and admission policies are taken")
+    @Test(
+        "a bundle of the Gateway API's own project applies, over ours and without: CEL and admission policies are taken"
+    )
     func upstream() async throws {
         let text = try String(
             contentsOf: URL(fileURLWithPath: #filePath).deletingLastPathComponent()

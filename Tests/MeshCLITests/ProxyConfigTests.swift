@@ -16,16 +16,15 @@ private func documented() throws -> [UInt8] {
 
 @Suite("The dump of a waypoint")
 struct ProxyConfigTests {
-    private func config() throws -> ProxyConfig { try ProxyConfig(parsing: documented()) }
+    private func config() throws -> WaypointDump { try WaypointDump(parsing: documented()) }
 
     @Test("as docs/cli.md shows it is read whole")
     func documentedExample() throws {
-        let dump = try self.config().dump
+        let dump = try self.config()
         #expect(dump.waypoint == "shop/waypoint" && dump.trafficType == "service")
         #expect(dump.listeners.count == 2 && dump.routes.count == 1 && dump.clusters.count == 1)
-        #expect(dump.endpoints.count == 1 && dump.certificates.count == 1)
-        #expect(dump.routes[0].destinations.map(\.weight) == [9, 1])
-        #expect(dump.settings == ["WAYPOINT_WORKER_THREADS": "2"])
+        #expect(dump.endpoints.count == 1 && dump.certificates.count == 2)
+        #expect(dump.bootstrap.table.lines.contains { $0.hasPrefix("workers") && $0.hasSuffix("2") })
     }
 
     @Test("is shown in the columns that are known")
@@ -34,27 +33,27 @@ struct ProxyConfigTests {
         let filter = ProxyConfigFilter()
         #expect(
             config.clusters(filter).table.lines == [
-                "SERVICE FQDN                    PORT     SUBSET     DIRECTION     TYPE              DESTINATION RULE",
-                "cart.shop.svc.cluster.local     80       -          inbound       LEAST_REQUEST     shop/cart",
+                "SERVICE FQDN                    PORT     SUBSET     DIRECTION     TYPE             DESTINATION RULE",
+                "cart.shop.svc.cluster.local     80       -          inbound       leastRequest     -",
             ])
         #expect(
-            config.listeners(filter).table.lines
-                == [
-                    "LISTENER     CHAIN                                   MATCH                                      DESTINATION",
-                    "hbone        shop/cart.shop.svc.cluster.local:80     cart.shop.svc.cluster.local:80 (HTTP)      routes",
-                    "admin        -                                       127.0.0.1:15000                            -",
-                ].map { $0 })
+            config.listeners(filter).table.lines == [
+                "LISTENER     CHAIN                              MATCH                    DESTINATION",
+                "hbone        -                                  :15008 (HBONE)           -",
+                "hbone        cart.shop.svc.cluster.local:80     10.43.0.7:80 (http1)     routes",
+            ])
         #expect(
             config.endpoints(filter).table.lines == [
-                "ENDPOINT           STATUS      OUTLIER CHECK     CLUSTER",
-                "10.42.1.7:8080     HEALTHY     OK                inbound|80||cart.shop.svc.cluster.local",
+                "ENDPOINT           STATUS     OUTLIER CHECK     CLUSTER",
+                "10.42.1.7:8080     -          -                 inbound-vip|80|http|cart.shop.svc.cluster.local",
             ])
         let routes = config.routes(filter).table.lines
-        #expect(routes[0].hasPrefix("NAME             VHOST NAME"))
+        #expect(routes.count == 2 && routes[0].hasPrefix("NAME             VHOST NAME"))
+        #expect(routes[1].hasPrefix("shop/split/0     cart.shop.svc.cluster.local:80     *           PathPrefix /api"))
         #expect(
-            routes[1].contains(
-                "cart.shop.svc.cluster.local:80     *           PathPrefix /api     HTTPRoute/shop/split"))
-        #expect(routes[1].hasSuffix("refused: the service has no port 80, URLRewrite /"))
+            routes[1].hasSuffix(
+                "HTTPRoute/shop/split     cart-v1.shop.svc.cluster.local:80 (9), refused: the service has no port 80 (1), "
+                    + "URLRewrite, 2 retries"))
     }
 
     @Test("certificates are judged by the clock, and their serial numbers are hexadecimal")
@@ -64,8 +63,8 @@ struct ProxyConfigTests {
         let now = try #require(format.date(from: "2026-11-26T12:00:00Z"))
         let lines = config.secrets(now: now).table.lines
         #expect(lines.count == 3)
-        #expect(lines[1].contains("Leaf     Available     true           7b"))
-        #expect(lines[2].contains("Root     Available     true           01"))
+        #expect(lines[1].contains("Leaf             Available     true           7b"))
+        #expect(lines[2].contains("Intermediate     Available     true           01"))
         let later = try #require(format.date(from: "2026-11-28T12:00:00Z"))
         #expect(config.secrets(now: later).table.lines[1].contains("false"))
     }
@@ -82,35 +81,46 @@ struct ProxyConfigTests {
         filter = ProxyConfigFilter()
         filter.address = "10.42.1.7"
         filter.port = 8080
-        filter.status = "healthy"
         #expect(config.endpoints(filter).items.count == 1)
         filter.port = 8081
         #expect(config.endpoints(filter).items.isEmpty)
         filter = ProxyConfigFilter()
-        filter.port = 15008
+        filter.address = "10.43.0.7"
         #expect(config.listeners(filter).items.count == 1)
     }
 
-    @Test("members that we do not know stay in the JSON")
-    func unknownMembers() throws {
-        let config = try ProxyConfig(
+    @Test("a rule with several matches has several rows, and is one item of the JSON")
+    func matches() throws {
+        let config = try WaypointDump(
             parsing: Array(
-                #"{"waypoint":"a/b","clusters":[{"service":"a/c","port":1,"direction":"inbound","type":"X","new":7}]}"#
-                    .utf8))
-        #expect(config.clusters(ProxyConfigFilter()).items[0]["new"] == 7)
-        #expect(config.dump.routes.isEmpty, "a list that is missing is empty")
+                #"""
+                {"waypoint":{"known":false},"routes":[{"service":"a/b","name":"a/r","kind":"GRPCRoute","port":null,"rules":[{"name":"x",
+                "matches":[{"grpcService":"S","grpcMethod":"*","headers":["h=1"],"query":[]},{"exact":"/e","method":"GET","query":["q=~.*"]}],
+                "backends":[],"filters":["RequestRedirect"]}]},
+                {"service":"a/b","name":"a/t","kind":"TLSRoute","port":443,"serverNames":["x.example"],"backends":[{"service":"a/c","port":1,"weight":1}]}]}
+                """#.utf8))
+        let view = config.routes(ProxyConfigFilter())
+        #expect(
+            config.routes.map(\.match) == [
+                "Call S/*, Header h=1", "Exact /e, Method GET, Query q=~.*", "SNI x.example",
+            ])
+        #expect(config.routes.map(\.name) == ["a/r/x", "a/r/x", "a/t"])
+        #expect(config.routes.map(\.destination) == ["RequestRedirect", "RequestRedirect", "c:1"])
+        #expect(view.items.count == 2 && view.table.lines.count == 4)
+        #expect(config.clusters.isEmpty, "a list that is missing is empty")
+        #expect(config.waypoint == nil)
     }
 
     @Test(
         "34: the dump of something else is named",
         arguments: [
             (#"{"workloads":[],"services":[]}"#, "ztunnel-config"), (#"{"configs":[]}"#, "Envoy"),
-            (#"{"waypoint":"a/b","clusters":[{"service":1}]}"#, ".clusters[0].service"), ("<html>", "no JSON"),
+            ("<html>", "no JSON"), ("[]", "no JSON object"),
             (#"{}"#, "no member \"waypoint\""),
         ])
     func foreign(text: String, said: String) {
         #expect {
-            try ProxyConfig(parsing: Array(text.utf8))
+            try WaypointDump(parsing: Array(text.utf8))
         } throws: { "\($0)".contains(said) }
     }
 

@@ -90,11 +90,13 @@ struct WaypointApplyTests {
         async let applied: Void = self.apply(
             shop, collected, enrolled: [.namespace("shop")], wait: .seconds(120))
         func awaitNotice(_ text: String) async throws {
+            let started = ContinuousClock.now
             while !collected.notices.contains(where: { $0.contains(text) }) {
+                try #require(ContinuousClock.now - started < .seconds(60), "\(collected.notices) lack \(text)")
                 try await Task.sleep(for: .milliseconds(10))
             }
         }
-        try await awaitNotice("no control plane has looked at it yet; pod waypoint-1:")
+        try await awaitNotice("Programmed is Unknown (Pending): Waiting for controller; pod waypoint-1:")
         let isLabelled = try await shop.label(.namespaces, "shop", "istio.io/use-waypoint")
         #expect(isLabelled == nil, "before it is ready nothing is sent to it")
         try await shop.setConditions(
@@ -118,7 +120,7 @@ struct WaypointApplyTests {
         let error = try await shop.refusal {
             try await self.apply(shop, Collected(), enrolled: [.namespace("shop")], wait: .milliseconds(1))
         }
-        #expect(error.contains("shop/waypoint") && error.contains("no control plane"))
+        #expect(error.contains("shop/waypoint") && error.contains("Waiting for controller"))
         #expect(try await shop.label(.namespaces, "shop", "istio.io/use-waypoint") == nil)
     }
 
@@ -249,10 +251,17 @@ struct WaypointTableTests {
         #expect(
             try await self.list(shop, namespace: nil) == [
                 "NAMESPACE     NAME         REVISION     TRAFFIC TYPE     PROGRAMMED",
-                "bar           b            default      service          False",
+                "bar           b            default      service          Unknown",
                 "shop          l4only       canary       none             False",
                 "shop          waypoint     default      service          True",
             ])
+    }
+
+    @Test("a Gateway without any condition is not programmed")
+    func noCondition() {
+        let condition = GatewayCondition(of: KubeObject(.gateways, namespace: "shop", name: "w"))
+        #expect(!condition.isProgrammed && condition.status == "Unknown")
+        #expect(condition.trouble.contains("no control plane has looked at it yet"))
     }
 
     @Test("status shows each waypoint's own condition, once")
@@ -268,7 +277,7 @@ struct WaypointTableTests {
             collected.lines == [
                 "NAME     STATUS      TYPE           REASON         MESSAGE",
                 "a        True        Programmed     Programmed     ok",
-                "b        Unknown     Programmed     Pending        no control plane has looked at it yet",
+                "b        Unknown     Programmed     Pending        Waiting for controller",
                 "c        True        Accepted       Accepted       seen",
             ])
         let one = Collected()

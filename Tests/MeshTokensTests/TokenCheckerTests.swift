@@ -291,6 +291,11 @@ struct TokenPlaceTests {
         #expect(verified(check(Golden.now)) != nil)
         #expect(memory.count == 1)
         #expect(refusal(check(Golden.now + 160)) == .expired)
+        // Equal to Swift, but not the same octets: U+212A is no K.
+        if token.contains("K") {
+            var alike = request(["authorization": "Bearer \(token.replacing("K", with: "\u{212A}"))"])
+            #expect(refusal(checker.check(&alike, unixSeconds: Golden.now, memory: &memory)) == .malformed)
+        }
         // Another checker, with other keys, knows nothing of it.
         let stranger = MeshTokensTests.checker(Issuer.rule { $0.keys = Golden.keys })
         var head = request(["authorization": "Bearer \(token)"])

@@ -59,11 +59,11 @@ struct ConfigurationTests {
             (["ACCESS_LOG_ENCODING": "XML"], "ACCESS_LOG_ENCODING=\"XML\" cannot be used: wanted TEXT or JSON"),
             (
                 ["ACCESS_LOG_FORMAT": "%WRONG%"],
-                "ACCESS_LOG_FORMAT=\"%WRONG%\" cannot be used: wanted %WRONG% is no operator"
+                "ACCESS_LOG_FORMAT=\"%WRONG%\" cannot be used: wanted a format that is understood: %WRONG% is"
             ),
             (
                 ["ACCESS_LOG_FORMAT": "[1]", "ACCESS_LOG_ENCODING": "JSON"],
-                "ACCESS_LOG_FORMAT=\"[1]\" cannot be used: wanted a JSON object"
+                "ACCESS_LOG_FORMAT=\"[1]\" cannot be used: wanted a format that is understood: wanted a JSON"
             ),
             (["COMPLIANCE_POLICY": "fips"], "COMPLIANCE_POLICY"), (["HTTP2_FRAME_SIZE": "1"], "HTTP2_FRAME_SIZE"),
             (["AUTH_TOKEN": "/none"], "AUTH_TOKEN"), (["LOG_FORMAT": "xml"], "LOG_FORMAT"),

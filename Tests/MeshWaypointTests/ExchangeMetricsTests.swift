@@ -5,7 +5,6 @@ import MeshModel
 import MeshRoutes
 import MeshTelemetry
 import MeshWaypoint
-import Synchronization
 import Testing
 
 @Suite("A waypoint's metrics")
@@ -144,13 +143,13 @@ struct ExchangeMetricsTests {
 
     @Test("series of clients that are gone are dropped when room is needed")
     func evicted() {
-        let now = Mutex(ContinuousClock.now)
-        let bench = TelemetryBench(seriesMax: 100, now: { now.withLock { $0 } })
+        let clock = Clock()
+        let bench = TelemetryBench(seriesMax: 100, now: { clock.now })
         bench.telemetry.finished(report())
         // One look notes that it was used, another that it was not used since; then it is idle for long.
         for _ in 0..<3 {
             _ = bench.registry.openMetrics()
-            now.withLock { $0 += .seconds(700) }
+            clock.advance(.seconds(700))
         }
         _ = bench.registry.openMetrics()
         #expect(bench.samples("istio_requests_total").isEmpty)

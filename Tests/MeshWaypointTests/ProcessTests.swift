@@ -57,6 +57,15 @@ private final class Handed<Value: Sendable>: Sendable {
 
 @Suite("The waypoint process", .timeLimit(.minutes(2)), .serialized)
 struct ProcessTests {
+    private struct Answer: Equatable {
+        let status: Int
+        let text: String
+        init(_ status: Int, _ text: String) {
+            self.status = status
+            self.text = text
+        }
+    }
+
     private let gateway = NamespacedName(namespace: "shop", name: "waypoint")
 
     private func configuration() throws -> WaypointConfiguration {
@@ -67,11 +76,11 @@ struct ProcessTests {
         return configuration
     }
 
-    private func get(_ port: Int, _ path: String, method: String = "GET") async throws -> (status: Int, text: String) {
+    private func get(_ port: Int, _ path: String, method: String = "GET") async throws -> Answer {
         var request = URLRequest(url: URL(string: "http://127.0.0.1:\(port)\(path)")!)
         request.httpMethod = method
         let (data, response) = try await URLSession.shared.data(for: request)
-        return ((response as? HTTPURLResponse)?.statusCode ?? 0, String(decoding: data, as: UTF8.self))
+        return Answer((response as? HTTPURLResponse)?.statusCode ?? 0, String(decoding: data, as: UTF8.self))
     }
 
     /// Until readiness says so.
@@ -100,7 +109,7 @@ struct ProcessTests {
         let bound = await ports.take()
         #expect(
             try await self.get(bound.readiness, "/healthz/ready")
-                == (500, "not ready, pending: certificate, gateway, listener, mesh\n"))
+                == Answer(500, "not ready, pending: certificate, gateway, listener, mesh\n"))
         let sink = await sinks.take()
         await sink.apply(.addresses(upserted: [.service(service())], removed: []))
         await sink.apply(.services(upserted: [ServiceRules(key: web)], removed: []))
@@ -112,7 +121,7 @@ struct ProcessTests {
         #expect(engine.events == ["listen waypoint-1"])
         // The control plane forgot us, or does not know us yet: others serve, until it does.
         await sink.apply(.waypoint(WaypointRules(key: self.gateway)))
-        #expect(try await self.get(bound.readiness, "/healthz/ready") == (200, "ready\n"))
+        #expect(try await self.get(bound.readiness, "/healthz/ready") == Answer(200, "ready\n"))
         #expect(engine.snapshots.last?.picture.waypoint?.key == self.gateway)
         await sink.apply(.waypoint(nil))
         #expect(try await self.get(bound.readiness, "/healthz/ready").status == 500)

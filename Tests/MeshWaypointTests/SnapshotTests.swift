@@ -194,11 +194,11 @@ struct SnapshotTests {
         await directory.apply(.waypoint(WaypointRules(key: self.own)))
         await directory.apply(.services(upserted: [ServiceRules(key: web)], removed: []))
         await directory.synced()
+        struct Refused: Error {}
         func backend() async throws -> Backend {
             guard case .forward(let plan) = try self.plan(await directory.snapshot) else { throw Refused() }
             return plan.backend
         }
-        struct Refused: Error {}
         let first = try await backend()
         await directory.apply(.addresses(upserted: [.workload(workload("other", "10.0.0.8"))], removed: []))
         #expect(try await backend() === first)

@@ -15,6 +15,13 @@ final class Memory: LogDestination {
     var text: String { self.bytes.withLock { String(decoding: $0, as: UTF8.self) } }
 }
 
+/// Stands still until it is moved.
+final class Clock: Sendable {
+    private let time = Mutex(ContinuousClock.now)
+    var now: ContinuousClock.Instant { self.time.withLock { $0 } }
+    func advance(_ by: Duration) { self.time.withLock { $0 += by } }
+}
+
 let alice = WorkloadIdentity(trustDomain: "cluster.local", namespace: "shop", serviceAccount: "alice")
 let web = NamespacedName(namespace: "shop", name: "web.shop.svc.cluster.local")
 
@@ -96,6 +103,7 @@ struct TelemetryBench {
         now: @escaping @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now }
     ) {
         self.budget = SeriesBudget(seriesMax: seriesMax, now: now)
+        self.registry.show(self.budget)
         self.log = MeshLog(destination: self.memory)
         self.metrics = ExchangeMetrics(self.registry, budget: self.budget)
         self.telemetry = ExchangeTelemetry(

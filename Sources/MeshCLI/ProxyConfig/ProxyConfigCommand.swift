@@ -23,18 +23,18 @@ struct ProxyConfigOptions: ParsableArguments {
     }
 
     /// The waypoint's dump. A file needs no cluster.
-    func config() async throws -> ProxyConfig {
+    func config() async throws -> WaypointDump {
         try self.check()
         if let file {
             let data =
                 file == "-"
                 ? FileHandle.standardInput.readDataToEndOfFile() : FileManager.default.contents(atPath: file)
             guard let data else { throw CommandError("cannot read \(file)") }
-            return try ProxyConfig(parsing: Array(data))
+            return try WaypointDump(parsing: Array(data))
         }
         return try await self.global.withCluster { cluster in
             let answer = try await self.ask(cluster, method: "GET", path: "/config_dump")
-            return try ProxyConfig(parsing: answer)
+            return try WaypointDump(parsing: answer)
         }
     }
 

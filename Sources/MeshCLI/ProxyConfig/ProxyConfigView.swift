@@ -3,9 +3,14 @@ package import KubeAPI
 
 /// A part of a waypoint's dump, after a filter: as a table, and as the dump's own items, so that `-o json` loses nothing.
 package struct ProxyConfigView: Sendable {
-    package let title: String
     package let table: Table
     package let items: [JSONValue]
+
+    fileprivate init(_ table: Table, _ items: [JSONValue]) {
+        self.table = table
+        // Several rows may come from one item.
+        self.items = items.reduce(into: []) { kept, item in if kept.last != item { kept.append(item) } }
+    }
 }
 
 /// What narrows a view; nil: everything. Words are compared without regard to case.
@@ -18,138 +23,100 @@ package struct ProxyConfigFilter: Sendable {
     private static func same(_ wanted: String?, _ value: String) -> Bool {
         wanted.map { $0.lowercased() == value.lowercased() } ?? true
     }
+    private func isPort(_ value: Int?) -> Bool { self.port.map { $0 == value } ?? true }
 
     fileprivate func admits(_ cluster: WaypointDump.Cluster) -> Bool {
-        Self.same(self.fqdn, cluster.service.hostname) && Self.same(self.subset, cluster.subset ?? "")
-            && Self.same(self.direction, cluster.direction) && (self.port.map { $0 == Int(cluster.port) } ?? true)
+        Self.same(self.fqdn, cluster.service) && Self.same(self.subset, cluster.subset)
+            && Self.same(self.direction, cluster.direction) && self.isPort(cluster.port)
     }
     fileprivate func admits(_ endpoint: WaypointDump.Endpoint) -> Bool {
-        let parts = endpoint.address.lastIndex(of: ":").map {
-            (String(endpoint.address[..<$0]), String(endpoint.address[endpoint.address.index(after: $0)...]))
-        }
-        return Self.same(self.address, parts?.0 ?? endpoint.address) && Self.same(self.cluster, endpoint.cluster)
-            && Self.same(self.status, endpoint.status) && (self.port.map { String($0) == parts?.1 } ?? true)
+        let colon = endpoint.address.lastIndex(of: ":")
+        let host = colon.map { String(endpoint.address[..<$0]) } ?? endpoint.address
+        let port = colon.flatMap { Int(endpoint.address[endpoint.address.index(after: $0)...]) }
+        return Self.same(self.address, host) && Self.same(self.cluster, endpoint.cluster)
+            && Self.same(self.status, endpoint.status) && self.isPort(port)
     }
     fileprivate func admits(_ listener: WaypointDump.Listener) -> Bool {
-        Self.same(self.address, listener.address) && Self.same(self.name, listener.name)
-            && (self.port.map { $0 == Int(listener.port) } ?? true)
+        (self.address.map { listener.addresses.contains($0) } ?? true) && Self.same(self.name, listener.name)
+            && self.isPort(listener.port)
     }
     fileprivate func admits(_ route: WaypointDump.Route) -> Bool { Self.same(self.name, route.name) }
 }
 
-/// A dump as it came and as it was understood.
-package struct ProxyConfig: Sendable {
-    package let dump: WaypointDump
-    package let raw: JSONValue
-
-    package init(parsing bytes: [UInt8]) throws {
-        self.dump = try WaypointDump(parsing: bytes)
-        self.raw = try JSONValue(parsing: bytes)
-    }
-
-    /// Both forms of a list, in the dump's order.
-    private func pairs<Element>(_ key: String, _ elements: [Element]) -> [(Element, JSONValue)] {
-        Array(zip(elements, self.raw[key]?.array ?? []))
-    }
-
+extension WaypointDump {
     package func clusters(_ filter: ProxyConfigFilter) -> ProxyConfigView {
-        let kept = self.pairs("clusters", self.dump.clusters).filter { filter.admits($0.0) }
-            .sorted {
-                ($0.0.service.hostname, $0.0.port, $0.0.direction) < ($1.0.service.hostname, $1.0.port, $1.0.direction)
-            }
+        let kept = self.clusters.filter(filter.admits)
+            .sorted { ($0.service, $0.port, $0.direction) < ($1.service, $1.port, $1.direction) }
         var table = Table(["SERVICE FQDN", "PORT", "SUBSET", "DIRECTION", "TYPE", "DESTINATION RULE"], gap: 5)
-        for (cluster, _) in kept {
+        for cluster in kept {
             table.add([
-                cluster.service.hostname, String(cluster.port), cluster.subset ?? "", cluster.direction, cluster.type,
-                cluster.destinationRule ?? "",
+                cluster.service, String(cluster.port), cluster.subset, cluster.direction, cluster.type,
+                cluster.destinationRule,
             ])
         }
-        return ProxyConfigView(title: "clusters", table: table, items: kept.map(\.1))
+        return ProxyConfigView(table, kept.map(\.item))
     }
 
     package func listeners(_ filter: ProxyConfigFilter) -> ProxyConfigView {
-        let kept = self.pairs("listeners", self.dump.listeners).filter { filter.admits($0.0) }
+        let kept = self.listeners.filter(filter.admits)
         var table = Table(["LISTENER", "CHAIN", "MATCH", "DESTINATION"], gap: 5)
-        for (listener, _) in kept {
-            let address = listener.address.contains(":") ? "[\(listener.address)]" : listener.address
-            if listener.chains ?? [] == [] { table.add([listener.name, "", "\(address):\(listener.port)", ""]) }
-            for chain in listener.chains ?? [] {
-                table.add([listener.name, chain.name ?? "", chain.match, chain.destination])
-            }
+        for listener in kept {
+            let match = ([listener.addresses.joined(separator: ",")] + [":\(listener.port)"]).joined()
+            table.add([
+                listener.name, listener.service ?? "", "\(match) (\(listener.kind))", listener.destination,
+            ])
         }
-        return ProxyConfigView(title: "listeners", table: table, items: kept.map(\.1))
+        return ProxyConfigView(table, kept.map(\.item))
     }
 
     package func routes(_ filter: ProxyConfigFilter) -> ProxyConfigView {
-        let kept = self.pairs("routes", self.dump.routes).filter { filter.admits($0.0) }
+        let kept = self.routes.filter(filter.admits)
         var table = Table(["NAME", "VHOST NAME", "DOMAINS", "MATCH", "VIRTUAL SERVICE", "DESTINATION"], gap: 5)
-        for (route, _) in kept {
-            let port = route.port.map(String.init) ?? "*"
+        for route in kept {
             table.add([
-                route.name, "\(route.service.hostname):\(port)", "*", route.match, route.route ?? "",
-                (route.destinations.map(\.words) + (route.filters ?? [])).joined(separator: ", "),
+                route.name, "\(route.service):\(route.port.map(String.init) ?? "*")", "*", route.match, route.object,
+                route.destination,
             ])
         }
-        return ProxyConfigView(title: "routes", table: table, items: kept.map(\.1))
+        return ProxyConfigView(table, kept.map(\.item))
     }
 
     package func endpoints(_ filter: ProxyConfigFilter) -> ProxyConfigView {
-        let kept = self.pairs("endpoints", self.dump.endpoints).filter { filter.admits($0.0) }
-            .sorted { ($0.0.cluster, $0.0.address) < ($1.0.cluster, $1.0.address) }
+        let kept = self.endpoints.filter(filter.admits)
+            .sorted { ($0.cluster, $0.address) < ($1.cluster, $1.address) }
         var table = Table(["ENDPOINT", "STATUS", "OUTLIER CHECK", "CLUSTER"], gap: 5)
-        for (endpoint, _) in kept {
-            table.add([endpoint.address, endpoint.status, endpoint.outlier, endpoint.cluster])
-        }
-        return ProxyConfigView(title: "endpoints", table: table, items: kept.map(\.1))
+        for endpoint in kept { table.add([endpoint.address, endpoint.status, endpoint.outlier, endpoint.cluster]) }
+        return ProxyConfigView(table, kept.map(\.item))
     }
 
     /// - Parameter now: what decides whether a certificate is valid.
     package func secrets(now: Date) -> ProxyConfigView {
         var table = Table(
             ["RESOURCE NAME", "TYPE", "STATUS", "VALID CERT", "SERIAL NUMBER", "NOT AFTER", "NOT BEFORE"], gap: 5)
-        for certificate in self.dump.certificates {
-            let parts =
-                (certificate.certChain ?? []).enumerated().map {
-                    ($0.offset == 0 ? "Leaf" : "Intermediate", $0.element)
-                }
-                + (certificate.rootCerts ?? []).map { ("Root", $0) }
-            for (type, part) in parts {
-                table.add([
-                    certificate.identity, type, certificate.state, "\(part.isValid(at: now))", part.hexSerial,
-                    part.expirationTime, part.validFrom,
-                ])
-            }
-            if parts.isEmpty { table.add([certificate.identity, "NA", certificate.state, "false", "", "", ""]) }
+        for certificate in self.certificates {
+            table.add([
+                certificate.identity, certificate.type, certificate.state, "\(certificate.isValid(at: now))",
+                certificate.hexSerial, certificate.expirationTime, certificate.validFrom,
+            ])
         }
-        return ProxyConfigView(title: "secrets", table: table, items: self.raw["certificates"]?.array ?? [])
+        return ProxyConfigView(table, self.raw["secrets"]?.array ?? [])
     }
 
     package var bootstrap: ProxyConfigView {
         var table = Table(["NAME", "VALUE"], gap: 5)
-        table.add(["waypoint", self.dump.waypoint])
-        table.add(["version", self.dump.version])
-        table.add(["trafficType", self.dump.trafficType])
-        for (name, value) in self.dump.settings.sorted(by: { $0.key < $1.key }) { table.add([name, value]) }
+        table.add(["waypoint", self.waypoint ?? "not known yet"])
+        table.add(["trafficType", self.trafficType ?? "not known yet"])
+        table.add(["version", self.version])
+        for (name, value) in (self.settings.object ?? [:]).sorted(by: { $0.key < $1.key }) {
+            table.add([name, value.string ?? String(decoding: value.encoded, as: UTF8.self)])
+        }
         var document: JSONValue = [:]
-        for key in ["waypoint", "version", "trafficType", "settings"] { document[key] = self.raw[key] }
-        return ProxyConfigView(title: "bootstrap", table: table, items: [document])
+        for key in ["waypoint", "version", "config"] { document[key] = self.raw[key] }
+        return ProxyConfigView(table, [document])
     }
 }
 
-extension String {
-    /// Of `<namespace>/<hostname>`.
-    fileprivate var hostname: String { self.split(separator: "/").last.map(String.init) ?? self }
-}
-
-extension WaypointDump.Destination {
-    fileprivate var words: String {
-        let port = self.port.map { ":\($0)" } ?? ""
-        let weight = self.weight.map { " (\($0))" } ?? ""
-        return self.service.hostname + port + weight + (self.invalid.map { " refused: \($0)" } ?? "")
-    }
-}
-
-extension WaypointDump.Certificate.Part {
+extension WaypointDump.Certificate {
     func isValid(at now: Date) -> Bool {
         let format = ISO8601DateFormatter()
         guard let from = format.date(from: self.validFrom), let until = format.date(from: self.expirationTime) else {

@@ -70,7 +70,8 @@ extension CORSPolicy {
     // MARK: Origins
 
     private func allows(_ origin: String) -> Bool {
-        self.allowOrigins.contains { $0 == "*" || Self.matches($0, origin) }
+        // Browsers write other letters in ASCII; lower-casing here must not make one of theirs ours.
+        origin.utf8.allSatisfy { $0 < 0x80 } && self.allowOrigins.contains { $0 == "*" || Self.matches($0, origin) }
     }
 
     /// `<scheme>://<host>[:<port>]`; a missing port is the scheme's own; `*` in the host stands for any text, dots

@@ -14,7 +14,8 @@ extension HeaderChange {
     /// Set replaces all fields of a name, add appends one, remove comes last. Changes of ``untouchable`` fields are
     /// ignored. The `host` of a request is its authority: set and add both replace it, remove does nothing.
     package func apply(to request: inout RequestHead) {
-        for field in self.set + self.add where field.name == "host" { request.authority = field.value }
+        for field in self.set where field.name == "host" { request.authority = field.value }
+        for field in self.add where field.name == "host" { request.authority = field.value }
         self.apply(to: &request.fields, except: "host")
     }
 

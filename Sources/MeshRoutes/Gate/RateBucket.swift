@@ -16,12 +16,13 @@ package final class RateBucket: Sendable {
     package init(_ limit: RateLimit) {
         self.limit = limit
         let (seconds, attoseconds) = limit.interval.components
-        let interval = UInt64(clamping: seconds).multipliedReportingOverflow(by: 1_000_000_000)
-        let nanoseconds = interval.overflow ? UInt64.max / 2 : interval.partialValue
-        let whole = nanoseconds + UInt64(clamping: attoseconds / 1_000_000_000)
+        // A century of seconds is as good as never, and leaves room for the sums below.
+        let whole =
+            UInt64(clamping: min(seconds, 3_200_000_000)) * 1_000_000_000
+            + UInt64(clamping: attoseconds / 1_000_000_000)
         self.step = limit.requests == 0 ? 0 : max(1, whole / UInt64(limit.requests))
         let room = self.step.multipliedReportingOverflow(by: UInt64(max(1, limit.burst) - 1))
-        self.room = room.overflow ? .max / 2 : room.partialValue
+        self.room = room.overflow ? .max / 2 : min(.max / 2, room.partialValue)
     }
 
     /// Takes one request out.

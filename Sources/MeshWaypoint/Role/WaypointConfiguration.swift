@@ -137,7 +137,7 @@ package struct WaypointConfiguration: Sendable {
                     environment: reader.variables)
             }
         } catch {
-            throw InvalidSetting("ACCESS_LOG_FORMAT", format ?? "", wanted: "\(error)")
+            throw InvalidSetting("ACCESS_LOG_FORMAT", format ?? "", wanted: "a format that is understood: \(error)")
         }
     }
 

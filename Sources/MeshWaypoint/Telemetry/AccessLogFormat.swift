@@ -181,7 +181,7 @@ package enum InvalidAccessLogFormat: Error, Hashable, CustomStringConvertible {
         case .unfinished(let name): "%\(name): wanted a percent sign at the end of the operator; %% is a percent sign"
         case .tooLong:
             "wanted at most \(AccessLogFormat.formatBytesMax) bytes and \(AccessLogFormat.piecesMax) operators"
-        case .noObject(let why): "wanted a JSON object of names and format strings: \(why)"
+        case .noObject(let why): "wanted a JSON object of names and format strings, \(why)"
         }
     }
 }

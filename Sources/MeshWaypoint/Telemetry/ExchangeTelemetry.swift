@@ -18,7 +18,7 @@ package final class ExchangeTelemetry: ExchangeObserver {
         /// Of services that differ.
         var logsOf: TreeDictionary<NamespacedName, WaypointTelemetry> = [:]
 
-        func logs(_ service: NamespacedName?) -> Bool {
+        func isLogged(_ service: NamespacedName?) -> Bool {
             if self.logsOf.isEmpty { return self.logs }
             return service.flatMap { self.logsOf[$0]?.isAccessLogEnabled } ?? self.logs
         }
@@ -76,7 +76,7 @@ package final class ExchangeTelemetry: ExchangeObserver {
 
     package func finished(_ report: borrowing ExchangeReport) {
         let service = report.ends.service
-        let (picture, logs, spans) = self.settings.withLock { ($0.picture, $0.logs(service), $0.spans) }
+        let (picture, logs, spans) = self.settings.withLock { ($0.picture, $0.isLogged(service), $0.spans) }
         let series = self.exchanges.series(report, in: picture)
         series.count(report)
         if logs, self.log.allows(.info, scope: Self.scope) {
@@ -121,7 +121,9 @@ package final class ExchangeTelemetry: ExchangeObserver {
         }
         (live?.labels ?? self.labels(stream)).countEnd(end.flags.text)
         let service = stream.ends.service
-        guard self.settings.withLock({ $0.logs(service) }), self.log.allows(.info, scope: Self.scope) else { return }
+        guard self.settings.withLock({ $0.isLogged(service) }), self.log.allows(.info, scope: Self.scope) else {
+            return
+        }
         let entry = AccessLogEntry(stream, end, nowMicroseconds: Timestamp.microsecondsNow())
         self.log.write(raw: self.format.line(entry))
     }
