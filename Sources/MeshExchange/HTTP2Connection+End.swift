@@ -16,7 +16,6 @@ extension HTTP2Connection {
         self.isOver = true
         self.channel.finish()
         if !self.channel.isClosed { self.channel.consumer = Discarding(self.channel, self.server.loop) }
-        if self.awaitsReading { self.channel.wantsMore() }
         self.tellStreams(text)
     }
 

@@ -81,7 +81,10 @@ struct HTTP2ServerTests {
         script.waypoint.server.drain()
         script.peer.listen()
         #expect(script.peer.said.first == .goAway(HTTP2StreamID.largest, .noError))
-        guard case .ping(let opaque, false) = script.peer.said.last else { return Issue.record("no PING") }
+        guard case .ping(let opaque, false) = script.peer.said.last else {
+            Issue.record("no PING")
+            return
+        }
         // The client had not heard it yet.
         script.get(3)
         script.send(.ping, .ack, 0, word(UInt32(opaque >> 32)) + word(UInt32(opaque & 0xFFFF_FFFF)))

@@ -128,6 +128,7 @@ private final class NoKernel: SimulatedKernel {
     func finishWriting(_ descriptor: CInt) {}
     func close(_ descriptor: CInt) {}
     func duplicate(_ descriptor: CInt) -> CInt { preconditionFailure() }
+    func pair() -> (CInt, CInt) { preconditionFailure() }
     func read(_ descriptor: CInt, into vectors: UnsafeBufferPointer<iovec>) -> IOResult { .wouldBlock }
     func write(_ descriptor: CInt, from vectors: UnsafeBufferPointer<iovec>) -> IOResult { .wouldBlock }
     func isAtEnd(_ descriptor: CInt) -> Bool { false }
