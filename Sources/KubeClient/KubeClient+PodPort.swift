@@ -168,7 +168,9 @@ extension KubeClient {
             notUpgradingCompletionHandler: { channel in
                 channel.eventLoop.makeCompletedFuture { .refused(try Parts(wrappingChannelSynchronously: channel)) }
             })
-        return try channel.pipeline.syncOperations.configureUpgradableHTTPClientPipeline(
-            configuration: .init(upgradeConfiguration: upgrade))
+        var pipeline = NIOUpgradableHTTPClientPipelineConfiguration(upgradeConfiguration: upgrade)
+        // The kubelet speaks first, perhaps in the same packet as the response: left alone, NIO drops that.
+        pipeline.leftOverBytesStrategy = .forwardBytes
+        return try channel.pipeline.syncOperations.configureUpgradableHTTPClientPipeline(configuration: pipeline)
     }
 }

@@ -53,7 +53,7 @@ struct KubeletTests {
             if port == 1: c.sendall(frame(b"\\1nobody listens there"))
             asked = b""
             while b"\\r\\n\\r\\n" not in asked:
-                start = c.recv(2)
+                start = c.recv(2, socket.MSG_WAITALL)
                 if not start: return
                 size = start[1] & 127
                 if size == 126: size = int.from_bytes(c.recv(2, socket.MSG_WAITALL), "big")
@@ -184,16 +184,22 @@ struct KubeletTests {
                 KubeConfiguration(
                     server: "https://127.0.0.1:\(port)", trust: .authorities(roots),
                     credential: .token(server.pki.adminToken)))
-            let answer = try await client.podRequest(
-                namespace: "default", pod: "p", port: 15000, method: "POST", path: "/logging?level=debug")
-            #expect(answer.status == 202)
-            #expect(String(decoding: answer.body, as: UTF8.self) == "POST /logging?level=debug HTTP/1.1")
-            await #expect {
-                try await client.podRequest(namespace: "default", pod: "p", port: 1, path: "/")
-            } throws: { "\($0)".contains("nobody listens there") }
-            await #expect {
-                try await client.podRequest(namespace: "default", pod: "missing", port: 1, path: "/")
-            } throws: { ($0 as? StatusError)?.isNotFound == true }
+            do {
+                let answer = try await client.podRequest(
+                    namespace: "default", pod: "p", port: 15000, method: "POST", path: "/logging?level=debug")
+                #expect(answer.status == 202)
+                #expect(String(decoding: answer.body, as: UTF8.self) == "POST /logging?level=debug HTTP/1.1")
+                await #expect {
+                    try await client.podRequest(namespace: "default", pod: "p", port: 1, path: "/")
+                } throws: { "\($0)".contains("nobody listens there") }
+                await #expect {
+                    try await client.podRequest(namespace: "default", pod: "missing", port: 1, path: "/")
+                } throws: { ($0 as? StatusError)?.isNotFound == true }
+            } catch {
+                // A client that is not shut down ends the process.
+                try? await client.shutdown()
+                throw error
+            }
             try await client.shutdown()
         }
         withExtendedLifetime(kubelet) {}
