@@ -41,7 +41,8 @@ struct BalancingTests {
 
     @Test("a hash goes where it went before, and hashes spread")
     func hash() async throws {
-        let chosen = try await self.endpoints(60) { plan, index in plan.hash = StableHash.of("user \(index % 20)".utf8) }
+        let chosen = try await self.endpoints(60) { plan, index in plan.hash = StableHash.of("user \(index % 20)".utf8)
+        }
         for index in 0..<40 { #expect(chosen[index] == chosen[index + 20]) }
         #expect(Set(chosen).count == 3)
     }
