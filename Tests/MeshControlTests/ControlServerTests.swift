@@ -42,7 +42,11 @@ func eventually(_ what: String, _ condition: () async throws -> Bool) async thro
 struct ControlServerTests {
     static func options(_ name: String = "istiod-1") throws -> ControlOptions {
         try ControlOptions(
-            environment: ["POD_NAME": name, "CA_TRUSTED_NODE_ACCOUNTS": "istio-system/ztunnel"],
+            environment: [
+                "POD_NAME": name, "CA_TRUSTED_NODE_ACCOUNTS": "istio-system/ztunnel",
+                // Waypoints of these tests have the addresses that the tests give them.
+                "PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER": "false",
+            ],
             arguments: [
                 "--bind", "127.0.0.1", "--secure-grpc-port=0", "--http-port=0", "--monitoring-port=0",
             ])

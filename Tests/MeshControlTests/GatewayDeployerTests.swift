@@ -32,8 +32,11 @@ struct GatewayDeployerTests {
         _ cluster: LabClusterClient, _ body: @escaping @Sendable () async throws -> Void
     ) async throws {
         try await ControlServerTests.running(
-            cluster, changing: { $0.settings.waypoints.image = "hub/martlet:1" },
-            { _ in try await body() })
+            cluster,
+            changing: {
+                $0.settings.waypoints.image = "hub/martlet:1"
+                $0.deploysWaypoints = true
+            }, { _ in try await body() })
     }
 
     static let waypoint = KubeObject(
