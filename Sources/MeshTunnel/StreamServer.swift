@@ -49,7 +49,8 @@ package protocol UpstreamDialer {
 
 /// The engine's own way: its pools of tunnels, and its sockets.
 struct TunnelDialer: UpstreamDialer {
-    let worker: TunnelWorker
+    /// Which owns the server that keeps us.
+    unowned let worker: TunnelWorker
     let handle: PodHandle
 
     func open(
