@@ -15,7 +15,7 @@ help:
 	@echo "make test        everything: format, build, unit, loopback and end-to-end tests"
 	@echo "make unit        unit, simulation and loopback tests"
 	@echo "make e2e         the suite in the lab and the demo, on the debug build"
-	@echo "make conformance the Gateway API's mesh tests in a lab of their own; needs waypoints that serve, so not yet in make test"
+	@echo "make conformance the Gateway API's mesh tests in a lab of their own"
 	@echo "make bench       the tunnel beside Envoy and others"
 	@echo "make sanitize    data races (ThreadSanitizer) and leaks (valgrind) of the unit and loopback tests"
 	@echo "make counts      allocations and instructions of a connection, against thresholds"
@@ -50,11 +50,12 @@ unit: build-tests
 # The suite, and then the demo, which stops with a reason at the first thing that is not as it should be.
 e2e: build-tests
 	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "end-to-end suite" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd --ignore Tests/EndToEnd/echo --ignore Tests/EndToEnd/conformance
+	@$(MAKE) --no-print-directory conformance
 	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "the demo as end-to-end test" scripts/demo.sh
 	@MARTLET_BIN=$(TEST_BIN) scripts/demo-clean.sh
 
-conformance: build
-	@$(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd/conformance
+conformance: build-tests
+	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "the Gateway API's mesh conformance tests" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd/conformance/test_mesh.py
 
 test: prepare
 	@$(MAKE) --no-print-directory lint

@@ -41,7 +41,8 @@ struct Options {
                         address: try Self.endpoint(name, String(ends[0])),
                         destination: try Self.endpoint(name, String(ends[1]))))
             case "--capture": listeners.append(Listener(address: try Self.endpoint(name, value), destination: nil))
-            case "--peer", "--peer-identity", "--listen", "--service", "--identity", "--cert", "--key", "--ca", "--loops",
+            case "--peer", "--peer-identity", "--listen", "--service", "--identity", "--cert", "--key", "--ca",
+                "--loops",
                 "--streams-per-tunnel":
                 values[name] = value
             default: throw BenchError("unknown option \(name)\n\(BenchError.usage)")

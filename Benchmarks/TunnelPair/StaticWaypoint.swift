@@ -23,7 +23,9 @@ final class StaticWaypoint: MeshView, ExchangeView, ServedPort, CertificateSourc
         self.certificate = certificate
         let key = NamespacedName(namespace: "bar", name: "server.bar.svc.cluster.local")
         self.target = ServedTarget(.service(key, port: service.port), local: service)
-        let baggage = (name: "baggage", value: "k8s.cluster.name=Kubernetes,k8s.namespace.name=foo,service.name=waypoint")
+        let baggage = (
+            name: "baggage", value: "k8s.cluster.name=Kubernetes,k8s.namespace.name=foo,service.name=waypoint"
+        )
         self.backend = Backend(
             service: key, port: service.port, appProtocol: .http11,
             endpoints: [

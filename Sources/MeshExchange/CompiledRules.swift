@@ -79,14 +79,18 @@ struct StreamTable: Sendable {
         if let serverName {
             var best: (length: Int, entry: Entry)?
             for entry in self.tls where mine(entry) {
-                let length = entry.route.serverNames.isEmpty ? 0 : entry.route.serverNames.compactMap {
-                    Self.match($0, serverName)
-                }.max()
+                let length =
+                    entry.route.serverNames.isEmpty
+                    ? 0
+                    : entry.route.serverNames.compactMap {
+                        Self.match($0, serverName)
+                    }.max()
                 if let length, best == nil || length > best!.length { best = (length, entry) }
             }
             if let best { return .route(best.entry) }
         }
-        if let entry = self.tcp.first(where: { mine($0) && $0.route.clientNamespace != nil }) ?? self.tcp.first(where: mine)
+        if let entry = self.tcp.first(where: { mine($0) && $0.route.clientNamespace != nil })
+            ?? self.tcp.first(where: mine)
         {
             return .route(entry)
         }
@@ -96,7 +100,8 @@ struct StreamTable: Sendable {
     /// How much of the name matched; nil: it does not.
     private static func match(_ pattern: String, _ name: String) -> Int? {
         if pattern == name { return Int.max }
-        guard pattern.hasPrefix("*."), name.hasSuffix(pattern.dropFirst()), name.utf8.count > pattern.utf8.count - 1 else {
+        guard pattern.hasPrefix("*."), name.hasSuffix(pattern.dropFirst()), name.utf8.count > pattern.utf8.count - 1
+        else {
             return nil
         }
         return pattern.utf8.count

@@ -7,7 +7,7 @@ import Testing
 
 @Suite("A side that does not keep up", .timeLimit(.minutes(3)))
 struct BackpressureTests {
-    private static let bytes = 100 << 20
+    private static let bytes = 60 << 20
     /// What may be on its way between one end and the other: socket buffers, windows of two tunnels, queues.
     private static let underWayMax = 40 << 20
     private static let piece = patternBytes(1 << 20, seed: 9)
@@ -38,7 +38,7 @@ struct BackpressureTests {
         return true
     }
 
-    @Test("a slow client of 100 MB: nothing is lost, little is held, others go on", arguments: [false, true])
+    @Test("a slow client of 60 MB: nothing is lost, little is held, others go on", arguments: [false, true])
     func slowClient(isMeshed: Bool) async throws {
         let progress = Progress()
         let server = try HTTPServer(scripted: { peer, note in
@@ -76,7 +76,7 @@ struct BackpressureTests {
         await rig.stop()
     }
 
-    @Test("a slow server of 100 MB", arguments: [false, true])
+    @Test("a slow server of 60 MB", arguments: [false, true])
     func slowServer(isMeshed: Bool) async throws {
         let progress = Progress()
         let result = Log<Bool>()
