@@ -113,8 +113,10 @@ struct HTTP2AbuseTests {
         for _ in 0..<1_000 { upstream.deliver(String(repeating: "x", count: 16 << 10)) }
         // Of 16 MB a quarter of one was taken.
         #expect(upstream.leftBytes > 15 << 20)
-        for _ in 0..<30 { script.waypoint.settle(after: .seconds(15)) }
-        script.peer.listen()
+        for _ in 0..<30 {
+            script.waypoint.settle(after: .seconds(15))
+            script.peer.listen()
+        }
         #expect(script.peer.resetCode(1) == .cancel)
         #expect(script.waypoint.server.occupancy.exchanges == 0)
         #expect(!script.peer.channel.isOver)

@@ -13,7 +13,9 @@ final class FakePort: ExchangeView, ServedPort {
 
     let appProtocol: ServicePort.AppProtocol
     let needsHTTP: Bool
-    private let plan: Mutex<Plan>
+    /// Not the closure itself: read out of a mutex it would be wrapped once more each time, until the stack ends.
+    private struct Current { var plan: Plan }
+    private let plan: Mutex<Current>
     private let streamPlan: @Sendable (String?, RequestOrigin) -> StreamPlan
     private let isServed = Atomic(true)
 
@@ -23,18 +25,18 @@ final class FakePort: ExchangeView, ServedPort {
     ) {
         self.appProtocol = appProtocol
         self.needsHTTP = needsHTTP
-        self.plan = Mutex(plan)
+        self.plan = Mutex(Current(plan: plan))
         self.streamPlan = stream
     }
 
     /// Requests from now on.
-    func change(_ plan: @escaping Plan) { self.plan.withLock { $0 = plan } }
+    func change(_ plan: @escaping Plan) { self.plan.withLock { $0.plan = plan } }
     func stopServing() { self.isServed.store(false, ordering: .relaxed) }
 
     func served(_ target: ServedTarget) -> (any ServedPort)? { self.isServed.load(ordering: .relaxed) ? self : nil }
 
     func plan(_ request: RequestHead, _ origin: RequestOrigin) -> ExchangePlan {
-        self.plan.withLock { $0 }(request, origin)
+        self.plan.withLock { $0 }.plan(request, origin)
     }
 
     func plan(stream serverName: String?, _ origin: RequestOrigin) -> StreamPlan { self.streamPlan(serverName, origin) }
