@@ -222,15 +222,7 @@ def test_a_waypoint_that_is_not_there_is_said_on_the_service(mesh):
         lambda: condition(mesh, "service", "httpbin", "bar-1", "istio.io/WaypointBound") is None)
 
 
-def test_a_waypoint_is_bound_when_its_gateway_has_an_address(mesh):
-    apply(mesh, """
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: w, namespace: bar-1, labels: {istio.io/waypoint-for: service}}
-spec:
-  gatewayClassName: istio-waypoint
-  listeners: [{name: mesh, port: 15008, protocol: HBONE}]
-""")
+def test_nobody_is_let_past_a_waypoint_and_its_policies_hold_as_long_as_it_is_there(mesh):
     apply(mesh, """
 apiVersion: v1
 kind: Service
@@ -254,17 +246,28 @@ spec:
         found = condition(mesh, "authorizationpolicy", "layer-7", "bar-1", "WaypointAccepted")
         return found if found and found["reason"] == reason else None
 
+    def status(method):
+        return mesh.run(
+            "kubectl", "exec", "deploy/sleep", "-n", "foo", "--", "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", method,
+            "--max-time", "10", "http://behind.bar-1:8000/anything").stdout
+
     assert eventually("not ready", lambda: bound("False"))["reason"] == "WaypointIsNotReady"
     eventually("nothing to enforce the policy", lambda: accepted("AncestorNotBound"))
-    assert works(mesh, "http://behind.bar-1:8000/get"), "without a waypoint the Service is reached directly"
-    mesh.kubectl(
-        "patch", "gateway", "w", "-n", "bar-1", "--subresource=status", "--type=merge", "-p",
-        json.dumps({"status": {"addresses": [{"type": "Hostname", "value": "w.bar-1.svc.cluster.local"}]}}))
+    eventually("no way round a waypoint that is not there", lambda: not works(mesh, "http://behind.bar-1:8000/get"))
+    apply(mesh, """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: w, namespace: bar-1, labels: {istio.io/waypoint-for: service}}
+spec:
+  gatewayClassName: istio-waypoint
+  listeners: [{name: mesh, port: 15008, protocol: HBONE}]
+""")
     assert "bar-1/w" in eventually("bound", lambda: bound("True"))["message"]
     eventually("the policy's target to be bound", lambda: accepted("Accepted"))
-    eventually(
-        "no way round a waypoint that does not answer", lambda: not works(mesh, "http://behind.bar-1:8000/get"))
+    eventually("what the policy allows", lambda: status("GET") == "200")
+    assert status("POST") == "403", "the policy allows GET only"
     mesh.kubectl("delete", "gateway", "w", "-n", "bar-1")
     eventually("unbound again", lambda: bound("False"))
+    eventually("no way round a waypoint that is gone", lambda: not works(mesh, "http://behind.bar-1:8000/get"))
     mesh.kubectl("delete", "service", "behind", "-n", "bar-1")
     mesh.kubectl("delete", "authorizationpolicy", "layer-7", "-n", "bar-1")

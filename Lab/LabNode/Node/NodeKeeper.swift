@@ -98,13 +98,22 @@ struct NodeKeeper {
 public struct NodeRemains: Sendable {
     let configuration: NodeConfiguration
 
+    static let attemptsMax = 100
+    static let attemptInterval = Duration.milliseconds(50)
+
     public init(_ configuration: NodeConfiguration) { self.configuration = configuration }
 
     /// Harmless when nothing is left. Must not be called for a node that runs.
     public func remove() async {
         unlink(self.configuration.kubeletSocket)
         unlink(self.configuration.pidFile)
-        Self.removeCgroups(self.configuration.cgroup)
+        // Processes that were just killed hold theirs until they are reaped, which takes a busy machine a moment.
+        for _ in 0..<Self.attemptsMax {
+            Self.removeCgroups(self.configuration.cgroup)
+            let isGone = Self.hierarchies().allSatisfy { access("\($0)\(self.configuration.cgroup)", F_OK) != 0 }
+            if isGone { break }
+            try? await Task.sleep(for: Self.attemptInterval)
+        }
         // Those of the cluster and of the lab go with the last node; rmdir refuses earlier.
         for hierarchy in Self.hierarchies() {
             rmdir("\(hierarchy)/martlet-lab/\(self.configuration.clusterName)")
