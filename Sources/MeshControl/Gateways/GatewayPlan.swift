@@ -96,7 +96,8 @@ struct GatewayPlans {
                     }
                     return .init(
                         hostname: hostname, key: name.description,
-                        addresses: service.map { $0.clusterIPs.filter { !$0.isEmpty && $0 != "None" } }, readyEndpoints: ready)
+                        addresses: service.map { $0.clusterIPs.filter { !$0.isEmpty && $0 != "None" } },
+                        readyEndpoints: ready)
                 },
                 tunnel: Waypoint.tunnel(of: gateway, gatewayClass).map { ApplicationTunnelPort(port: $0.port) },
                 parameters: parameters, trouble: fetch.get(inputs.gatewayTroubles, key))
