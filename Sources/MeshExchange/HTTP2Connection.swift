@@ -129,6 +129,7 @@ class HTTP2Connection: PipeConsumer {
 
     func pipeReceived(_ bytes: UnsafeRawBufferPointer) -> Int {
         if self.isOver { return bytes.count }
+        if self.awaitsReading { return 0 }
         var input = bytes
         do throws(HTTP2ConnectionError) {
             while let event = try self.reader.next(&input) {
