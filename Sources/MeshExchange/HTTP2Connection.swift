@@ -129,6 +129,7 @@ class HTTP2Connection: PipeConsumer {
 
     func pipeReceived(_ bytes: UnsafeRawBufferPointer) -> Int {
         if self.isOver { return bytes.count }
+        // Said once it was all taken, too: then the next bytes are the first that wait.
         if self.awaitsReading { return 0 }
         var input = bytes
         do throws(HTTP2ConnectionError) {
