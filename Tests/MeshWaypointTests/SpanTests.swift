@@ -91,7 +91,7 @@ struct SpanTests {
         bench.telemetry.publish(isAccessLogEnabled: false, spans: exporter.queue)
         for _ in 0..<SpanQueue.spansMax + 3 { bench.telemetry.finished(report { $0.trace = self.trace }) }
         #expect(exporter.queue.count == SpanQueue.spansMax)
-        #expect(bench.samples("martlet_spans_total") == ["martlet_spans_total{outcome=\"dropped\"} 3"])
+        #expect(bench.samples("martlet_spans_total").contains("martlet_spans_total{outcome=\"dropped\"} 3"))
     }
 
     @Test("that a collector refuses are lost, counted and reported")
@@ -103,7 +103,7 @@ struct SpanTests {
         bench.telemetry.finished(report { $0.trace = self.trace })
         await exporter.flush()
         await bench.log.flush()
-        #expect(bench.samples("martlet_spans_total") == ["martlet_spans_total{outcome=\"failed\"} 1"])
+        #expect(bench.samples("martlet_spans_total").contains("martlet_spans_total{outcome=\"failed\"} 1"))
         #expect(bench.memory.text.contains("spans were not delivered"))
         #expect(bench.memory.text.contains("answered 503"))
     }
