@@ -84,6 +84,7 @@ final class Exchange {
             self.plan = plan
             self.report.route = plan.route
             self.report.trace = plan.trace
+            self.report.details = plan.note
             if plan.backend.service != self.report.ends.service { self.report.ends.backend = plan.backend.service }
             self.retriesLeft = plan.retry?.attempts ?? 0
             if !self.requestHasBody, let limit = plan.timeouts.request { self.armRequestTimer(limit) }

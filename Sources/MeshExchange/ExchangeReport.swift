@@ -63,7 +63,8 @@ package struct ExchangeReport: Sendable {
     package var isGRPC: Bool
     package var flags = ExchangeFlags()
     /// One word or two with underscores, and what it was about, for the access log: `route_not_found`,
-    /// `rbac_access_denied_matched_policy[shop/deny-all]`; nil: the response came from upstream.
+    /// `rbac_access_denied_matched_policy[shop/deny-all]`; nil: the response came from upstream, and
+    /// no policy that only notes had anything to say.
     package var details: String?
     /// Why the last attempt at an upstream failed, in words.
     package var upstreamFailure: String?

@@ -114,6 +114,8 @@ package struct ForwardPlan: Sendable {
     package var changeResponse: (@Sendable (inout ResponseHead, _ workload: String) -> Void)?
     package var mirrors: [Mirror] = []
     package var trace: TraceContext?
+    /// As in ``ExchangeReport/details``: policies that only note, and those on trial.
+    package var note: String?
 
     package struct Mirror: Sendable {
         package var request: RequestHead

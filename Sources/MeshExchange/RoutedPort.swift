@@ -37,7 +37,17 @@ package final class RoutedPort: ServedPort {
             return .answer(
                 LocalAnswer(400, "\(error)", flags: .clientProtocolError, details: "path_normalization_failed"))
         }
-        if let answer = self.judge(&request, origin) { return .answer(answer) }
+        var note: String?
+        if let answer = self.judge(&request, origin, &note) { return .answer(answer) }
+        var plan = self.route(request, origin)
+        if let note, case .forward(var forward) = plan {
+            forward.note = note
+            plan = .forward(forward)
+        }
+        return plan
+    }
+
+    private func route(_ request: RequestHead, _ origin: RequestOrigin) -> ExchangePlan {
         let table = self.rules.routes(for: origin.identity?.namespace)
         if table.isEmpty {
             var plan = ForwardPlan(request: request, backend: self.own)
@@ -52,7 +62,9 @@ package final class RoutedPort: ServedPort {
     }
 
     /// Nil: it may pass.
-    private func judge(_ request: inout RequestHead, _ origin: RequestOrigin) -> LocalAnswer? {
+    private func judge(
+        _ request: inout RequestHead, _ origin: RequestOrigin, _ note: inout String?
+    ) -> LocalAnswer? {
         let gate = self.rules.gate
         if gate.isOpen { return nil }
         var token = TokenOutcome.none
@@ -62,7 +74,10 @@ package final class RoutedPort: ServedPort {
         let peer = self.peer(origin, serverName: "")
         let decision = gate.decide(
             request, from: peer, remote: peer.remoteAddress(request.fields), token: token, now: origin.now)
-        guard case .refuse(let refusal) = decision.verdict else { return nil }
+        guard case .refuse(let refusal) = decision.verdict else {
+            note = decision.note
+            return nil
+        }
         var flags = ExchangeFlags.denied
         if case .rateLimited = refusal { flags = .rateLimited }
         var answer = LocalAnswer(refusal.status, refusal.body, flags: flags, details: refusal.detail)

@@ -74,17 +74,17 @@ struct RequestRuleReader {
             let principals = reader.trustDomains.expanded(values)
             let domains = reader.domains(values)
             switch name {
-            case "principals": source.principals = reader.list(name, principals, &reach, Self.text)
-            case "notPrincipals": source.notPrincipals = reader.exceptions(name, principals, &reach, Self.text)
-            case "requestPrincipals": source.requestPrincipals = reader.list(name, values, &reach, Self.text)
+            case "principals": source.principals = reader.list(name, principals, &reach, RuleReader.text)
+            case "notPrincipals": source.notPrincipals = reader.exceptions(name, principals, &reach, RuleReader.text)
+            case "requestPrincipals": source.requestPrincipals = reader.list(name, values, &reach, RuleReader.text)
             case "notRequestPrincipals":
-                source.notRequestPrincipals = reader.exceptions(name, values, &reach, Self.text)
-            case "namespaces": source.namespaces = reader.list(name, values, &reach, Self.text)
-            case "notNamespaces": source.notNamespaces = reader.exceptions(name, values, &reach, Self.text)
+                source.notRequestPrincipals = reader.exceptions(name, values, &reach, RuleReader.text)
+            case "namespaces": source.namespaces = reader.list(name, values, &reach, RuleReader.text)
+            case "notNamespaces": source.notNamespaces = reader.exceptions(name, values, &reach, RuleReader.text)
             case "serviceAccounts": source.serviceAccounts = reader.list(name, values, &reach, account)
             case "notServiceAccounts": source.notServiceAccounts = reader.exceptions(name, values, &reach, account)
-            case "trustDomains": source.trustDomains = reader.list(name, domains, &reach, Self.text)
-            case "notTrustDomains": source.notTrustDomains = reader.exceptions(name, domains, &reach, Self.text)
+            case "trustDomains": source.trustDomains = reader.list(name, domains, &reach, RuleReader.text)
+            case "notTrustDomains": source.notTrustDomains = reader.exceptions(name, domains, &reach, RuleReader.text)
             case "ipBlocks": source.ipBlocks = reader.list(name, values, &reach) { CIDR($0) }
             case "notIpBlocks": source.notIPBlocks = reader.exceptions(name, values, &reach) { CIDR($0) }
             case "remoteIpBlocks": source.remoteIPBlocks = reader.list(name, values, &reach) { CIDR($0) }
@@ -101,12 +101,12 @@ struct RequestRuleReader {
         var operation = RequestPolicy.Operation()
         self.attributes(json, "an empty operation", &reach) { reader, name, values, reach in
             switch name {
-            case "hosts": operation.hosts = reader.list(name, values, &reach, Self.text)
-            case "notHosts": operation.notHosts = reader.exceptions(name, values, &reach, Self.text)
+            case "hosts": operation.hosts = reader.list(name, values, &reach, RuleReader.text)
+            case "notHosts": operation.notHosts = reader.exceptions(name, values, &reach, RuleReader.text)
             case "ports": operation.ports = reader.list(name, values, &reach, Self.port)
             case "notPorts": operation.notPorts = reader.exceptions(name, values, &reach, Self.port)
-            case "methods": operation.methods = reader.list(name, values, &reach, Self.text)
-            case "notMethods": operation.notMethods = reader.exceptions(name, values, &reach, Self.text)
+            case "methods": operation.methods = reader.list(name, values, &reach, RuleReader.text)
+            case "notMethods": operation.notMethods = reader.exceptions(name, values, &reach, RuleReader.text)
             case "paths": operation.paths = reader.list(name, values, &reach, Self.path)
             case "notPaths": operation.notPaths = reader.exceptions(name, values, &reach, Self.path)
             default: reader.unreadable("operation.\(name)", &reach)
@@ -132,7 +132,7 @@ struct RequestRuleReader {
             case .sourceIP, .remoteIP, .destinationIP: { CIDR($0).map { .block($0) } }
             case .destinationPort: { Self.port($0).map { .port($0) } }
             case .sourceServiceAccount: { account($0).map { .serviceAccount($0) } }
-            default: { Self.text($0).map { .text($0) } }
+            default: { RuleReader.text($0).map { .text($0) } }
             }
         func expanded(_ values: [JSONValue]) -> [JSONValue] {
             switch attribute {
@@ -234,19 +234,9 @@ struct RequestRuleReader {
         return result
     }
 
-    /// `*` stands alone, first or last.
-    private static func text(_ value: String) -> AuthorizationPolicy.StringMatch? {
-        if value == "*" { return .presence }
-        let stars = value.utf8.count(where: { $0 == UInt8(ascii: "*") })
-        if value.isEmpty || stars > 1 { return nil }
-        if value.hasPrefix("*") { return .suffix(String(value.dropFirst())) }
-        if value.hasSuffix("*") { return .prefix(String(value.dropLast())) }
-        return stars == 0 ? .exact(value) : nil
-    }
-
     /// A template's segments are literal, `{*}`, or once `{**}` with only literal ones behind it.
     private static func path(_ value: String) -> RequestPolicy.PathPattern? {
-        guard value.contains("{") || value.contains("}") else { return Self.text(value).map { .text($0) } }
+        guard value.contains("{") || value.contains("}") else { return RuleReader.text(value).map { .text($0) } }
         guard value.hasPrefix("/") else { return nil }
         let segments = value.dropFirst().split(separator: "/", omittingEmptySubsequences: false)
         var isOpen = false

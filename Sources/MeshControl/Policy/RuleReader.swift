@@ -175,7 +175,7 @@ struct RuleReader {
     }
 
     /// `*` stands alone, first or last; elsewhere the node proxy cannot match it.
-    private static func text(_ value: String) -> AuthorizationPolicy.StringMatch? {
+    static func text(_ value: String) -> AuthorizationPolicy.StringMatch? {
         if value == "*" { return .presence }
         let stars = value.utf8.count(where: { $0 == UInt8(ascii: "*") })
         if value.isEmpty || stars > 1 { return nil }

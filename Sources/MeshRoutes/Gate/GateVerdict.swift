@@ -7,6 +7,12 @@ package struct PolicyMatch: Hashable, Sendable, CustomStringConvertible {
     package let rule: Int
     package let action: RequestPolicy.Action
 
+    package init(policy: NamespacedName, rule: Int, action: RequestPolicy.Action) {
+        self.policy = policy
+        self.rule = rule
+        self.action = action
+    }
+
     /// As Istio names rules, so that searches in logs keep working.
     package var description: String {
         "ns[\(self.policy.namespace)]-policy[\(self.policy.name)]-rule[\(self.rule)]"
@@ -77,4 +83,15 @@ package struct GateDecision: Hashable, Sendable {
     package var dryRun: [PolicyMatch] = []
     /// Were they enforced beside the others, this would be the verdict; nil when none is on trial.
     package var dryRunRefuses: Bool?
+
+    package init(verdict: GateVerdict) { self.verdict = verdict }
+
+    /// What AUDIT policies and those on trial say of a request that passes, for the access log; nil: nothing.
+    package var note: String? {
+        var notes = self.audit.map { ["rbac_audit_matched_policy[\($0)]"] } ?? []
+        if self.dryRunRefuses == true {
+            notes.append("rbac_dry_run_denied[\(self.dryRun.map(\.description).joined(separator: ","))]")
+        }
+        return notes.isEmpty ? nil : notes.joined(separator: ",")
+    }
 }
