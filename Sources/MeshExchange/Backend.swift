@@ -64,9 +64,10 @@ package final class Backend: Sendable {
         if let hash {
             // Rendezvous: the highest of the hashes of key and endpoint; who leaves moves only its own share.
             var best: (score: UInt64, endpoint: UpstreamEndpoint)?
-            for endpoint in self.endpoints[range] where isUsable(endpoint) {
+            for endpoint in self.endpoints[range] {
                 let score = StableHash.mixed(endpoint.hash ^ hash)
-                if best == nil || score > best!.score { best = (score, endpoint) }
+                // The book is asked last: of many endpoints only a few are ever the highest so far.
+                if score >= best?.score ?? 0, isUsable(endpoint) { best = (score, endpoint) }
             }
             return best?.endpoint
         }

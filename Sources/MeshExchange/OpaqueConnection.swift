@@ -140,7 +140,7 @@ final class OpaqueConnection: PipeConsumer {
         }
     }
 
-    fileprivate func connected(_ far: Far) {
+    func connected(_ far: Far) {
         guard far === self.far, !self.isOver else { return }
         self.report.ends.upstreamIdentity = far.identity
         self.open()
@@ -152,7 +152,7 @@ final class OpaqueConnection: PipeConsumer {
         self.channel.wantsMore()
     }
 
-    fileprivate func notConnected(_ far: Far, _ reason: String) {
+    func notConnected(_ far: Far, _ reason: String) {
         guard far === self.far, !self.isOver else { return }
         self.uncount(failed: true)
         self.far = nil
@@ -162,17 +162,17 @@ final class OpaqueConnection: PipeConsumer {
         self.end(.upstreamConnectionFailure, nil, failure: reason)
     }
 
-    fileprivate func receivedFromFar(_ bytes: UnsafeRawBufferPointer) -> Int {
+    func receivedFromFar(_ bytes: UnsafeRawBufferPointer) -> Int {
         self.sent += UInt64(bytes.count)
         self.channel.send(bytes)
         if self.channel.isFull { self.far?.pause() }
         return bytes.count
     }
 
-    fileprivate func farFinished() { self.channel.finish() }
-    fileprivate func farDrained() { self.channel.wantsMore() }
+    func farFinished() { self.channel.finish() }
+    func farDrained() { self.channel.wantsMore() }
 
-    fileprivate func farClosed(reset: Bool) {
+    func farClosed(reset: Bool) {
         guard !self.isOver else { return }
         if reset {
             self.end(.upstreamReset, nil, failure: "the endpoint reset the connection")
@@ -227,31 +227,5 @@ final class OpaqueConnection: PipeConsumer {
         end.details = details
         end.upstreamFailure = failure
         self.server.observer.closed(self.report, end)
-    }
-
-    /// The endpoint's side.
-    fileprivate final class Far: PipeConsumer {
-        private let near: OpaqueConnection
-        var channel: (any ByteChannel)?
-        private(set) var isReady = false
-        var identity: WorkloadIdentity?
-
-        init(_ near: OpaqueConnection) { self.near = near }
-
-        func connected(_ identity: WorkloadIdentity?) {
-            self.isReady = true
-            self.identity = identity
-            self.near.connected(self)
-        }
-
-        func notConnected(_ reason: String) { self.near.notConnected(self, reason) }
-        func pause() { self.channel?.pause() }
-        func pipeReceived(_ bytes: UnsafeRawBufferPointer) -> Int { self.near.receivedFromFar(bytes) }
-        func pipeFinished() { self.near.farFinished() }
-        func pipeDrained() { self.near.farDrained() }
-        func pipeClosed(reset: Bool) {
-            guard self.isReady else { return }
-            self.near.farClosed(reset: reset)
-        }
     }
 }

@@ -23,7 +23,9 @@ final class ProtocolSniffer: PipeConsumer, ServedConnection {
         self.isHTTPOnly = isHTTPOnly
         server.opened(self)
         let timer = LoopTimer(loop: server.loop) { [unowned self] in
-            if self.isHTTPOnly { self.giveUp() } else { self.becomeOpaque() }
+            if !self.isHTTPOnly { self.becomeOpaque() } else if self.begun.isEmpty { self.giveUp() } else {
+                self.tooSlow()
+            }
         }
         self.timer = timer
         timer.arm(after: isHTTPOnly ? server.configuration.idleTimeout : server.configuration.silenceTimeout)
@@ -38,7 +40,11 @@ final class ProtocolSniffer: PipeConsumer, ServedConnection {
         let had = self.begun.count
         self.begun.append(contentsOf: bytes)
         let finding = self.begun.withUnsafeBytes { Self.look($0) }
-        if finding == .needsMore { return bytes.count }
+        if finding == .needsMore {
+            // Not even the beginning of a head is here.
+            if self.isHTTPOnly, had == 0 { self.timer?.arm(after: self.server.configuration.headTimeout) }
+            return bytes.count
+        }
         let whole = self.begun
         let next = self.become(finding)
         // What was not enough to tell the protocol is not enough for anything else: it is always taken.
@@ -70,6 +76,12 @@ final class ProtocolSniffer: PipeConsumer, ServedConnection {
     }
 
     private func giveUp() { (self.become(.other) as? HTTP1ServerConnection)?.close() }
+
+    private func tooSlow() {
+        let limit = self.server.configuration.headTimeout
+        (self.become(.other) as? HTTP1ServerConnection)?
+            .refuse(HTTP1Error(408, "no complete head within \(limit)"), .idleTimeout)
+    }
 
     private func over() {
         self.timer?.cancel()

@@ -78,11 +78,9 @@ struct TunnelDialer: UpstreamDialer {
     }
 }
 
+/// Why there is no stream, in words.
 package struct UpstreamFailure: Error, CustomStringConvertible {
-    package var flag: ResponseFlag
     package var description: String
-    /// The tunnel had worked before and closed under us; its peer is not to blame.
-    package var isStale: Bool
 }
 
 /// One stream that a server wants, from the wait for its tunnel to the answer.
@@ -124,6 +122,6 @@ private final class UpstreamRequest: StreamRequester {
         self.awaited = nil
         let answer = self.answer
         self.answer = nil
-        answer?(.failure(UpstreamFailure(flag: error.flag, description: error.description, isStale: isStale)))
+        answer?(.failure(UpstreamFailure(description: error.description)))
     }
 }
