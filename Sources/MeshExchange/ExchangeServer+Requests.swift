@@ -7,53 +7,50 @@ internal import MeshTunnel
 
 extension ExchangeServer {
     func exchange(
-        for client: any ClientStream, _ stream: ServedStream, _ target: ServedTarget, _ head: RequestHead,
+        for stream: any ClientStream, of client: ServedClient, _ head: RequestHead,
         _ version: ExchangeReport.Version, hasBody: Bool, upgrade: String?
     ) -> Exchange {
         let isGRPC = head.fields["content-type"].map { $0.hasPrefix("application/grpc") } ?? false
-        let origin = self.origin(stream, target, isGRPC: isGRPC)
+        let origin = self.origin(client, isGRPC: isGRPC)
         var head = head
         if !head.fields.has("x-request-id") { head.fields.append("x-request-id", self.requestID()) }
         if !head.fields.has("x-forwarded-proto") { head.fields.append("x-forwarded-proto", head.scheme) }
         if let upgrade { head.fields.append("upgrade", upgrade) }
         let report = ExchangeReport(
-            ends: self.ends(stream, target), request: head, version: version, isGRPC: isGRPC,
+            ends: self.ends(client), request: head, version: version, isGRPC: isGRPC,
             startedNanoseconds: self.loop.now)
         return Exchange(
-            server: self, client: client, origin: origin, report: report, hasBody: hasBody,
+            server: self, client: stream, origin: origin, report: report, hasBody: hasBody,
             asksForSwitch: upgrade != nil)
     }
 
-    func origin(_ stream: ServedStream, _ target: ServedTarget, isGRPC: Bool) -> RequestOrigin {
+    func origin(_ client: ServedClient, isGRPC: Bool) -> RequestOrigin {
         RequestOrigin(
-            client: stream.question.source, identity: stream.question.identity, local: target.local, isGRPC: isGRPC,
+            client: client.source, identity: client.identity, local: client.target.local, isGRPC: isGRPC,
             now: self.loop.now, time: self.seconds, random: self.book.random(), memory: self.memory)
     }
 
-    func ends(_ stream: ServedStream, _ target: ServedTarget) -> ExchangeEnds {
+    func ends(_ client: ServedClient) -> ExchangeEnds {
         var ends: ExchangeEnds
-        switch target.what {
+        switch client.target.what {
         case .service(let key, let port):
-            ends = ExchangeEnds(
-                client: stream.question.source, clientIdentity: stream.question.identity, port: port)
+            ends = ExchangeEnds(client: client.source, clientIdentity: client.identity, port: port)
             ends.service = key
         case .workload(let uid, let port):
-            ends = ExchangeEnds(
-                client: stream.question.source, clientIdentity: stream.question.identity, port: port)
+            ends = ExchangeEnds(client: client.source, clientIdentity: client.identity, port: port)
             ends.endpoint = uid
         }
-        ends.local = target.local
+        ends.local = client.target.local
         return ends
     }
 
     /// A request that could not be understood: there is no exchange to report.
     func refused(
-        _ stream: ServedStream, _ reason: String, _ version: ExchangeReport.Version = .http11, status: Int = 400,
+        _ client: ServedClient, _ reason: String, _ version: ExchangeReport.Version = .http11, status: Int = 400,
         _ flags: ExchangeFlags = .clientProtocolError
     ) {
-        guard let target = stream.target as? ServedTarget else { return }
         var report = ExchangeReport(
-            ends: self.ends(stream, target),
+            ends: self.ends(client),
             request: RequestHead(method: "-", scheme: "http", authority: "-", path: "-", fields: HTTP2HeaderList()),
             version: version, isGRPC: false, startedNanoseconds: self.loop.now)
         report.flags = flags

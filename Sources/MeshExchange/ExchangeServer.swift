@@ -60,18 +60,19 @@ package final class ExchangeServer: StreamServer {
         guard let target = stream.target as? ServedTarget, let port = self.view.served(target) else {
             return stream.pipe.reset()
         }
+        let client = ServedClient(stream, target)
         switch port.appProtocol {
         case .http11, .http2, .grpc, .unknown:
-            stream.pipe.consumer = ProtocolSniffer(
-                self, stream, target, isHTTPOnly: port.appProtocol != .unknown || port.needsHTTP)
-        case .tcp: self.carry(stream, target, hello: .none)
-        case .tls: self.carry(stream, target, hello: .expected)
+            client.pipe.consumer = ProtocolSniffer(
+                self, client, isHTTPOnly: port.appProtocol != .unknown || port.needsHTTP)
+        case .tcp: self.carry(client, hello: .none)
+        case .tls: self.carry(client, hello: .expected)
         }
     }
 
-    private func carry(_ stream: ServedStream, _ target: ServedTarget, hello: OpaqueConnection.Hello) {
-        let connection = OpaqueConnection(self, stream, target, hello: hello)
-        stream.pipe.consumer = connection
+    private func carry(_ client: ServedClient, hello: OpaqueConnection.Hello) {
+        let connection = OpaqueConnection(self, client, hello: hello)
+        client.pipe.consumer = connection
         connection.start()
     }
 

@@ -8,9 +8,8 @@ internal import MeshTunnel
 /// Its requests are read here; what it is answered: `+Response`; how long it may take, and its end: `+End`.
 final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
     let server: ExchangeServer
-    private let stream: ServedStream
-    private let target: ServedTarget
-    var channel: any ByteChannel { self.stream.pipe }
+    private let client: ServedClient
+    var channel: any ByteChannel { self.client.pipe }
     private(set) var reader: HTTP1Reader
     var exchange: Exchange?
     // Of the request under way.
@@ -32,10 +31,9 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
     /// A head has begun and is not complete.
     private(set) var hasHalfHead = false
 
-    init(_ server: ExchangeServer, _ stream: ServedStream, _ target: ServedTarget) {
+    init(_ server: ExchangeServer, _ client: ServedClient) {
         self.server = server
-        self.stream = stream
-        self.target = target
+        self.client = client
         self.reader = HTTP1Reader.requests(limits: server.configuration.http1)
         self.isDraining = server.isDraining
         server.opened(self)
@@ -148,7 +146,7 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
         // With a body in between it would not be clear where the other protocol begins.
         let upgrade = hasBody ? nil : head.upgrade.flatMap { UpgradeRule.isPassedOn($0) ? $0 : nil }
         let exchange = self.server.exchange(
-            for: self, self.stream, self.target, request, head.isVersion10 ? .http10 : .http11, hasBody: hasBody,
+            for: self, of: self.client, request, head.isVersion10 ? .http10 : .http11, hasBody: hasBody,
             upgrade: upgrade)
         self.exchange = exchange
         if !hasBody {
@@ -157,7 +155,7 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
             _ = try self.reader.next(&nothing)
             self.requestEnded = true
         }
-        exchange.start(self.server.view.served(self.target))
+        exchange.start(self.server.view.served(self.client.target))
         if head.expectsContinue, !self.requestEnded, self.exchange === exchange, !self.responseBegun {
             // It waits for our word; the endpoint's own "100" is not passed on then (RFC 9110, 10.1.1).
             self.channel.send(Array("HTTP/1.1 100 Continue\r\n\r\n".utf8))
@@ -178,7 +176,7 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
         self.keepsAlive = false
         // Inside a body: what came of it is of no use.
         if let exchange { return exchange.clientBroke(error.status, error.description) }
-        self.server.refused(self.stream, error.description, status: error.status, flags)
+        self.server.refused(self.client, error.description, status: error.status, flags)
         var bytes: [UInt8] = []
         let text = "\(error.description)\n"
         HTTP1Writer.appendStatusLine(error.status, to: &bytes)

@@ -210,6 +210,10 @@ class HTTP2Connection: PipeConsumer {
             stream.reset(.cancel)
             stream.stalled("the peer has let nothing of the body through for \(self.server.configuration.stallTimeout)")
         }
-        if !self.streams.isEmpty || queue > 0 || self.reader.isInsideHeaderBlock { self.watchLater() }
+        if !self.streams.isEmpty || queue > 0 || self.reader.isInsideHeaderBlock { return self.watchLater() }
+        // Idle, perhaps for an hour: what busier times needed goes.
+        self.watch = nil
+        self.streams = [:]
+        self.ready = []
     }
 }

@@ -17,12 +17,12 @@ final class HTTP2ServerStream: HTTP2Stream, ClientStream {
     func begin(_ head: HTTP2RequestHead, endStream: Bool) {
         let owner = self.owner
         if head.isPlainConnect {
-            owner.server.refused(owner.served, "CONNECT is served by the tunnel, not inside it", .http2, status: 405)
+            owner.server.refused(owner.client, "CONNECT is served by the tunnel, not inside it", .http2, status: 405)
             return self.refuse(405)
         }
         if let name = head.protocol, !UpgradeRule.isPassedOn(name) {
             let reason = "an extended CONNECT for \(name), which would go past every route and policy"
-            owner.server.refused(owner.served, reason, .http2, status: 501)
+            owner.server.refused(owner.client, reason, .http2, status: 501)
             return self.refuse(501)
         }
         var fields = head.fields.endToEnd()
@@ -39,10 +39,10 @@ final class HTTP2ServerStream: HTTP2Stream, ClientStream {
             method: method, scheme: head.scheme ?? "http", authority: head.authority ?? head.fields["host"] ?? "",
             path: head.path ?? "/", fields: fields)
         let exchange = owner.server.exchange(
-            for: self, owner.served, owner.target, request, .http2, hasBody: !endStream, upgrade: head.protocol)
+            for: self, of: owner.client, request, .http2, hasBody: !endStream, upgrade: head.protocol)
         self.exchange = exchange
         if endStream { self.finishedByPeer(HTTP2HeaderList()) }
-        exchange.start(owner.server.view.served(owner.target))
+        exchange.start(owner.server.view.served(owner.client.target))
     }
 
     /// Fields that HTTP/2 may split or repeat, and HTTP/1 must not: cookies (RFC 9113, 8.2.3) and equal lengths.

@@ -68,7 +68,8 @@ class HTTP2Stream {
         }
         if !bytes.isEmpty {
             // What the other side does with it may end this stream.
-            if self.received(bytes, isLast: endStream) { self.release(bytes.count) } else { self.unreleased += bytes.count }
+            let wantsMore = self.received(bytes, isLast: endStream)
+            if wantsMore { self.release(bytes.count) } else { self.unreleased += bytes.count }
         }
         if endStream { self.finishedByPeer(HTTP2HeaderList()) }
     }

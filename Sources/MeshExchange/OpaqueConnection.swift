@@ -16,9 +16,8 @@ final class OpaqueConnection: PipeConsumer {
     static let begunBytesMax = 64 << 10
 
     private let server: ExchangeServer
-    private let stream: ServedStream
-    private let target: ServedTarget
-    private var channel: any ByteChannel { self.stream.pipe }
+    private let client: ServedClient
+    private var channel: any ByteChannel { self.client.pipe }
     private var begun: [UInt8] = []
     private var hello: Hello
     private var backend: Backend?
@@ -33,13 +32,12 @@ final class OpaqueConnection: PipeConsumer {
     private var told: (sent: UInt64, received: UInt64) = (0, 0)
     private var counted: UpstreamKey?
 
-    init(_ server: ExchangeServer, _ stream: ServedStream, _ target: ServedTarget, hello: Hello) {
+    init(_ server: ExchangeServer, _ client: ServedClient, hello: Hello) {
         self.server = server
-        self.stream = stream
-        self.target = target
+        self.client = client
         self.hello = hello
         self.report = StreamReport(
-            id: server.nextStreamID(), ends: server.ends(stream, target), startedNanoseconds: server.loop.now)
+            id: server.nextStreamID(), ends: server.ends(client), startedNanoseconds: server.loop.now)
         server.opened(self)
     }
 
@@ -92,10 +90,10 @@ final class OpaqueConnection: PipeConsumer {
     private func plan(_ serverName: String?) {
         self.hello = .none
         self.report.serverName = serverName
-        guard let port = self.server.view.served(self.target) else {
+        guard let port = self.server.view.served(self.client.target) else {
             return self.end(.noRoute, "the service that was asked for is not served here")
         }
-        switch port.plan(stream: serverName, self.server.origin(self.stream, self.target, isGRPC: false)) {
+        switch port.plan(stream: serverName, self.server.origin(self.client, isGRPC: false)) {
         case .refuse(let flags, let details): self.end(flags, details)
         case .forward(let backend, let route):
             self.report.route = route

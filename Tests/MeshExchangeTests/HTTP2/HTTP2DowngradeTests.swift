@@ -34,7 +34,10 @@ struct HTTP2DowngradeTests {
         ("keep-alive", adding([("keep-alive", "1")])),
         ("proxy-connection", adding([("proxy-connection", "close")])),
         ("upgrade", adding([("upgrade", "h2c")])),
-        ("http2-settings with its connection", adding([("connection", "http2-settings"), ("http2-settings", "AAMAAABk")])),
+        (
+            "http2-settings with its connection",
+            adding([("connection", "http2-settings"), ("http2-settings", "AAMAAABk")])
+        ),
         ("transfer-encoding of identity", adding([("transfer-encoding", "identity")])),
         ("TE of more than trailers", adding([("te", "trailers, chunked")])),
         ("TE of gzip", adding([("te", "gzip")])),

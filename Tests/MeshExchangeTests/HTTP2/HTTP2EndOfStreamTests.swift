@@ -92,6 +92,9 @@ struct HTTP2EndOfStreamTests {
         let endpoint = waypoint.endpoint()
         client.deliver("cd")
         endpoint.listen()
-        #expect(Array(endpoint.said.suffix(2)) == [.data(1, Array("ab".utf8), end: false), .data(1, Array("cd".utf8), end: true)])
+        #expect(
+            Array(endpoint.said.suffix(2)) == [
+                .data(1, Array("ab".utf8), end: false), .data(1, Array("cd".utf8), end: true),
+            ])
     }
 }

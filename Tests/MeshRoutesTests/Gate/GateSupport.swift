@@ -38,8 +38,7 @@ func policy(
         key: NamespacedName(namespace: "shop", name: name), action: action, rules: rules, isDryRun: isDryRun)
 }
 
-func gate(_ policies: RequestPolicy..., trustDomains: [String] = ["cluster.local", "old.domain"]) -> RequestGate
-{
+func gate(_ policies: RequestPolicy..., trustDomains: [String] = ["cluster.local", "old.domain"]) -> RequestGate {
     var gate = TrafficGate()
     gate.policies = policies
     return RequestGate([gate], trustDomains: trustDomains)
