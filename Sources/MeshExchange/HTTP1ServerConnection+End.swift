@@ -36,6 +36,8 @@ extension HTTP1ServerConnection {
         case .reading: limit = configuration.stallTimeout
         case .end: limit = Self.lingerTimeout
         }
+        // Nobody would cancel it.
+        guard !self.channel.isClosed else { return }
         self.awaited = wait
         let timer = self.timer ?? LoopTimer(loop: self.server.loop) { [unowned self] in self.expired() }
         self.timer = timer
