@@ -6,11 +6,12 @@ the echo server's own client makes of them (`echo/client.py`), a list of `count`
 
 import concurrent.futures
 import json
+import os
 import sys
 import types
 import urllib.parse
 
-sys.path.insert(0, "/opt/echo")
+sys.path.insert(0, os.environ.get("ECHO_FOLDER", "/opt/echo"))
 import client  # noqa: E402
 
 PARALLEL_MAX = 64

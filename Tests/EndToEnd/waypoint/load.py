@@ -4,9 +4,9 @@
 
 `rate` requests a second, by the clock and evenly over the hosts and kinds, and per host `held` connections that exchange
 something all the time for a few seconds (half WebSockets, half lines). What each request must get does not depend on time, so
-that routes may be edited meanwhile: of the host app.namespace /v1/... is answered by a pod app-v1-..., /v2/... by app-v2-..., /any/... by either, /edited/... with
-or without a header X-Edit, /flip/... with 200 or 403, and /forbidden/... with 403 alone; /mirror gives the body back. Every
-answer has to name what was asked.
+that routes may be edited meanwhile. Of the host app.namespace, /v1/... is answered by a pod app-v1-..., /v2/... by one of v2,
+/any/... by either, /edited/... with or without a header X-Edit, /flip/... with 200 or 403, and /forbidden/... with 403 alone;
+/mirror gives the body back. Every answer has to name what was asked.
 
 A line of JSON for each failure and wrong answer, when it happens; every 5 s one with counts; one with a summary at the end, which
 comes with SIGTERM or after `seconds`.
@@ -25,7 +25,7 @@ import socket
 import sys
 import time
 
-sys.path.insert(0, "/opt/echo")
+sys.path.insert(0, os.environ.get("ECHO_FOLDER", "/opt/echo"))
 import grpcecho  # noqa: E402
 import h2.config  # noqa: E402
 import h2.connection  # noqa: E402
