@@ -12,6 +12,10 @@ package struct ExchangeConfiguration: Sendable {
     package var streamsMax = 100
     /// A client's connection without a request is kept so long.
     package var idleTimeout = Duration.seconds(3_600)
+    /// At the end of the waypoint: how long a client of HTTP/1 may be silent before its connection is closed. Who asks
+    /// before learns with the answer that it is the last one. Closed at once, a connection that is in use would often
+    /// meet a request on its way, and a POST is not asked again. Well below the shortest deadline of a drain, 5 s.
+    package var drainQuiet = Duration.seconds(2)
     /// An endpoint's connection without a request.
     package var upstreamIdleNanoseconds: UInt64 = 60_000_000_000
     /// How long a client may say nothing before its protocol is taken for one where the server speaks first; see

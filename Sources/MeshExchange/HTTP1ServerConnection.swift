@@ -217,7 +217,10 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
 
     func drain() {
         self.isDraining = true
-        // Between two requests: the client may have sent one already, but it knows that and asks again.
-        if self.exchange == nil, self.reader.isIdle, !self.isClosing { self.close() }
+        guard self.exchange == nil, self.reader.isIdle, !self.isClosing else { return }
+        self.arm(after: self.server.configuration.drainQuiet) { connection in
+            // Of a request that has begun to arrive the rest is waited for as ever.
+            if connection.reader.isIdle { connection.close() } else { connection.armIdle() }
+        }
     }
 }

@@ -38,6 +38,7 @@ UNANSWERED_MAX = 300
 MIRRORED_MAX = 40_000
 # Streams of one HTTP/2 connection at a time.
 STREAMS_MAX = 20
+GOAWAY = 7
 
 
 class Failed(Exception):
@@ -178,14 +179,28 @@ class Two:
         self.writer.write(self.h2.data_to_send())
 
     async def read(self):
+        """Frame by frame: of GOAWAY the library is not told, because it understands nothing that comes after it."""
         try:
-            while data := await self.reader.read(65536):
-                for event in self.h2.receive_data(data):
+            while True:
+                head = await self.reader.readexactly(9)
+                payload = await self.reader.readexactly(int.from_bytes(head[:3], "big"))
+                if head[3] == GOAWAY:
+                    self.going_away(int.from_bytes(payload[:4], "big") & 0x7FFFFFFF)
+                    continue
+                for event in self.h2.receive_data(head + payload):
                     self.received(event)
                 self.flush()
+        except asyncio.IncompleteReadError:
             self.end(Failed("the connection ended"))
         except (OSError, h2.exceptions.ProtocolError) as error:
             self.end(error)
+
+    def going_away(self, last):
+        """What the server has not looked at goes elsewhere; what it has is answered still."""
+        self.until = 0
+        for number, stream in self.streams.items():
+            if number > last:
+                stream.fail(Refused("GOAWAY"))
 
     def end(self, error):
         self.ended = self.ended or error
@@ -195,13 +210,6 @@ class Two:
         self.window.set()
 
     def received(self, event):
-        if isinstance(event, h2.events.ConnectionTerminated):
-            # What the server has not looked at goes elsewhere; what it has is answered still.
-            self.until = 0
-            for number, stream in self.streams.items():
-                if number > event.last_stream_id:
-                    stream.fail(Refused("GOAWAY"))
-            return
         if isinstance(event, (h2.events.WindowUpdated, h2.events.RemoteSettingsChanged)):
             self.window.set()
             return

@@ -21,7 +21,7 @@ def document(kind, name, namespace=None, spec=None, labels=None, group="v1", **m
 def deployment(name, namespace, container, node=None, labels=None, account=None, replicas=1, grace=0):
     spec = {
         "terminationGracePeriodSeconds": grace, "containers": [{"name": name, **container}],
-        "volumes": [{"name": "programs", "configMap": {"name": "programs"}}],
+        **({"volumes": [{"name": "programs", "configMap": {"name": "programs"}}]} if "volumeMounts" in container else {}),
         **({"serviceAccountName": account} if account else {}),
         **({"nodeSelector": {"kubernetes.io/hostname": node}} if node else {})}
     own = {"app": name, **(labels or {})}
@@ -160,7 +160,7 @@ class Shop(Operator):
             document("Namespace", "outside"))
         nodes = [f"k3d-{self.cluster}-agent-{index}" for index in range(2)]
         self.apply(
-            *(programs(namespace) for namespace in ("shop", "clients", "outside")),
+            *(programs(namespace) for namespace in ("clients", "outside")),
             service("echo", {"app": "echo"}), *(service(f"echo-{v}", {"app": "echo", "version": v}) for v in ("v1", "v2")),
             echo("v1"), echo("v2"), *client("alice", nodes[0]), *client("mallory", nodes[1]), *keys())
         for namespace in ("shop", "clients", "outside"):

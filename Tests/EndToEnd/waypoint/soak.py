@@ -60,11 +60,17 @@ def resident(pid):
         return None
 
 
+def refusing(path, app):
+    """Of HTTP alone: without ports all of what has no paths would be refused."""
+    operation = {"paths": [f"/{path}/*"], "ports": ["80", "7070"]}
+    return policy(f"{path}-{app}", app, {"action": "DENY", "rules": [{"to": [{"operation": operation}]}]})
+
+
 class SoakShop(Shop):
     def fill(self):
         mesh = {"istio.io/dataplane-mode": "ambient"}
         self.apply(document("Namespace", "shop", labels=mesh), document("Namespace", "clients", labels=mesh))
-        self.apply(programs("shop"), programs("clients"), *client("alice", f"k3d-{self.cluster}-agent-0"))
+        self.apply(programs("clients"), *client("alice", f"k3d-{self.cluster}-agent-0"))
         for app in APPLICATIONS:
             self.ok("martlet", "waypoint", "apply", "-n", "shop", "--name", app, "--wait", timeout=180)
             labels = {"istio.io/use-waypoint": app}
@@ -72,7 +78,7 @@ class SoakShop(Shop):
                 service(app, {"app": app}, labels=labels),
                 *(service(f"{app}-{v}", {"app": app, "version": v}, labels=labels) for v in ("v1", "v2")),
                 *(echo(v, app=app, replicas=2) for v in ("v1", "v2")),
-                policy("forbidden-" + app, app, {"action": "DENY", "rules": [{"to": [{"operation": {"paths": ["/forbidden/*"]}}]}]}),
+                refusing("forbidden", app),
                 *load_routes(app=app))
         self.kubectl("scale", "deploy/restless", "-n", "shop", "--replicas=2")
         for namespace in ("shop", "clients"):
@@ -118,7 +124,7 @@ class Soak:
 
     def flip_policy(self):
         app = self.random.choice(APPLICATIONS)
-        flip = policy(f"flip-{app}", app, {"action": "DENY", "rules": [{"to": [{"operation": {"paths": ["/flip/*"]}}]}]})
+        flip = refusing("flip", app)
         self.note("policy flipped", app, on=app not in self.flipped)
         if app in self.flipped:
             self.flipped.remove(app)

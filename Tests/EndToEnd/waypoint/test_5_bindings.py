@@ -22,7 +22,7 @@ def label(shop, kind, name, *labels, namespace="shop"):
 def marks(shop):
     """Whoever goes through the waypoint `second` is recognised: it refuses PATCH."""
     gateway(shop, "second", "workload")
-    mark = policy("mark", "second", {"action": "DENY", "rules": to(methods=["PATCH"])}, kind="Gateway")
+    mark = policy("mark", "second", {"action": "DENY", "rules": to(methods=["PATCH"], ports=["80", "8080"])}, kind="Gateway")
     shop.apply(mark)
     yield {"method": "PATCH"}
     shop.remove(mark)

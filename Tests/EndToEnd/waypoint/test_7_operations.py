@@ -8,6 +8,7 @@ from shop import load_routes, policy
 from test_2_policies import to, waypoint  # noqa: F401
 
 EDITS = 12
+HTTP = ["80", "7070"]
 
 
 def scale(shop, replicas):
@@ -18,8 +19,9 @@ def scale(shop, replicas):
 
 
 def test_nothing_is_lost(shop):
-    forbidden = policy("forbidden", "echo", {"action": "DENY", "rules": to(paths=["/forbidden/*"])})
-    flip = policy("flip", "echo", {"action": "DENY", "rules": to(paths=["/flip/*"])})
+    # Without ports they would refuse all of what has no paths.
+    forbidden = policy("forbidden", "echo", {"action": "DENY", "rules": to(paths=["/forbidden/*"], ports=HTTP)})
+    flip = policy("flip", "echo", {"action": "DENY", "rules": to(paths=["/flip/*"], ports=HTTP)})
     shop.apply(forbidden, *load_routes())
     shop.await_codes(
         "routes and policy", (403, {"url": "http://echo.shop/forbidden/x"}), (200, {"url": "http://echo.shop/v1/x"}))
