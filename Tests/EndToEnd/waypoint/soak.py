@@ -72,15 +72,15 @@ class SoakShop(Shop):
         self.apply(document("Namespace", "shop", labels=mesh), document("Namespace", "clients", labels=mesh))
         self.apply(programs("clients"), *client("alice", f"k3d-{self.cluster}-agent-0"))
         for app in APPLICATIONS:
-            self.ok("martlet", "waypoint", "apply", "-n", "shop", "--name", app, "--wait", timeout=180)
-            labels = {"istio.io/use-waypoint": app}
+            self.ok("martlet", "waypoint", "apply", "-n", "shop", "--name", f"{app}-waypoint", "--wait", timeout=180)
+            labels = {"istio.io/use-waypoint": f"{app}-waypoint"}
             self.apply(
                 service(app, {"app": app}, labels=labels),
                 *(service(f"{app}-{v}", {"app": app, "version": v}, labels=labels) for v in ("v1", "v2")),
                 *(echo(v, app=app, replicas=2) for v in ("v1", "v2")),
                 refusing("forbidden", app),
                 *load_routes(app=app))
-        self.kubectl("scale", "deploy/restless", "-n", "shop", "--replicas=2")
+        self.kubectl("scale", "deploy/restless-waypoint", "-n", "shop", "--replicas=2")
         for namespace in ("shop", "clients"):
             self.kubectl("rollout", "status", "deploy", "-n", namespace, "--timeout=180s", timeout=200)
             eventually(f"{namespace} to be captured", lambda: all(
@@ -92,10 +92,19 @@ class SoakShop(Shop):
             "def code(url):\n"
             "    try: return r.urlopen(url, timeout=10).status\n"
             "    except e.HTTPError as error: return error.code\n"
-            "    except OSError: return 0\n"
-            "sys.exit([code(f'http://{a}.shop/{p}/x') for a in sys.argv[1:] for p in ('forbidden', 'v1')] != [403, 200] * 2)")
-        eventually("routes and policies to be in force", lambda: self.run(
-            "kubectl", "exec", "-n", "clients", "deploy/alice", "--", "python3", "-c", script, *APPLICATIONS).returncode == 0, 60)
+            "    except OSError as error: return repr(error)\n"
+            "print([code(f'http://{a}.shop/{p}/x') for a in sys.argv[1:] for p in ('forbidden', 'v1')])")
+        said = []
+
+        def right():
+            said[:] = [self.run(
+                "kubectl", "exec", "-n", "clients", "deploy/alice", "--", "python3", "-c", script, *APPLICATIONS)]
+            return said[0].stdout.strip() == str([403, 200] * len(APPLICATIONS))
+
+        try:
+            eventually("routes and policies to be in force", right, 60)
+        except Failed:
+            raise Failed(f"routes and policies are not in force: {said[0].stdout}{said[0].stderr}") from None
 
 
 class Soak:
@@ -163,16 +172,16 @@ class Soak:
 
     def roll_waypoint(self):
         self.note("waypoint rolled out", "restless")
-        self.shop.kubectl("rollout", "restart", "deploy/restless", "-n", "shop")
+        self.shop.kubectl("rollout", "restart", "deploy/restless-waypoint", "-n", "shop")
 
     def scale_waypoint(self):
         count = self.random.choice([count for count in (1, 2, 3) if count != self.replicas["restless"]])
         self.note("waypoint scaled", "restless", to=count)
         self.replicas["restless"] = count
-        self.shop.kubectl("scale", "deploy/restless", "-n", "shop", f"--replicas={count}")
+        self.shop.kubectl("scale", "deploy/restless-waypoint", "-n", "shop", f"--replicas={count}")
 
     def delete_waypoint_pod(self):
-        pods = self.ready("gateway.networking.k8s.io/gateway-name=restless")
+        pods = self.ready("gateway.networking.k8s.io/gateway-name=restless-waypoint")
         if len(pods) < 2:
             return
         name = self.random.choice(pods)
@@ -180,7 +189,7 @@ class Soak:
         self.shop.kubectl("delete", "pod", name, "-n", "shop", "--wait=false")
 
     def kill_waypoint(self):
-        pods = self.ready("gateway.networking.k8s.io/gateway-name=restless")
+        pods = self.ready("gateway.networking.k8s.io/gateway-name=restless-waypoint")
         if len(pods) < 2:
             return
         name = self.random.choice(pods)
@@ -203,7 +212,7 @@ class Soak:
     def watched(self):
         """What is not restarted: names and process ids."""
         found = {}
-        for pod in self.shop.objects("pods", "shop", "gateway.networking.k8s.io/gateway-name=steady"):
+        for pod in self.shop.objects("pods", "shop", "gateway.networking.k8s.io/gateway-name=steady-waypoint"):
             found["waypoint steady"] = processes("waypoint", f"POD_NAME={pod['metadata']['name']}")[0]
         for node in ("server-0", "agent-0", "agent-1"):
             found[f"node proxy {node}"] = processes("proxy", f"NODE_NAME=k3d-{CLUSTER}-{node}")[0]
