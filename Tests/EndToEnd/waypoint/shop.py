@@ -5,7 +5,7 @@ import json
 import pathlib
 import threading
 
-from lab import ROOT, Failed, Operator, eventually
+from lab import Failed, Operator, eventually
 
 HERE = pathlib.Path(__file__).resolve().parent
 PROGRAMS = ["asker.py", "load.py", "keys.py"]
@@ -278,6 +278,3 @@ class Loading:
             raise Failed(f"the load ended without a summary: {self.process.stderr.read()}")
         self.process.wait(30)
         return self.summary
-
-
-__all__ = ["ROOT", "Failed", "Shop", "eventually"]
