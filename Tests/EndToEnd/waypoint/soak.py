@@ -233,7 +233,7 @@ class Soak:
         watched = self.watched()
         sampler = threading.Thread(target=self.sample, args=(watched, started))
         sampler.start()
-        names, weights = zip(*self.WEIGHTS.items())
+        names, weights = zip(*((name, weight) for name, weight in self.WEIGHTS.items() if name in options.only))
         try:
             while (left := started + options.seconds - time.time()) > 0:
                 time.sleep(min(self.random.uniform(*PAUSES), left))
@@ -314,6 +314,7 @@ def main():
     parser.add_argument("--rate", type=float, default=300)
     parser.add_argument("--held", type=int, default=10)
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    parser.add_argument("--only", nargs="+", choices=list(Soak.WEIGHTS), default=list(Soak.WEIGHTS), help="what may happen")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(".build/soak"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ def test_nothing_is_lost(shop):
     shop.apply(forbidden, *load_routes())
     shop.await_codes(
         "routes and policy", (403, {"url": "http://echo.shop/forbidden/x"}), (200, {"url": "http://echo.shop/v1/x"}))
-    load = shop.load("echo.shop")
+    load = shop.load("echo.shop", rate=60)
     events = []
 
     def done(what, begun):
