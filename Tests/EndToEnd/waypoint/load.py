@@ -382,7 +382,12 @@ class Load:
     async def attempt(self, kind, question):
         pool = self.kept[kind, question.host]
         if kind.startswith("http1"):
-            connection = pool.pop() if pool and kind == "http1" else None
+            connection = None
+            while pool and connection is None:
+                connection = pool.pop()
+                if connection.reader.at_eof():
+                    connection.close()
+                    connection = None
             if connection is None:
                 connection = One(self.options.life)
                 await connection.open(question.host)
