@@ -10,7 +10,7 @@ struct UpstreamBookTests {
     static func key(_ port: UInt16) -> UpstreamKey {
         UpstreamKey(address: IPEndpoint(address: IPAddress(v4: 0x0A00_0001), port: port), peer: nil, expected: [])
     }
-    let (fast, slow, fresh) = (Self.key(1), Self.key(2), Self.key(3))
+    let fast = key(1), slow = key(2), fresh = key(3)
 
     /// One request and its answer.
     func ask(_ book: UpstreamBook, _ key: UpstreamKey, takes milliseconds: UInt64, at now: UInt64) {

@@ -7,7 +7,7 @@ import time
 import yaml
 
 from lab import ROOT, eventually
-from shop import HERE
+from shop import HERE, paths, route
 
 SLEEP = (ROOT / "scripts" / "demo" / "sleep.yaml").read_text()
 HELLOWORLD = (HERE / "helloworld.yaml").read_text()
@@ -104,7 +104,10 @@ def test_proxy_config_shows_what_the_waypoint_knows(shop):
         rf"^{re.escape(pod)}:5000 .*helloworld\.bar-2\.svc\.cluster\.local$", shown("endpoints"),
         re.M), shown("endpoints")
     assert re.search(rf"helloworld\.bar-2\.svc\.cluster\.local:5000 +{re.escape(address)}:5000 ", shown("listeners")), shown("listeners")
-    assert "helloworld.bar-2.svc.cluster.local" in shown("routes"), shown("routes")
+    shop.apply(route("hello", "helloworld", 5000, [{"matches": paths("/hello"), "backendRefs": {"helloworld": 1}}], "bar-2"))
+    eventually("the route", lambda: re.search(
+        r"^bar-2/hello/0 +helloworld\.bar-2\.svc\.cluster\.local:5000 .*PathPrefix /hello +HTTPRoute/bar-2/hello +"
+        r"helloworld\.bar-2\.svc\.cluster\.local:5000$", shown("routes"), re.M))
     assert re.search(r"^spiffe://cluster\.local/ns/bar-2/sa/waypoint +.*true", shown("secret"), re.M), shown("secret")
     listeners = json.loads(shown("listeners", "-o", "json"))
     assert any(listener.get("port") == 15008 for listener in listeners), listeners
