@@ -58,7 +58,8 @@ final class Attempt: UpstreamStreamOwner {
         if head.status >= 500 {
             server.book.failed(self.endpoint.key, at: server.loop.now)
         } else {
-            server.book.answered(self.endpoint.key, after: server.loop.now &- self.beganNanoseconds)
+            let now = server.loop.now
+            server.book.answered(self.endpoint.key, after: now &- self.beganNanoseconds, at: now)
         }
         // Without a body nothing more comes from the stream.
         if !hasBody { self.end() }

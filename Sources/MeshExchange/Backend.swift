@@ -79,7 +79,7 @@ package final class Backend: Sendable {
                 let firstGood = isUsable(first)
                 if firstGood, isUsable(second) {
                     if self.choice == .random { return first }
-                    return self.cost(first, book) <= self.cost(second, book) ? first : second
+                    return self.cost(first, book, now) <= self.cost(second, book, now) ? first : second
                 }
                 if firstGood { return first }
             }
@@ -90,7 +90,7 @@ package final class Backend: Sendable {
             let endpoint = self.endpoints[range.lowerBound + (start + offset) % range.count]
             guard isUsable(endpoint) else { continue }
             if self.choice == .random { return endpoint }
-            let cost = self.cost(endpoint, book)
+            let cost = self.cost(endpoint, book, now)
             if best == nil || cost < best!.cost { best = (cost, endpoint) }
         }
         return best?.endpoint
@@ -112,7 +112,7 @@ package final class Backend: Sendable {
         return nil
     }
 
-    private func cost(_ endpoint: UpstreamEndpoint, _ book: UpstreamBook) -> Double {
-        book.load(endpoint.key) / Double(endpoint.weight)
+    private func cost(_ endpoint: UpstreamEndpoint, _ book: UpstreamBook, _ now: UInt64) -> Double {
+        book.load(endpoint.key, at: now) / Double(endpoint.weight)
     }
 }

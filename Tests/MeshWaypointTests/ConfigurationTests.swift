@@ -22,7 +22,7 @@ struct ConfigurationTests {
         #expect(
             [configuration.adminPort, configuration.statsPort, configuration.readinessPort] == [15000, 15020, 15021])
         #expect(configuration.workerThreads == 2)
-        #expect(configuration.drainDeadline == .seconds(5))
+        #expect(configuration.drainDeadline == .seconds(5) && configuration.farewell == .seconds(1))
     }
 
     @Test("are taken by the names that the node proxy has")
@@ -39,7 +39,7 @@ struct ConfigurationTests {
         #expect(configuration.xds.host == "istiod.a.svc")
         #expect(configuration.ca.port == 1)
         #expect(configuration.workerThreads == 2)
-        #expect(configuration.drainDeadline == .seconds(25))
+        #expect(configuration.drainDeadline == .seconds(25) && configuration.farewell == .seconds(3))
         #expect(configuration.trustDomainAliases == ["old", "older"])
         #expect(configuration.seriesMax == 500)
         #expect(configuration.logFormat == .json)

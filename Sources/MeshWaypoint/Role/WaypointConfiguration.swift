@@ -39,6 +39,9 @@ package struct WaypointConfiguration: Sendable {
     package var tunnelWindowBytes = 16 << 20
     package var frameBytesMax = 1 << 20
     package var drainDeadline = Duration.seconds(5)
+    /// Of ``drainDeadline`` the first part: connections are still taken. Who ends us tells the mesh at the same time, and
+    /// until the last node proxy has heard of it, some clients come here, for whom there may be nobody else.
+    package var farewell: Duration { min(.seconds(3), self.drainDeadline / 5) }
     package var onlyPostQuantum = false
     package var logFormat = LogLine.Format.plain
     package var logDirectives = LogDirectives()

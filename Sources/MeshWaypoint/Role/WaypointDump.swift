@@ -83,13 +83,18 @@ package struct WaypointDump {
             for port in service.ports.sorted(by: { $0.port < $1.port }) {
                 json.object { json in
                     json.member("service", service.key.description)
-                    json.member("addresses", service.addresses.map(\.description))
+                    json.member("addresses", service.addresses.map(self.text))
                     json.member("port", port.port)
                     json.member("protocol", "\(port.appProtocol)")
                     Self.write(rules.gate, &json)
                 }
             }
         }
+    }
+
+    /// Addresses of our own network go without its name.
+    private func text(_ address: NetworkAddress) -> String {
+        address.network == self.configuration.network ? address.address.description : address.description
     }
 
     private func writeRoutes(_ json: inout JSONText) {

@@ -15,7 +15,8 @@ internal import NIOPosix
 ///
 /// 1. Readiness answers, with what is missing. 2. Admin and metrics. 3. The control plane is followed and our certificate
 /// fetched. 4. Once both the mesh and our certificate are there, the engine starts and listens. At the end: not ready any
-/// more, GOAWAY to all clients, what is under way finishes or is cut at the deadline.
+/// more, and once the mesh had time to hear of it GOAWAY to all clients; what is under way finishes or is cut at the
+/// deadline.
 package struct WaypointProcess: Sendable {
     /// What stands outside; scripted in tests.
     package struct Surroundings: Sendable {
@@ -162,9 +163,14 @@ package struct WaypointProcess: Sendable {
             readiness.block(on: "shutting down")
             start.cancel()
             await directory.stopWaiting()
-            certificates.forget([configuration.identity])
+            // Who waits for it does so no longer; who serves needs it until the end.
+            if slot.engine == nil { certificates.forget([configuration.identity]) }
             let outcome = await start.result
-            await slot.engine?.drain(deadline: configuration.drainDeadline)
+            if let engine = slot.engine {
+                try? await _Concurrency.Task.sleep(for: configuration.farewell)
+                certificates.forget([configuration.identity])
+                await engine.drain(deadline: configuration.drainDeadline - configuration.farewell)
+            }
             tasks.cancelAll()
             return outcome
         }
