@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. Both need root for the lab.
-.PHONY: help prepare build build-tests demo demo-clean test lint unit e2e conformance bench counts format sanitize
+.PHONY: help prepare build build-tests demo demo-clean test lint unit e2e conformance bench bench-waypoint counts format sanitize
 
 TOOLS := $(CURDIR)/.tools
 # The tests run on a debug build, which checks more (exclusive access, overflow) and is made in half the time.
@@ -17,6 +17,7 @@ help:
 	@echo "make e2e         the suite in the lab and the demo, on the debug build"
 	@echo "make conformance the Gateway API's mesh tests in a lab of their own"
 	@echo "make bench       the tunnel beside Envoy and others"
+	@echo "make bench-waypoint  the waypoint beside Envoy's"
 	@echo "make sanitize    data races (ThreadSanitizer) and leaks (valgrind) of the unit and loopback tests"
 	@echo "make counts      allocations and instructions of a connection, against thresholds"
 
@@ -69,6 +70,9 @@ sanitize: prepare
 bench: prepare
 	@Benchmarks/run.sh
 	@Benchmarks/counts/counts.py
+
+bench-waypoint: prepare
+	@Benchmarks/run.sh waypoint
 
 # Allocations and instructions, which repeat where times do not: fails above Benchmarks/counts/thresholds.json.
 counts: build
