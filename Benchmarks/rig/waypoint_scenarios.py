@@ -54,7 +54,7 @@ def calls(addresses):
     url = f"http://{addresses['grpc']}{path}"
     grpc = ["-H", "content-type: application/grpc", "-H", "te: trailers"]
     message = f"{RUN}/grpc{path}"
-    one = client("nghttp", "-nv", "--no-color", *grpc, "-H", HEADER, "-d", message, url)
+    one = client("nghttp", "-nv", *grpc, "-H", HEADER, "-d", message, url)
     said = subprocess.run(one, capture_output=True, text=True, timeout=10).stdout
     if "grpc-status: 0" not in said:
         raise RuntimeError(f"no answer of gRPC: {said[-300:]}")
