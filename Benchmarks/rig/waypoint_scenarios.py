@@ -19,6 +19,8 @@ ROUTES = 5000
 MANY = {"ROUTES": str(ROUTES)}
 # All of them at one service.
 ONE_TABLE = MANY | {"TABLES": "1"}
+# Idle connections that are there before those that are counted.
+FIRST_IDLE = 200
 # Until what a start needed is given back.
 SETTLE_SECONDS = 3
 
@@ -75,9 +77,21 @@ def download(addresses):
 
 
 def idle(address, count, mode):
-    """RSS before the first request, and what an idle client costs."""
+    """RSS before the first request, and what an idle client costs when there are some already: the program itself, and
+    what is made for the first ones only, is none of its cost."""
     time.sleep(SETTLE_SECONDS)
-    return hold(address, count, "A", mode)
+    at_rest = memory(pids("A"))["rss_kb"] / 1024
+    ip, port = address.split(":")
+    first = subprocess.Popen(
+        client(f"{RUN}/hold", "client", ip, port, FIRST_IDLE, mode), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        first.stdout.readline()
+        time.sleep(SETTLE_SECONDS)
+        figures, account = hold(address, count, "A", mode)
+    finally:
+        first.stdin.close()
+        first.wait()
+    return figures | {"A_rss_mb_at_rest": at_rest}, account
 
 
 def loaded(addresses):
@@ -126,7 +140,7 @@ def scenario(group, title, figures, run, is_fresh=False, environment=None):
 REQUESTS = ["rps", "p50_us", "p90_us", "p99_us", "A_us_per_request", "errors"]
 TIMETABLE = ["rps", "p50_us", "p99_us", "p999_us", "A_cores", "A_rss_mb", "errors"]
 STREAMS = ["rps", "mean_us", "A_us_per_request", "errors"]
-IDLE = ["ready", "failed", "A_rss_mb_before", "A_rss_mb", "A_kb_per_connection", "A_idle_cores"]
+IDLE = ["ready", "failed", "A_rss_mb_at_rest", "A_rss_mb_before", "A_rss_mb", "A_kb_per_connection", "A_idle_cores"]
 CHURN = ["changes", "samples", "p50_ms", "p90_ms", "p99_ms", "max_ms", "requests", "errors", "A_cores", "A_rss_mb"]
 SCENARIOS = {
     "w_h1": scenario("w", "wrk, 64 connections, 1 KB answers", REQUESTS, lambda a: requests(a["http"])),

@@ -39,14 +39,15 @@ class Feed:
 
 class Tables:
     def __init__(self, directory, routes):
-        self.directory, self.routes, self.revisions, self.version = directory, routes, {}, 0
+        self.directory, self.routes, self.version = directory, routes, 0
+        self.texts = [json.dumps(envoy.many_route(number)) for number in range(routes)]
 
     def prepared(self, number, revision):
-        self.revisions[number] = revision
         self.version += 1
+        self.texts[number] = json.dumps(envoy.many_route(number, revision))
         table = number % mesh.TABLES
-        routes = [envoy.many_route(n, self.revisions.get(n, 0)) for n in mesh.routes_of(table, self.routes)]
-        envoy.write_table(self.directory, table, self.version, routes, is_put=False)
+        texts = [self.texts[n] for n in mesh.routes_of(table, self.routes)]
+        envoy.write_table(self.directory, table, self.version, texts)
         return lambda: envoy.put_table(self.directory, table)
 
 
