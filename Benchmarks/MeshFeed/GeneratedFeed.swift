@@ -20,7 +20,8 @@ final class GeneratedFeed: Feed {
     }
 
     func apply(line: String) async throws -> String? {
-        guard line.hasPrefix("delta "), let index = Int(line.dropFirst(6)), (0..<self.mesh.workloadCount).contains(index)
+        guard line.hasPrefix("delta "), let index = Int(line.dropFirst(6)),
+            (0..<self.mesh.workloadCount).contains(index)
         else {
             throw FeedOptions.UsageError("standard input: wanted delta and a workload's number, got \(line)")
         }

@@ -147,7 +147,7 @@ package final class ExchangeServer: StreamServer {
 
     func origin(_ stream: ServedStream, _ target: ServedTarget, isGRPC: Bool) -> RequestOrigin {
         RequestOrigin(
-            client: stream.question.source, identity: stream.question.identity, local: target.local, isGRPC: isGRPC,
+            client: stream.source, identity: stream.identity, local: target.local, isGRPC: isGRPC,
             now: self.loop.now, time: self.seconds, random: self.book.random(), memory: self.memory)
     }
 
@@ -156,11 +156,11 @@ package final class ExchangeServer: StreamServer {
         switch target.what {
         case .service(let key, let port):
             ends = ExchangeEnds(
-                client: stream.question.source, clientIdentity: stream.question.identity, port: port)
+                client: stream.source, clientIdentity: stream.identity, port: port)
             ends.service = key
         case .workload(let uid, let port):
             ends = ExchangeEnds(
-                client: stream.question.source, clientIdentity: stream.question.identity, port: port)
+                client: stream.source, clientIdentity: stream.identity, port: port)
             ends.endpoint = uid
         }
         ends.local = target.local
