@@ -112,8 +112,9 @@ def loaded(addresses):
     return figures, {"wall": 0, "foreign": 0}
 
 
-def churn(addresses, seconds=20, rate=250):
-    """Every route is replaced once, beside 500 requests/s; from the change of one to the first answer that shows it."""
+def churn(addresses, seconds=25, rate=100):
+    """One route after the other is replaced, beside 500 requests/s; from the change of one to the first answer that shows
+    it."""
     command = client(
         sys.executable, f"{HERE}/waypoint/churn.py", "--to", addresses["table"], "--changes", addresses["changes"],
         "--routes", ROUTES, "--seconds", seconds, "--rate", rate, "--load", f"{RUN}/openload",
@@ -152,7 +153,7 @@ SCENARIOS = {
     "w_idle_h1": scenario("w", "5000 idle HTTP/1.1 connections", IDLE, lambda a: idle(a["http"], 5000, "http1"), True),
     "w_idle_h2": scenario("w", "5000 idle HTTP/2 connections", IDLE, lambda a: idle(a["h2"], 5000, "http2"), True),
     "w_routes": scenario("w", "5000 routes", ["A_rss_mb_before", "A_rss_mb", "errors"], loaded, True, MANY),
-    "w_churn": scenario("w", "5000 routes, each replaced once", CHURN, churn, True, MANY),
-    "w_h1_5000": scenario("wm", "as w_h1, the last of 50 routes of a service, 5000 in all", REQUESTS, table, False, MANY),
+    "w_churn": scenario("w", "5000 routes, 100 of them replaced each second", CHURN, churn, True, MANY),
+    "w_h1_5000": scenario("wm", "as w_h1, the last of 50 routes of a service, 5000 in all", REQUESTS, table, True, MANY),
     "w_h1_1x5000": scenario("wm", "as w_h1, the last of 5000 routes of one service", REQUESTS, one_table, False, ONE_TABLE),
 }
