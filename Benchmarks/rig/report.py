@@ -138,7 +138,8 @@ def goals(results, plugin, against):
         if unit:
             found /= median(results[scenario, against], key)
         reached = [goal is not None and (found >= goal if more_is_better else found <= goal) for goal in (must, aim)]
-        yield row([*cells, f"{found:.3g}{unit}", "aim" if reached[1] else "reached" if reached[0] else "**missed**"])
+        mark = "*" if any(r["disturbed"] for p in needed for r in results[scenario, p]) else ""
+        yield row([*cells, f"{found:.3g}{unit}{mark}", "aim" if reached[1] else "reached" if reached[0] else "**missed**"])
     yield ""
 
 
