@@ -16,19 +16,21 @@ package typealias StreamServerMaker = @Sendable (EventLoop) -> any StreamServer
 package struct ServedStream {
     package let pipe: any ByteChannel
     package let target: any StreamTarget
-    /// Who asks: address and proven identity of the peer.
-    package let question: InboundQuestion
-    package let authority: String
+    // Who asks. Not the whole question: this rests with every idle connection.
+    /// The TCP peer.
+    package let source: IPEndpoint
+    /// Proven by the peer.
+    package let identity: WorkloadIdentity?
     package let dialer: any UpstreamDialer
 
     package init(
-        pipe: any ByteChannel, target: any StreamTarget, question: InboundQuestion, authority: String,
+        pipe: any ByteChannel, target: any StreamTarget, source: IPEndpoint, identity: WorkloadIdentity?,
         dialer: any UpstreamDialer
     ) {
         self.pipe = pipe
         self.target = target
-        self.question = question
-        self.authority = authority
+        self.source = source
+        self.identity = identity
         self.dialer = dialer
     }
 }
