@@ -23,6 +23,8 @@ protocol ClientStream: AnyObject {
 
 /// The endpoint's side of one attempt. Called on the loop.
 protocol UpstreamStream: AnyObject {
+    /// Of its connection.
+    var peer: UpstreamPeer { get }
     func request(_ head: RequestHead, hasBody: Bool)
     func send(_ bytes: UnsafeRawBufferPointer)
     func finish(_ trailers: HTTP2HeaderList)
@@ -48,8 +50,9 @@ protocol UpstreamStreamOwner: AnyObject {
 }
 
 /// Why an endpoint did not answer, or not to the end.
-struct UpstreamTrouble {
-    enum Kind { case connect, ended, reset, refused, protocolError, overflow }
+struct UpstreamTrouble: Error {
+    /// `unresolved`: the endpoint's name leads to no address.
+    enum Kind { case unresolved, connect, ended, reset, refused, protocolError, overflow }
     var kind: Kind
     var text: String
     /// The endpoint has not looked at the request: asking again cannot do anything twice.

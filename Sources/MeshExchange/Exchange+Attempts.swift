@@ -15,15 +15,17 @@ extension Exchange {
         guard let endpoint = self.choose(plan) else {
             self.report.flags.insert(.noHealthyUpstream)
             if self.report.upstreamFailure == nil {
-                self.report.upstreamFailure = "the backend has no endpoint that is ready"
+                self.report.upstreamFailure = plan.backend.reasonForNone
             }
             return self.answer(
                 LocalAnswer(503, "no healthy upstream", flags: .noHealthyUpstream, details: "no_healthy_upstream"))
         }
         self.report.attempts += 1
-        self.report.ends.endpoint = endpoint.workload
-        self.report.ends.upstream = endpoint.key.address
-        let attempt = Attempt(exchange: self, endpoint: endpoint, beganNanoseconds: self.now)
+        self.report.ends.endpoint = endpoint.reportedWorkload
+        self.report.ends.upstream = endpoint.key.host == nil ? endpoint.key.address : nil
+        self.report.ends.upstreamIdentity = nil
+        let attempt = Attempt(
+            exchange: self, endpoint: endpoint, of: plan.backend, beganNanoseconds: self.now)
         self.attempt = attempt
         if let limit = plan.timeouts.backendRequest { self.armAttemptTimer(limit) }
         self.server.pool.request(attempt, isHTTP2: self.usesHTTP2(plan))
@@ -51,7 +53,7 @@ extension Exchange {
     private func armAttemptTimer(_ limit: Duration) {
         let timer = LoopTimer(loop: self.server.loop) { [unowned self] in
             guard let attempt = self.attempt else { return }
-            self.server.book.failed(attempt.endpoint.key, at: self.now)
+            self.server.book.failed(attempt.endpoint.key, .connection, of: attempt.backend, at: self.now)
             self.report.upstreamFailure = "no response within \(limit), the route's time for one attempt"
             self.report.flags.insert(.upstreamTimeout)
             if self.responseBegun { return self.breakOff() }
@@ -127,6 +129,7 @@ extension Exchange {
         self.report.upstreamFailure = trouble.text
         let flag: ExchangeFlags =
             switch trouble.kind {
+            case .unresolved: .noHealthyUpstream
             case .connect: .upstreamConnectionFailure
             case .ended: .upstreamConnectionEnd
             case .reset, .refused: .upstreamReset
@@ -141,6 +144,7 @@ extension Exchange {
         self.report.flags.insert(flag)
         let (status, text) =
             switch trouble.kind {
+            case .unresolved: (503, "no healthy upstream")
             case .connect:
                 (503, "upstream connect error or disconnect/reset before headers. reset reason: connection failure")
             case .protocolError:
@@ -149,7 +153,9 @@ extension Exchange {
             case .ended, .reset, .refused:
                 (503, "upstream connect error or disconnect/reset before headers. reset reason: connection termination")
             }
-        self.answer(LocalAnswer(status, text, flags: flag, details: "upstream_reset_before_response_started"))
+        let details =
+            trouble.kind == .unresolved ? "no_healthy_upstream" : "upstream_reset_before_response_started"
+        self.answer(LocalAnswer(status, text, flags: flag, details: details))
     }
 }
 
@@ -157,6 +163,7 @@ extension Exchange {
 final class Attempt: UpstreamStreamOwner {
     let exchange: any AttemptOwner
     let endpoint: UpstreamEndpoint
+    let backend: Backend
     let beganNanoseconds: UInt64
     private(set) var stream: (any UpstreamStream)?
     private(set) var isOver = false
@@ -165,9 +172,10 @@ final class Attempt: UpstreamStreamOwner {
     var isWaiting = false
     private var isCounted = false
 
-    init(exchange: any AttemptOwner, endpoint: UpstreamEndpoint, beganNanoseconds: UInt64) {
+    init(exchange: any AttemptOwner, endpoint: UpstreamEndpoint, of backend: Backend, beganNanoseconds: UInt64) {
         self.exchange = exchange
         self.endpoint = endpoint
+        self.backend = backend
         self.beganNanoseconds = beganNanoseconds
         exchange.server.book.began(endpoint.key)
         self.isCounted = true
@@ -207,7 +215,7 @@ final class Attempt: UpstreamStreamOwner {
         guard !self.isOver else { return }
         let server = self.exchange.server
         if head.status >= 500 {
-            server.book.failed(self.endpoint.key, at: server.loop.now)
+            server.book.failed(self.endpoint.key, .status(head.status), of: self.backend, at: server.loop.now)
         } else {
             server.book.answered(self.endpoint.key, after: server.loop.now &- self.beganNanoseconds)
         }
@@ -238,8 +246,8 @@ final class Attempt: UpstreamStreamOwner {
         guard !self.isOver else { return }
         self.end()
         let server = self.exchange.server
-        if trouble.kind == .connect || !trouble.isUntouched {
-            server.book.failed(self.endpoint.key, at: server.loop.now)
+        if trouble.kind == .connect || trouble.kind == .unresolved || !trouble.isUntouched {
+            server.book.failed(self.endpoint.key, .connection, of: self.backend, at: server.loop.now)
         }
         self.exchange.attemptFailed(self, trouble)
     }
