@@ -106,6 +106,10 @@ private final class MemoryDialer: UpstreamDialer {
         return channel
     }
 
+    func resolve(_ host: String, answered: @escaping (Result<[IPAddress], HostUnresolved>) -> Void) {
+        preconditionFailure("the endpoints of this test have addresses")
+    }
+
     func connectAll() {
         let connecting = self.connecting
         self.connecting = []
