@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. Both need root for the lab.
-.PHONY: help prepare build build-tests demo demo-clean test lint unit e2e waypoint conformance soak bench counts format sanitize
+.PHONY: help prepare build build-tests demo demo-clean test lint unit e2e waypoint conformance soak bench bench-waypoint counts format sanitize
 
 TOOLS := $(CURDIR)/.tools
 # The tests run on a debug build, which checks more (exclusive access, overflow) and is made in half the time.
@@ -19,6 +19,7 @@ help:
 	@echo "make soak        SECONDS=1800 of mixed load through waypoints, while all kinds of things happen"
 	@echo "make conformance the Gateway API's mesh tests in a lab of their own"
 	@echo "make bench       the tunnel beside Envoy and others"
+	@echo "make bench-waypoint  the waypoint beside Envoy's"
 	@echo "make sanitize    data races (ThreadSanitizer) and leaks (valgrind) of the unit and loopback tests"
 	@echo "make counts      allocations and instructions of a connection, against thresholds"
 
@@ -79,6 +80,9 @@ sanitize: prepare
 bench: prepare
 	@Benchmarks/run.sh
 	@Benchmarks/counts/counts.py
+
+bench-waypoint: prepare
+	@Benchmarks/run.sh waypoint
 
 # Allocations and instructions, which repeat where times do not: fails above Benchmarks/counts/thresholds.json.
 counts: build

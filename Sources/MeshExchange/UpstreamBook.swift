@@ -1,3 +1,5 @@
+internal import MeshRoutes
+
 /// How the endpoints do, as one loop sees it: requests under way, how long they take, and who fails.
 ///
 /// Least request with a moving average of the latency: of two endpoints drawn by chance the one with the smaller
@@ -13,15 +15,29 @@ package final class UpstreamBook {
         var latency: Double = 0
         /// When ``latency`` was learned, nanoseconds of the loop's clock.
         var learned: UInt64 = 0
-        var failures = 0
+        /// One after the other.
+        var failures: UInt32 = 0
+        var gatewayFailures: UInt32 = 0
         /// Passed over until then, nanoseconds of the loop's clock.
         var ejectedUntil: UInt64 = 0
         var ejections = 0
     }
 
-    /// Failures one after the other before an endpoint is passed over.
-    static let failuresMax = 5
-    static let ejectionNanoseconds: UInt64 = 30_000_000_000
+    enum Failure {
+        /// Could not be made, broke, or was silent for too long.
+        case connection
+        /// 500 or more.
+        case status(Int)
+
+        var isOfGateway: Bool {
+            switch self {
+            case .connection, .status(502), .status(503), .status(504): true
+            case .status: false
+            }
+        }
+    }
+
+    /// The time of an ejection grows up to so many times.
     static let ejectionsMax = 10
     /// Endpoints without requests are forgotten when there are more.
     static let statesMax = 100_000
@@ -60,6 +76,7 @@ package final class UpstreamBook {
     package func answered(_ key: UpstreamKey, after nanoseconds: UInt64, at now: UInt64) {
         guard let index = self.states.index(forKey: key) else { return }
         self.states.values[index].failures = 0
+        self.states.values[index].gatewayFailures = 0
         self.states.values[index].ejections = 0
         let sample = Double(nanoseconds)
         let old = self.latency(self.states.values[index], at: now)
@@ -68,13 +85,23 @@ package final class UpstreamBook {
         self.typical = self.typical == 0 ? sample : self.typical + Self.alpha * (sample - self.typical)
     }
 
-    func failed(_ key: UpstreamKey, at now: UInt64) {
+    /// - Parameter backend: for which the endpoint was asked; says what is too much.
+    func failed(_ key: UpstreamKey, _ failure: Failure, of backend: Backend, at now: UInt64) {
+        let policy = backend.ejection
         var state = self.states[key, default: State()]
         state.failures += 1
-        if state.failures >= Self.failuresMax {
+        state.gatewayFailures = failure.isOfGateway ? state.gatewayFailures + 1 : 0
+        if policy.failures > 0 && state.failures >= policy.failures
+            || policy.gatewayFailures > 0 && state.gatewayFailures >= policy.gatewayFailures
+        {
             state.failures = 0
-            state.ejections = min(state.ejections + 1, Self.ejectionsMax)
-            state.ejectedUntil = now &+ Self.ejectionNanoseconds &* UInt64(state.ejections)
+            state.gatewayFailures = 0
+            if state.ejectedUntil > now || backend.mayEject(self, at: now) {
+                state.ejections = min(state.ejections + 1, Self.ejectionsMax)
+                let (seconds, attoseconds) = policy.time.components
+                let time = UInt64(max(0, seconds)) &* 1_000_000_000 &+ UInt64(max(0, attoseconds / 1_000_000_000))
+                state.ejectedUntil = now &+ time &* UInt64(state.ejections)
+            }
         }
         self.states[key] = state
     }

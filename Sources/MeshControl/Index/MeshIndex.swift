@@ -26,6 +26,7 @@ package final class MeshIndex {
     package var requestAuthentications: Input<RequestAuthenticationView> { self.inputs.requestAuthentications }
     package var rateLimits: Input<RateLimitView> { self.inputs.rateLimits }
     package var destinationRules: Input<DestinationRuleView> { self.inputs.destinationRules }
+    package var virtualServices: Input<VirtualServiceView> { self.inputs.virtualServices }
     package var backendTrafficPolicies: Input<BackendTrafficPolicyView> { self.inputs.backendTrafficPolicies }
     package var telemetries: Input<TelemetryView> { self.inputs.telemetries }
     /// By ``KeySource/key``: key sets as they were fetched.
@@ -64,6 +65,7 @@ package final class MeshIndex {
     package let requestAuthenticationStatuses: MeshCollection<ObjectStatus>
     package let rateLimitStatuses: MeshCollection<ObjectStatus>
     package let destinationRuleStatuses: MeshCollection<ObjectStatus>
+    package let virtualServiceStatuses: MeshCollection<ObjectStatus>
     package let routeStatuses: [RouteKind: MeshCollection<PlacedStatus>]
     package let backendTrafficPolicyStatuses: MeshCollection<PlacedStatus>
 
@@ -94,6 +96,7 @@ package final class MeshIndex {
             ($0.targets, $0.key.namespace, $0.generation)
         }
         self.destinationRuleStatuses = balancing.ruleStatuses
+        self.virtualServiceStatuses = VirtualServiceStatus.statuses(graph, inputs, services)
         self.backendTrafficPolicyStatuses = balancing.policyStatuses
         self.routeStatuses = routes.statuses
         self.graph = graph
@@ -130,6 +133,7 @@ struct MeshInputs {
     let requestAuthentications: Input<RequestAuthenticationView>
     let rateLimits: Input<RateLimitView>
     let destinationRules: Input<DestinationRuleView>
+    let virtualServices: Input<VirtualServiceView>
     let backendTrafficPolicies: Input<BackendTrafficPolicyView>
     let telemetries: Input<TelemetryView>
     let keySets: Input<String>
@@ -156,6 +160,7 @@ struct MeshInputs {
         self.requestAuthentications = graph.input()
         self.rateLimits = graph.input()
         self.destinationRules = graph.input()
+        self.virtualServices = graph.input()
         self.backendTrafficPolicies = graph.input()
         self.telemetries = graph.input()
         self.keySets = graph.input()

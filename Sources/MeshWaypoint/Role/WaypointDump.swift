@@ -56,6 +56,10 @@ package struct WaypointDump {
         Self.write(rules.gate, &json)
         json.object("telemetry") { json in
             json.member("accessLog", rules.telemetry.isAccessLogEnabled)
+            if let style = rules.telemetry.accessLog {
+                json.member("accessLogEncoding", style.encoding == .json ? "JSON" : "TEXT")
+                if let format = style.format { json.member("accessLogFormat", format) }
+            }
             json.member("tracePercent", "\(rules.telemetry.tracePercent)")
             if let collector = rules.telemetry.traceCollector {
                 json.member("traceCollector", collector)
@@ -151,8 +155,13 @@ package struct WaypointDump {
                     json.object { json in
                         json.member("cluster", "inbound-vip|\(port.port)|http|\(service.hostname)")
                         json.member("workload", endpoint.workload)
-                        json.member("address", endpoint.key.address.description)
-                        json.member("protocol", endpoint.route == nil ? "TCP" : "HBONE")
+                        json.member(
+                            "address",
+                            endpoint.key.host.map { "\($0):\(endpoint.key.address.port)" }
+                                ?? endpoint.key.address.description)
+                        json.member(
+                            "protocol",
+                            endpoint.route.map { $0.inner == nil ? "HBONE" : "DOUBLEHBONE" } ?? "TCP")
                         json.member("identities", endpoint.key.expected.map(\.description))
                         json.member("priority", endpoint.priority)
                         json.member("weight", endpoint.weight)

@@ -96,8 +96,15 @@ package struct WaypointProcess: Sendable {
         let spans = SpanExporter(
             exchangeMetrics, resource: configuration.spanResource, version: self.version, log: self.log.logger("trace"),
             post: self.surroundings.post)
+        let access = self.log.logger("access_log")
+        let formats = AccessLogFormats(own: configuration.accessLog, environment: configuration.environment) {
+            problem in
+            access.warning(
+                "a format that MeshConfig or a Telemetry asks for cannot be used; the standard one is",
+                metadata: ["why": "\(problem)"])
+        }
         let telemetry = ExchangeTelemetry(
-            log: self.log, format: configuration.accessLog, metrics: exchangeMetrics, flows: FlowTable(trafficMetrics),
+            log: self.log, formats: formats, metrics: exchangeMetrics, flows: FlowTable(trafficMetrics),
             picture: MeshPicture(state: MeshState(nodeName: nil), network: configuration.network))
         registry.observedGauge("martlet_waypoint_streams_open", "Opaque streams that are open") {
             Int64(telemetry.openStreams)
