@@ -29,7 +29,8 @@ package struct AgentConfiguration: Sendable {
     package var logDirectives = LogDirectives()
     /// `--proxyLogLevel`, `--proxyComponentLogLevel`: of Envoy.
     package var envoyLogLevel = "warning"
-    package var envoyComponentLogLevel = ""
+    /// `misc` warns of every message that Envoy calls unfinished, with each listener anew.
+    package var envoyComponentLogLevel = "misc:error"
     /// `--concurrency`, or `ENVOY_CONCURRENCY`: worker threads of Envoy.
     package var concurrency = 2
     /// `ENVOY_PATH`
@@ -127,7 +128,8 @@ package struct AgentConfiguration: Sendable {
     /// Istio writes `default:info,xds:debug`.
     private static func directives(_ text: String) -> String {
         text.split(separator: ",").map { part in
-            part.hasPrefix("default:") ? String(part.dropFirst("default:".count)) : String(part.map { $0 == ":" ? "=" : $0 })
+            part.hasPrefix("default:")
+                ? String(part.dropFirst("default:".count)) : String(part.map { $0 == ":" ? "=" : $0 })
         }.joined(separator: ",")
     }
 

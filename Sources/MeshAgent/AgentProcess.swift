@@ -26,6 +26,8 @@ package struct AgentProcess: Sendable {
 
     /// Between two questions whether Envoy is ready, or idle.
     private static let askInterval = Duration.milliseconds(25)
+    /// Between two looks whether it still runs.
+    private static let lookInterval = Duration.milliseconds(200)
 
     let configuration: AgentConfiguration
     let log: MeshLog
@@ -127,34 +129,35 @@ package struct AgentProcess: Sendable {
             address: .unixDomainSocket(path: configuration.socketPath), transportSecurity: .plaintext)
         let server = GRPCServer(
             transport: transport, services: [secrets, XDSRelay(configuration.xds, logger: self.log.logger("xds"))])
-        try await withThrowingTaskGroup(of: Void.self) { tasks in
-            tasks.addTask { try await server.serve() }
-            _ = try await transport.listeningAddress
-            let envoy = try EnvoyProcess(
-                configuration.envoyPath, Self.arguments(configuration), in: configuration.directory)
-            tasks.addTask {
-                let how = await envoy.wait()
-                if !_Concurrency.Task.isCancelled { throw EnvoyEnded(description: how) }
-            }
-            tasks.addTask {
-                while !(await admin.isReady) { try await _Concurrency.Task.sleep(for: Self.askInterval) }
+        // Not a child task: Envoy's streams stay until Envoy has ended, also when we are told to end.
+        let serving = _Concurrency.Task { try await server.serve() }
+        defer { serving.cancel() }
+        _ = try await transport.listeningAddress
+        let envoy = try EnvoyProcess(
+            configuration.envoyPath, Self.arguments(configuration), in: configuration.directory)
+        await self.watch(envoy, readiness, admin)
+        let isByItself = !envoy.isRunning
+        if !isByItself {
+            // Told to end: what is under way has until the deadline.
+            await _Concurrency.Task { await self.drain(envoy, admin) }.value
+        }
+        await envoy.stop()
+        server.beginGracefulShutdown()
+        serving.cancel()
+        _ = await serving.result
+        if isByItself { throw EnvoyEnded(description: await envoy.wait()) }
+    }
+
+    /// Returns when Envoy has ended, or the task is cancelled.
+    private func watch(_ envoy: EnvoyProcess, _ readiness: Readiness, _ admin: EnvoyAdmin) async {
+        var isKnown = false
+        while envoy.isRunning, !_Concurrency.Task.isCancelled {
+            if !isKnown, await admin.isReady {
+                isKnown = true
                 readiness.done(Step.envoy.rawValue)
                 self.log.logger("app").info("Envoy knows its configuration; it takes traffic")
-                try await _Concurrency.Task.sleep(for: .seconds(Int64(Int32.max)))
             }
-            do {
-                try await tasks.next()
-            } catch is CancellationError {
-                // Told to end: what is under way has until the deadline.
-                await _Concurrency.Task { await self.drain(envoy, admin) }.value
-            } catch {
-                await envoy.stop()
-                tasks.cancelAll()
-                throw error
-            }
-            await envoy.stop()
-            server.beginGracefulShutdown()
-            tasks.cancelAll()
+            try? await _Concurrency.Task.sleep(for: isKnown ? Self.lookInterval : Self.askInterval)
         }
     }
 

@@ -40,7 +40,17 @@ package struct EnvoyBootstrap {
             "dynamic_resources": [
                 "ads_config": [
                     "api_type": "DELTA_GRPC", "transport_api_version": "V3", "set_node_on_first_message_only": true,
-                    "grpc_services": [["envoy_grpc": ["cluster_name": .string(Self.discovery)]]],
+                    "grpc_services": [
+                        [
+                            "envoy_grpc": [
+                                "cluster_name": .string(Self.discovery),
+                                // Envoy's own would wait for half a minute after the control plane is back.
+                                "retry_policy": [
+                                    "retry_back_off": ["base_interval": "0.1s", "max_interval": "2s"]
+                                ],
+                            ]
+                        ]
+                    ],
                 ],
                 "cds_config": Self.ads, "lds_config": Self.ads,
             ],

@@ -157,11 +157,11 @@ struct EnvoyWaypointTests {
     }
 
     private static func policy(
-        _ action: RequestPolicy.Action, _ change: (inout RequestPolicy.Rule) -> Void
+        _ action: RequestPolicy.Action, name: String = "p", _ change: (inout RequestPolicy.Rule) -> Void
     ) -> RequestPolicy {
         var rule = RequestPolicy.Rule()
         change(&rule)
-        return RequestPolicy(key: NamespacedName(namespace: "shop", name: "p"), action: action, rules: [rule])
+        return RequestPolicy(key: NamespacedName(namespace: "shop", name: name), action: action, rules: [rule])
     }
 
     private static func operation(_ change: (inout RequestPolicy.Operation) -> Void) -> RequestPolicy.Operation {
@@ -181,27 +181,27 @@ struct EnvoyWaypointTests {
     func policies() async throws {
         var rules = ServiceRules(key: EnvoyWorld.key)
         rules.gate.policies = [
-            Self.policy(.deny) {
+            Self.policy(.deny, name: "1") {
                 $0.to = [Self.operation { $0.paths = [.template("/secret/{*}/x"), .text(.prefix("/deny"))] }]
             },
-            Self.policy(.deny) {
+            Self.policy(.deny, name: "2") {
                 $0.to = [Self.operation { $0.methods = [.exact("DELETE")] }]
                 $0.from = [Self.source { $0.namespaces = [.exact("shop")] }]
             },
-            Self.policy(.deny) { $0.to = [Self.operation { $0.hosts = [.exact("bad.example")] }] },
-            Self.policy(.deny) {
+            Self.policy(.deny, name: "3") { $0.to = [Self.operation { $0.hosts = [.exact("bad.example")] }] },
+            Self.policy(.deny, name: "4") {
                 $0.when = [
                     .init(attribute: .requestHeader("x-role"), values: [.text(.exact("guest"))])
                 ]
             },
-            Self.policy(.allow) {
+            Self.policy(.allow, name: "5") {
                 $0.from = [Self.source { $0.principals = [.exact("cluster.local/ns/shop/sa/client")] }]
             },
-            Self.policy(.allow) {
+            Self.policy(.allow, name: "6") {
                 $0.from = [Self.source { $0.ipBlocks = [CIDR("127.0.0.0/8")!] }]
                 $0.to = [Self.operation { $0.paths = [.text(.exact("/by-address"))] }]
             },
-            Self.policy(.allow) {
+            Self.policy(.allow, name: "7") {
                 $0.from = [Self.source { $0.remoteIPBlocks = [CIDR("203.0.113.0/24")!] }]
                 $0.to = [Self.operation { $0.paths = [.text(.exact("/by-remote"))] }]
             },
@@ -259,6 +259,73 @@ struct EnvoyWaypointTests {
             while try await Self.get(client, "/").status != 200 {}
             await client.stop()
             await stream.stop()
+        }
+    }
+
+    // HS256 over the key "a key of thirty-two octets, enough", made with Python's hmac.
+    private static let keys =
+        #"{"keys": [{"kty": "oct", "kid": "k", "alg": "HS256", "k": "YSBrZXkgb2YgdGhpcnR5LXR3byBvY3RldHMsIGVub3VnaA"}]}"#
+    /// Of https://issuer.example/a: subject user/1, groups admin and staff, level 7, deep.er yes, scope "read write".
+    private static let administrator =
+        "eyJhbGciOiAiSFMyNTYiLCAia2lkIjogImsifQ.eyJpc3MiOiAiaHR0cHM6Ly9pc3N1ZXIuZXhhbXBsZS9hIiwgInN1YiI6ICJ1c2VyLzEiLCAiZ3JvdXBzIjogWyJhZG1pbiIsICJzdGFmZiJdLCAibGV2ZWwiOiA3LCAiZGVlcCI6IHsiZXIiOiAieWVzIn0sICJzY29wZSI6ICJyZWFkIHdyaXRlIn0.nTXRjivxrx0YruBzcvoaeyEESvY_9WuHKlQToG4CUUE"
+    /// Subject nobody, groups staff.
+    private static let somebody =
+        "eyJhbGciOiAiSFMyNTYiLCAia2lkIjogImsifQ.eyJpc3MiOiAiaHR0cHM6Ly9pc3N1ZXIuZXhhbXBsZS9hIiwgInN1YiI6ICJub2JvZHkiLCAiZ3JvdXBzIjogWyJzdGFmZiJdfQ.2k_n2lfVCHukynCnl3Ocaw6nzP5ZFKCxgQOI0m_oxnw"
+
+    @Test("verifies tokens, and asks what they say; without keys none is good")
+    func tokens() async throws {
+        var rules = ServiceRules(key: EnvoyWorld.key)
+        var rule = TokenPolicy.Rule(issuer: "https://issuer.example/a")
+        rule.keys = Self.keys
+        rule.claimHeaders = [.init(header: "x-level", claim: "level")]
+        rules.gate.tokens = [TokenPolicy(key: NamespacedName(namespace: "shop", name: "t"), rules: [rule])]
+        func asked(_ path: String, _ change: (inout RequestPolicy.Rule) -> Void) -> RequestPolicy {
+            Self.policy(.allow, name: path) {
+                $0.to = [Self.operation { $0.paths = [.text(.exact("/\(path)"))] }]
+                change(&$0)
+            }
+        }
+        func claim(_ path: [String], _ value: String) -> RequestPolicy.Condition {
+            .init(attribute: .requestClaim(path), values: [.text(.exact(value))])
+        }
+        rules.gate.policies = [
+            asked("open") { _ in },
+            asked("principal") {
+                $0.from = [Self.source { $0.requestPrincipals = [.exact("https://issuer.example/a/user/1")] }]
+            },
+            asked("prefix") { $0.from = [Self.source { $0.requestPrincipals = [.prefix("https://issuer.example/")] }] },
+            asked("list") { $0.when = [claim(["groups"], "admin")] },
+            asked("number") { $0.when = [claim(["level"], "7")] },
+            asked("deep") { $0.when = [claim(["deep", "er"], "yes")] },
+            asked("word") { $0.when = [claim(["scope"], "write")] },
+        ]
+        let first = rules
+        let world = try await EnvoyWorld()
+        world.publish(first)
+        try await world.run {
+            let client = try await world.client()
+            let (good, other) = (
+                ["authorization": "Bearer \(Self.administrator)"], ["authorization": "Bearer \(Self.somebody)"]
+            )
+            #expect(try await Self.get(client, "/open").status == 200)
+            let forged = ["authorization": "Bearer \(Self.administrator.dropLast(3))AAA"]
+            #expect(try await Self.get(client, "/open", forged).status == 401)
+            let seen = try await Self.get(client, "/open", good.merging(["x-level": "9"]) { $1 })
+            #expect(seen.seen.contains("x-level: 7") && !seen.body.contains("x-level: 9"), "only a token may say it")
+            #expect(!seen.body.contains("authorization"), "it is not passed on")
+            for path in ["principal", "list", "number", "deep", "word"] {
+                #expect(try await Self.get(client, "/\(path)").status == 403, "\(path)")
+                #expect(try await Self.get(client, "/\(path)", good).status == 200, "\(path)")
+                #expect(try await Self.get(client, "/\(path)", other).status == 403, "\(path)")
+            }
+            #expect(try await Self.get(client, "/prefix", other).status == 200)
+
+            var keyless = first
+            keyless.gate.tokens[0].rules[0].keys = nil
+            world.publish(keyless)
+            while try await Self.get(client, "/open", good).status != 401 {}
+            #expect(try await Self.get(client, "/open").status == 200)
+            await client.stop()
         }
     }
 }

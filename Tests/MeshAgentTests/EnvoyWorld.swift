@@ -140,7 +140,9 @@ final class EnvoyWorld: Sendable {
     /// Runs the waypoint; the body begins once it is ready.
     func run(_ body: @escaping @Sendable () async throws -> Void) async throws {
         let folder = FileManager.default.temporaryDirectory.appending(path: "agent-\(UUID())")
-        defer { try? FileManager.default.removeItem(at: folder) }
+        let token = URL(fileURLWithPath: "\(folder.path)-token")
+        try "a token".write(to: token, atomically: true, encoding: .utf8)
+        defer { for left in [folder, token] { try? FileManager.default.removeItem(at: left) } }
         let transport = HTTP2ServerTransport.Posix(
             address: .ipv4(host: "127.0.0.1", port: 0), transportSecurity: .plaintext)
         let grpc = GRPCServer(transport: transport, services: [XDSService(self.xds)])
@@ -183,7 +185,7 @@ final class EnvoyWorld: Sendable {
                 "ENVOY_CONCURRENCY": "1", "CONNECTION_TERMINATION_DEADLINE": "1s",
             ], arguments: ["waypoint"])
         configuration.xds = ControlPlaneEndpoint(
-            host: "127.0.0.1", port: port, roots: .plaintext, token: .none, clusterID: "")
+            host: "127.0.0.1", port: port, roots: .plaintext, token: .file("\(folder)-token"), clusterID: "")
         (configuration.adminPort, configuration.readinessPort, configuration.statsPort) = (0, 0, 0)
         return configuration
     }

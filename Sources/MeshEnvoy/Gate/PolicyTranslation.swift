@@ -11,7 +11,10 @@ enum PolicyTranslation {
         for policy in policies {
             for (index, rule) in policy.rules {
                 let match = PolicyMatch(policy: policy.key, rule: index, action: policy.action)
-                rules.policies[match.description] = Self.policy(rule)
+                // Attached twice, a policy has its name twice; none may push the other out.
+                var name = match.description
+                while let there = rules.policies[name], there != Self.policy(rule) { name += "'" }
+                rules.policies[name] = Self.policy(rule)
             }
         }
         return rules
@@ -73,7 +76,7 @@ enum PolicyTranslation {
                 .regex(
                     "spiffe://[^/]+/ns/\(RegexText.literal(account.namespace))/sa/\(RegexText.literal(account.serviceAccount))"
                 ))
-        case (.sourceIP, .block(let block)): .with { $0.directRemoteIp = EnvoyCidrRange(block) }
+        case (.sourceIP, .block(let block)): .with { $0.sourceIp = EnvoyCidrRange(block) }
         case (.remoteIP, .block(let block)): .with { $0.remoteIp = EnvoyCidrRange(block) }
         case (.header(let name), .text(let text)): .with { $0.header = .header(name, text, isLoose: isLoose) }
         case (.requestPrincipal, .text(let text)): ClaimTranslation.requestPrincipal(text)

@@ -1481,12 +1481,13 @@ package nonisolated struct EnvoyPrincipal: @unchecked Sendable {
     set {_uniqueStorage()._identifier = .any(newValue)}
   }
 
-  package var directRemoteIp: EnvoyCidrRange {
+  /// Of the connection, whatever headers say. Inside the process the direct one is no address at all.
+  package var sourceIp: EnvoyCidrRange {
     get {
-      if case .directRemoteIp(let v)? = _storage._identifier {return v}
+      if case .sourceIp(let v)? = _storage._identifier {return v}
       return EnvoyCidrRange()
     }
-    set {_uniqueStorage()._identifier = .directRemoteIp(newValue)}
+    set {_uniqueStorage()._identifier = .sourceIp(newValue)}
   }
 
   package var remoteIp: EnvoyCidrRange {
@@ -1535,7 +1536,8 @@ package nonisolated struct EnvoyPrincipal: @unchecked Sendable {
     case andIds(EnvoyPrincipal.Set)
     case orIds(EnvoyPrincipal.Set)
     case any(Bool)
-    case directRemoteIp(EnvoyCidrRange)
+    /// Of the connection, whatever headers say. Inside the process the direct one is no address at all.
+    case sourceIp(EnvoyCidrRange)
     case remoteIp(EnvoyCidrRange)
     case header(EnvoyHeaderMatcher)
     case sourcedMetadata(EnvoySourcedMetadata)
@@ -3888,7 +3890,7 @@ nonisolated extension EnvoyPermission.Set: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension EnvoyPrincipal: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Principal"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}and_ids\0\u{3}or_ids\0\u{1}any\0\u{2}\u{3}header\0\u{4}\u{2}not_id\0\u{4}\u{2}direct_remote_ip\0\u{3}remote_ip\0\u{3}filter_state\0\u{3}sourced_metadata\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}and_ids\0\u{3}or_ids\0\u{1}any\0\u{4}\u{2}source_ip\0\u{1}header\0\u{4}\u{2}not_id\0\u{4}\u{3}remote_ip\0\u{3}filter_state\0\u{3}sourced_metadata\0")
 
   fileprivate class _StorageClass {
     var _identifier: EnvoyPrincipal.OneOf_Identifier?
@@ -3955,6 +3957,19 @@ nonisolated extension EnvoyPrincipal: SwiftProtobuf.Message, SwiftProtobuf._Mess
             _storage._identifier = .any(v)
           }
         }()
+        case 5: try {
+          var v: EnvoyCidrRange?
+          var hadOneofValue = false
+          if let current = _storage._identifier {
+            hadOneofValue = true
+            if case .sourceIp(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._identifier = .sourceIp(v)
+          }
+        }()
         case 6: try {
           var v: EnvoyHeaderMatcher?
           var hadOneofValue = false
@@ -3979,19 +3994,6 @@ nonisolated extension EnvoyPrincipal: SwiftProtobuf.Message, SwiftProtobuf._Mess
           if let v = v {
             if hadOneofValue {try decoder.handleConflictingOneOf()}
             _storage._identifier = .notID(v)
-          }
-        }()
-        case 10: try {
-          var v: EnvoyCidrRange?
-          var hadOneofValue = false
-          if let current = _storage._identifier {
-            hadOneofValue = true
-            if case .directRemoteIp(let m) = current {v = m}
-          }
-          try decoder.decodeSingularMessageField(value: &v)
-          if let v = v {
-            if hadOneofValue {try decoder.handleConflictingOneOf()}
-            _storage._identifier = .directRemoteIp(v)
           }
         }()
         case 11: try {
@@ -4058,6 +4060,10 @@ nonisolated extension EnvoyPrincipal: SwiftProtobuf.Message, SwiftProtobuf._Mess
         guard case .any(let v)? = _storage._identifier else { preconditionFailure() }
         try visitor.visitSingularBoolField(value: v, fieldNumber: 3)
       }()
+      case .sourceIp?: try {
+        guard case .sourceIp(let v)? = _storage._identifier else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
+      }()
       case .header?: try {
         guard case .header(let v)? = _storage._identifier else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 6)
@@ -4065,10 +4071,6 @@ nonisolated extension EnvoyPrincipal: SwiftProtobuf.Message, SwiftProtobuf._Mess
       case .notID?: try {
         guard case .notID(let v)? = _storage._identifier else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
-      }()
-      case .directRemoteIp?: try {
-        guard case .directRemoteIp(let v)? = _storage._identifier else { preconditionFailure() }
-        try visitor.visitSingularMessageField(value: v, fieldNumber: 10)
       }()
       case .remoteIp?: try {
         guard case .remoteIp(let v)? = _storage._identifier else { preconditionFailure() }
