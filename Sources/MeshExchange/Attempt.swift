@@ -6,6 +6,7 @@ internal import MeshRoutes
 final class Attempt: UpstreamStreamOwner {
     let exchange: any AttemptOwner
     let endpoint: UpstreamEndpoint
+    let backend: Backend
     let beganNanoseconds: UInt64
     private(set) var stream: (any UpstreamStream)?
     private(set) var isOver = false
@@ -14,9 +15,10 @@ final class Attempt: UpstreamStreamOwner {
     var isWaiting = false
     private var isCounted = false
 
-    init(exchange: any AttemptOwner, endpoint: UpstreamEndpoint, beganNanoseconds: UInt64) {
+    init(exchange: any AttemptOwner, endpoint: UpstreamEndpoint, of backend: Backend, beganNanoseconds: UInt64) {
         self.exchange = exchange
         self.endpoint = endpoint
+        self.backend = backend
         self.beganNanoseconds = beganNanoseconds
         exchange.server.book.began(endpoint.key)
         self.isCounted = true
@@ -56,9 +58,10 @@ final class Attempt: UpstreamStreamOwner {
         guard !self.isOver else { return }
         let server = self.exchange.server
         if head.status >= 500 {
-            server.book.failed(self.endpoint.key, at: server.loop.now)
+            server.book.failed(self.endpoint.key, .status(head.status), of: self.backend, at: server.loop.now)
         } else {
-            server.book.answered(self.endpoint.key, after: server.loop.now &- self.beganNanoseconds)
+            let now = server.loop.now
+            server.book.answered(self.endpoint.key, after: now &- self.beganNanoseconds, at: now)
         }
         // Without a body nothing more comes from the stream.
         if !hasBody { self.end() }
@@ -87,8 +90,8 @@ final class Attempt: UpstreamStreamOwner {
         guard !self.isOver else { return }
         self.end()
         let server = self.exchange.server
-        if trouble.kind == .connect || !trouble.isUntouched {
-            server.book.failed(self.endpoint.key, at: server.loop.now)
+        if trouble.kind == .connect || trouble.kind == .unresolved || !trouble.isUntouched {
+            server.book.failed(self.endpoint.key, .connection, of: self.backend, at: server.loop.now)
         }
         self.exchange.attemptFailed(self, trouble)
     }

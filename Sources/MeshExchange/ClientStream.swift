@@ -24,6 +24,8 @@ protocol ClientStream: AnyObject {
 
 /// The endpoint's side of one attempt. Called on the loop.
 protocol UpstreamStream: AnyObject {
+    /// Of its connection.
+    var peer: UpstreamPeer { get }
     func request(_ head: RequestHead, hasBody: Bool)
     /// - Parameter isLast: as ``ClientStream/send(_:isLast:)``.
     func send(_ bytes: UnsafeRawBufferPointer, isLast: Bool)

@@ -15,15 +15,17 @@ extension Exchange {
         guard let endpoint = self.choose(plan) else {
             self.report.flags.insert(.noHealthyUpstream)
             if self.report.upstreamFailure == nil {
-                self.report.upstreamFailure = "the backend has no endpoint that is ready"
+                self.report.upstreamFailure = plan.backend.reasonForNone
             }
             return self.answer(
                 LocalAnswer(503, "no healthy upstream", flags: .noHealthyUpstream, details: "no_healthy_upstream"))
         }
         self.report.attempts += 1
-        self.report.ends.endpoint = endpoint.workload
-        self.report.ends.upstream = endpoint.key.address
-        let attempt = Attempt(exchange: self, endpoint: endpoint, beganNanoseconds: self.now)
+        self.report.ends.endpoint = endpoint.reportedWorkload
+        self.report.ends.upstream = endpoint.key.host == nil ? endpoint.key.address : nil
+        self.report.ends.upstreamIdentity = nil
+        let attempt = Attempt(
+            exchange: self, endpoint: endpoint, of: plan.backend, beganNanoseconds: self.now)
         self.attempt = attempt
         if let limit = plan.timeouts.backendRequest { self.armAttemptTimer(limit) }
         self.server.pool.request(attempt, isHTTP2: self.usesHTTP2(plan))
@@ -51,7 +53,7 @@ extension Exchange {
     private func armAttemptTimer(_ limit: Duration) {
         let timer = LoopTimer(loop: self.server.loop) { [unowned self] in
             guard let attempt = self.attempt else { return }
-            self.server.book.failed(attempt.endpoint.key, at: self.now)
+            self.server.book.failed(attempt.endpoint.key, .connection, of: attempt.backend, at: self.now)
             self.report.upstreamFailure = "no response within \(limit), the route's time for one attempt"
             self.report.flags.insert(.upstreamTimeout)
             if self.responseBegun { return self.breakOff() }

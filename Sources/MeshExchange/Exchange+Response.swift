@@ -7,6 +7,8 @@ internal import MeshRoutes
 extension Exchange: AttemptOwner {
     func attemptConnected(_ attempt: Attempt, _ stream: any UpstreamStream) {
         guard attempt === self.attempt else { return stream.cancel() }
+        self.report.ends.upstream = stream.peer.address
+        self.report.ends.upstreamIdentity = stream.peer.identity
         self.sendRequest(on: stream)
     }
 

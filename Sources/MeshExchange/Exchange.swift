@@ -35,6 +35,8 @@ final class Exchange {
     // The attempt under way: waits for a connection, or has one.
     var attempt: Attempt?
     var tried: [UpstreamKey] = []
+    /// Among the backend's requests under way.
+    private var place: BackendPlaces.Place?
     var retriesLeft = 0
     var holdsRetry = false
     var backoff: LoopTimer?
@@ -86,6 +88,13 @@ final class Exchange {
             self.report.trace = plan.trace
             self.report.details = plan.note
             if plan.backend.service != self.report.ends.service { self.report.ends.backend = plan.backend.service }
+            guard let place = plan.backend.requests.take() else {
+                return self.answer(
+                    LocalAnswer(
+                        503, "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+                        flags: .upstreamOverflow, details: "overflow", route: plan.route))
+            }
+            self.place = place
             self.retriesLeft = plan.retry?.attempts ?? 0
             if !self.requestHasBody, let limit = plan.timeouts.request { self.armRequestTimer(limit) }
             for mirror in plan.mirrors {
@@ -216,6 +225,8 @@ final class Exchange {
     func finish() {
         guard self.phase != .over else { return }
         self.phase = .over
+        self.place?.giveBack()
+        self.place = nil
         self.requestTimer?.cancel()
         self.requestTimer = nil
         self.dropAttempt()

@@ -6,6 +6,7 @@ internal import MeshTunnel
 /// A connection to an endpoint that speaks HTTP/1: one request at a time, then back to the pool.
 final class HTTP1ClientConnection: PipeConsumer, UpstreamStream, PooledConnection {
     let key: UpstreamKey
+    let peer: UpstreamPeer
     private let pool: UpstreamPool
     private let channel: any ByteChannel
     private var reader: HTTP1Reader
@@ -26,9 +27,10 @@ final class HTTP1ClientConnection: PipeConsumer, UpstreamStream, PooledConnectio
     /// Since when it waits in the pool.
     var idleSince: UInt64 = 0
 
-    init(_ pool: UpstreamPool, _ key: UpstreamKey, _ channel: any ByteChannel) {
+    init(_ pool: UpstreamPool, _ key: UpstreamKey, _ channel: any ByteChannel, _ peer: UpstreamPeer) {
         self.pool = pool
         self.key = key
+        self.peer = peer
         self.channel = channel
         self.reader = HTTP1Reader.responses(limits: pool.server.configuration.http1)
     }

@@ -12,7 +12,8 @@ extension HTTP1ServerConnection {
     /// What the timer runs for.
     enum Wait {
         case nothing
-        /// Between two requests: ``ExchangeConfiguration/idleTimeout``.
+        /// Between two requests: ``ExchangeConfiguration/idleTimeout``, at the end of the waypoint
+        /// ``ExchangeConfiguration/drainQuiet``.
         case request
         /// The first bytes of a head have come: ``ExchangeConfiguration/headTimeout`` for the rest of it.
         case head
@@ -31,7 +32,7 @@ extension HTTP1ServerConnection {
             self.awaited = .nothing
             self.timer?.cancel()
             return
-        case .request: limit = configuration.idleTimeout
+        case .request: limit = self.isDraining ? configuration.drainQuiet : configuration.idleTimeout
         case .head: limit = configuration.headTimeout
         case .reading: limit = configuration.stallTimeout
         case .end: limit = Self.lingerTimeout
@@ -104,7 +105,7 @@ extension HTTP1ServerConnection {
 
     func drain() {
         self.isDraining = true
-        // Between two requests: the client may have sent one already, but it knows that and asks again.
-        if self.exchange == nil, self.reader.isIdle, !self.isClosing { self.close() }
+        // Of a request that has begun to arrive the rest is waited for as ever.
+        if self.exchange == nil, self.reader.isIdle, !self.isClosing { self.wait(for: .request) }
     }
 }

@@ -7,6 +7,7 @@ final class HTTP2ClientStream: HTTP2Stream, UpstreamStream {
     /// Heads that may come before the response's own; an endpoint could go on for ever.
     static let informationalMax = 16
 
+    let peer: UpstreamPeer
     private var owner: (any UpstreamStreamOwner)?
     private var hasResponse = false
     private var isSwitched = false
@@ -17,7 +18,10 @@ final class HTTP2ClientStream: HTTP2Stream, UpstreamStream {
     /// Of a request to change the protocol: what it asked for, and the key that its client gave.
     private var upgrade: (name: String, key: String?)?
 
-    init(_ id: HTTP2StreamID, _ connection: HTTP2Connection, _ owner: any UpstreamStreamOwner) {
+    init(
+        _ id: HTTP2StreamID, _ connection: HTTP2Connection, _ peer: UpstreamPeer, _ owner: any UpstreamStreamOwner
+    ) {
+        self.peer = peer
         self.owner = owner
         super.init(id, connection)
     }

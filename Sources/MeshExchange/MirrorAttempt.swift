@@ -30,7 +30,8 @@ final class MirrorAttempt: AttemptOwner {
         guard
             let endpoint = self.mirror.backend.choose(self.server.book, excluding: [], hash: nil, at: now)
         else { return }
-        let attempt = Attempt(exchange: self, endpoint: endpoint, beganNanoseconds: now)
+        let attempt = Attempt(
+            exchange: self, endpoint: endpoint, of: self.mirror.backend, beganNanoseconds: now)
         self.attempt = attempt
         let timer = LoopTimer(loop: self.server.loop) { [weak self] in self?.cancel() }
         self.timer = timer

@@ -1,30 +1,20 @@
-internal import MeshIdentity
 internal import MeshTunnel
 
 extension OpaqueConnection {
     /// The endpoint's side.
     final class Far: PipeConsumer {
         private let near: OpaqueConnection
-        var channel: (any ByteChannel)?
-        private(set) var isReady = false
-        var identity: WorkloadIdentity?
+        let channel: any ByteChannel
 
-        init(_ near: OpaqueConnection) { self.near = near }
-
-        func connected(_ identity: WorkloadIdentity?) {
-            self.isReady = true
-            self.identity = identity
-            self.near.connected(self)
+        init(_ near: OpaqueConnection, _ channel: any ByteChannel) {
+            self.near = near
+            self.channel = channel
         }
 
-        func notConnected(_ reason: String) { self.near.notConnected(self, reason) }
-        func pause() { self.channel?.pause() }
+        func pause() { self.channel.pause() }
         func pipeReceived(_ bytes: UnsafeRawBufferPointer) -> Int { self.near.receivedFromFar(bytes) }
         func pipeFinished() { self.near.farFinished() }
         func pipeDrained() { self.near.farDrained() }
-        func pipeClosed(reset: Bool) {
-            guard self.isReady else { return }
-            self.near.farClosed(reset: reset)
-        }
+        func pipeClosed(reset: Bool) { self.near.farClosed(reset: reset) }
     }
 }

@@ -21,6 +21,9 @@ final class OpaqueConnection: PipeConsumer {
     private var begun: [UInt8] = []
     private var hello: Hello
     private var backend: Backend?
+    /// The connection to the endpoint that is being made.
+    private var opening: UpstreamOpening?
+    /// The one that is made.
     private var far: Far?
     private var tried: [UpstreamKey] = []
     private var report: StreamReport
@@ -31,6 +34,8 @@ final class OpaqueConnection: PipeConsumer {
     private var received: UInt64 = 0
     private var told: (sent: UInt64, received: UInt64) = (0, 0)
     private var counted: UpstreamKey?
+    /// Among the backend's streams under way.
+    private var place: BackendPlaces.Place?
 
     init(_ server: ExchangeServer, _ client: ServedClient, hello: Hello) {
         self.server = server
@@ -59,29 +64,30 @@ final class OpaqueConnection: PipeConsumer {
             }
             return bytes.count
         }
-        guard let far, far.isReady else {
+        guard let far else {
             let taken = min(bytes.count, Self.begunBytesMax - min(self.begun.count, Self.begunBytesMax))
             self.begun.append(contentsOf: bytes.prefix(taken))
             return taken
         }
         self.received += UInt64(bytes.count)
-        far.channel?.send(bytes)
-        if far.channel?.isFull == true { self.channel.pause() }
+        far.channel.send(bytes)
+        if far.channel.isFull { self.channel.pause() }
         return bytes.count
     }
 
     func pipeFinished() {
         self.peerFinished = true
         if self.hello == .expected, self.far == nil { return self.end(.clientEnd, "no TLS client hello came") }
-        if let far, far.isReady { far.channel?.finish() }
+        self.far?.channel.finish()
     }
 
-    func pipeDrained() { self.far?.channel?.wantsMore() }
+    func pipeDrained() { self.far?.channel.wantsMore() }
 
     func pipeClosed(reset: Bool) {
         guard !self.isOver else { return }
+        self.opening?.cancel()
         // Else both directions have ended, and what is on its way to the endpoint arrives.
-        if reset { self.far?.channel?.reset() }
+        if reset { self.far?.channel.reset() }
         self.finished(reset ? .clientEnd : [], nil)
     }
 
@@ -99,6 +105,10 @@ final class OpaqueConnection: PipeConsumer {
             self.report.route = route
             if backend.service != self.report.ends.service { self.report.ends.backend = backend.service }
             self.backend = backend
+            guard let place = backend.streams.take() else {
+                return self.end(.upstreamOverflow, "the backend has as many streams as it may")
+            }
+            self.place = place
             self.dial()
         }
     }
@@ -107,57 +117,52 @@ final class OpaqueConnection: PipeConsumer {
         guard let backend, let dialer = self.server.dialer,
             let endpoint = backend.choose(
                 self.server.book, excluding: self.tried, hash: nil, at: self.server.loop.now)
-        else { return self.end(.noHealthyUpstream, "the backend has no endpoint that is ready") }
+        else {
+            return self.end(
+                .noHealthyUpstream, self.backend?.reasonForNone ?? Backend.noneReady)
+        }
         self.tried.append(endpoint.key)
-        self.report.ends.endpoint = endpoint.workload
-        self.report.ends.upstream = endpoint.key.address
+        self.report.ends.endpoint = endpoint.reportedWorkload
+        self.report.ends.upstream = endpoint.key.host == nil ? endpoint.key.address : nil
         self.server.book.began(endpoint.key)
         self.counted = endpoint.key
-        let far = Far(self)
-        self.far = far
-        if let route = endpoint.route {
-            let pipe = PipeEnd(loop: self.server.loop, consumer: far)
-            far.channel = pipe
-            dialer.open(route, pipe) { result in
-                switch result {
-                case .success(let identity): far.connected(identity)
-                case .failure(let failure):
-                    pipe.consumer = nil
-                    pipe.end(reset: true)
-                    far.notConnected(failure.description)
-                }
+        let opening = UpstreamOpening(
+            endpoint, self.server, dialer, client: self.client.source
+        ) { [self] result in
+            self.opening = nil
+            switch result {
+            case .success(let opened): self.connected(opened)
+            case .failure(let trouble): self.notConnected(trouble)
             }
-        } else {
-            do {
-                let channel = try dialer.connect(to: endpoint.key.address) { reason in
-                    if let reason { far.notConnected(reason) } else { far.connected(nil) }
-                }
-                channel.consumer = far
-                far.channel = channel
-            } catch { far.notConnected("\(error)") }
         }
+        self.opening = opening
+        opening.start()
     }
 
-    func connected(_ far: Far) {
-        guard far === self.far, !self.isOver else { return }
-        self.report.ends.upstreamIdentity = far.identity
+    private func connected(_ opened: UpstreamOpening.Opened) {
+        guard !self.isOver else { return opened.channel.reset() }
+        let far = Far(self, opened.channel)
+        self.far = far
+        opened.channel.consumer = far
+        self.report.ends.upstream = opened.peer.address
+        self.report.ends.upstreamIdentity = opened.peer.identity
         self.open()
         let begun = self.begun
         self.begun = []
         self.received += UInt64(begun.count)
-        if !begun.isEmpty { begun.withUnsafeBytes { far.channel?.send($0) } }
-        if self.peerFinished { far.channel?.finish() }
+        if !begun.isEmpty { begun.withUnsafeBytes { far.channel.send($0) } }
+        if self.peerFinished { far.channel.finish() }
         self.channel.wantsMore()
     }
 
-    func notConnected(_ far: Far, _ reason: String) {
-        guard far === self.far, !self.isOver else { return }
+    private func notConnected(_ trouble: UpstreamTrouble) {
+        guard !self.isOver else { return }
         self.uncount(failed: true)
-        self.far = nil
         if self.tried.count < Self.attemptsMax, self.tried.count < (self.backend?.endpoints.count ?? 0) {
             return self.dial()
         }
-        self.end(.upstreamConnectionFailure, nil, failure: reason)
+        self.end(
+            trouble.kind == .unresolved ? .noHealthyUpstream : .upstreamConnectionFailure, nil, failure: trouble.text)
     }
 
     func receivedFromFar(_ bytes: UnsafeRawBufferPointer) -> Int {
@@ -192,12 +197,13 @@ final class OpaqueConnection: PipeConsumer {
         guard let key = self.counted else { return }
         self.counted = nil
         self.server.book.ended(key)
-        if failed { self.server.book.failed(key, at: self.server.loop.now) }
+        if failed, let backend { self.server.book.failed(key, .connection, of: backend, at: self.server.loop.now) }
     }
 
     private func end(_ flags: ExchangeFlags, _ details: String?, failure: String? = nil) {
         guard !self.isOver else { return }
-        self.far?.channel?.reset()
+        self.opening?.cancel()
+        self.far?.channel.reset()
         self.finished(flags, details, failure)
         self.channel.reset()
     }
@@ -215,7 +221,10 @@ final class OpaqueConnection: PipeConsumer {
         self.open()
         self.reportProgress()
         self.isOver = true
+        self.place?.giveBack()
+        self.place = nil
         self.uncount(failed: false)
+        self.opening = nil
         self.far = nil
         self.begun = []
         self.server.closed(self)

@@ -87,9 +87,13 @@ final class ProtocolSniffer: PipeConsumer, ServedConnection {
         self.server.closed(self)
     }
 
-    /// Nobody has asked for anything.
+    /// Nobody has asked for anything yet, but a new connection is there for a request.
     func drain() {
-        if self.begun.isEmpty, self.isHTTPOnly { self.giveUp() }
+        guard self.begun.isEmpty, self.isHTTPOnly else { return }
+        self.timer?.cancel()
+        let timer = LoopTimer(loop: self.server.loop) { [unowned self] in self.giveUp() }
+        self.timer = timer
+        timer.arm(after: self.server.configuration.drainQuiet)
     }
 
     func pipeFinished() {

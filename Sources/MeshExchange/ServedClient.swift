@@ -14,7 +14,7 @@ struct ServedClient {
     init(_ stream: ServedStream, _ target: ServedTarget) {
         self.pipe = stream.pipe
         self.target = target
-        self.source = stream.question.source
-        self.identity = stream.question.identity
+        self.source = stream.source
+        self.identity = stream.identity
     }
 }

@@ -1,6 +1,8 @@
 /// Why an endpoint did not answer, or not to the end.
-struct UpstreamTrouble {
+struct UpstreamTrouble: Error {
     enum Kind {
+        /// The endpoint's name leads to no address.
+        case unresolved
         case connect, ended, reset, refused, protocolError, overflow
         /// The endpoint has said that it takes no such head: it is not asked.
         case headTooLarge
@@ -19,6 +21,7 @@ struct UpstreamTrouble {
     /// In the access log, also when the response had begun.
     var flag: ExchangeFlags {
         switch self.kind {
+        case .unresolved: .noHealthyUpstream
         case .connect: .upstreamConnectionFailure
         case .ended: .upstreamConnectionEnd
         case .reset, .refused: .upstreamReset
@@ -33,6 +36,8 @@ struct UpstreamTrouble {
     var answer: LocalAnswer {
         let (status, reason): (Int, String)
         switch self.kind {
+        case .unresolved:
+            return LocalAnswer(503, "no healthy upstream", flags: self.flag, details: "no_healthy_upstream")
         case .connect: (status, reason) = (503, "connection failure")
         case .protocolError: (status, reason) = (502, "protocol error")
         case .overflow: (status, reason) = (503, "overflow")

@@ -1,4 +1,5 @@
 package import MeshCollections
+package import MeshEnvoy
 package import MeshModel
 package import MeshRoutes
 
@@ -26,6 +27,7 @@ package final class MeshIndex {
     package var requestAuthentications: Input<RequestAuthenticationView> { self.inputs.requestAuthentications }
     package var rateLimits: Input<RateLimitView> { self.inputs.rateLimits }
     package var destinationRules: Input<DestinationRuleView> { self.inputs.destinationRules }
+    package var virtualServices: Input<VirtualServiceView> { self.inputs.virtualServices }
     package var backendTrafficPolicies: Input<BackendTrafficPolicyView> { self.inputs.backendTrafficPolicies }
     package var telemetries: Input<TelemetryView> { self.inputs.telemetries }
     /// By ``KeySource/key``: key sets as they were fetched.
@@ -37,10 +39,14 @@ package final class MeshIndex {
     package let serviceRules: MeshCollection<ServedRules>
     /// By the Gateway's `<namespace>/<name>`: waypoints of ours, whether or not they have an address.
     package let waypointRules: MeshCollection<WaypointRules>
-    /// By the same: the service accounts that may call themselves that waypoint.
-    package let waypointAccounts: MeshCollection<Set<String>>
+    /// By the same: the service accounts that may call themselves that waypoint, and what they run.
+    package let waypointRunners: MeshCollection<WaypointRunners>
     /// By ``KeySource/key``: what has to be fetched.
     package let keySources: MeshCollection<WantedKeys>
+    /// By ``EnvoyKey``: what Envoy waypoints are told.
+    package let envoyResources: MeshCollection<EnvoyResource>
+    /// By the Gateway's `<namespace>/<name>`: what its Envoys cannot do as it was asked for.
+    package let envoyProblems: MeshCollection<[EnvoyProblem]>
 
     /// By uid.
     package let workloads: MeshCollection<Workload>
@@ -64,6 +70,7 @@ package final class MeshIndex {
     package let requestAuthenticationStatuses: MeshCollection<ObjectStatus>
     package let rateLimitStatuses: MeshCollection<ObjectStatus>
     package let destinationRuleStatuses: MeshCollection<ObjectStatus>
+    package let virtualServiceStatuses: MeshCollection<ObjectStatus>
     package let routeStatuses: [RouteKind: MeshCollection<PlacedStatus>]
     package let backendTrafficPolicyStatuses: MeshCollection<PlacedStatus>
 
@@ -82,10 +89,13 @@ package final class MeshIndex {
         let routes = RouteCollections(graph, inputs, gateways, services)
         let balancing = BalancingCollections(graph, inputs, services)
         let rules = RulesCollections(graph, inputs, services, routes, gates, balancing)
+        let envoys = EnvoyCollections(graph, inputs, services, workloads, rules)
+        self.envoyResources = envoys.resources
+        self.envoyProblems = envoys.problems
         let targets = PolicyTargets(inputs: inputs, gateways: gateways, services: services)
         self.serviceRules = rules.services
         self.waypointRules = rules.waypoints
-        self.waypointAccounts = rules.accounts
+        self.waypointRunners = rules.runners
         self.keySources = gates.keySources
         self.requestAuthenticationStatuses = gates.statuses(graph, .tokens, inputs.requestAuthentications, targets) {
             ($0.targets, $0.key.namespace, $0.generation)
@@ -94,6 +104,7 @@ package final class MeshIndex {
             ($0.targets, $0.key.namespace, $0.generation)
         }
         self.destinationRuleStatuses = balancing.ruleStatuses
+        self.virtualServiceStatuses = VirtualServiceStatus.statuses(graph, inputs, services)
         self.backendTrafficPolicyStatuses = balancing.policyStatuses
         self.routeStatuses = routes.statuses
         self.graph = graph
@@ -130,6 +141,7 @@ struct MeshInputs {
     let requestAuthentications: Input<RequestAuthenticationView>
     let rateLimits: Input<RateLimitView>
     let destinationRules: Input<DestinationRuleView>
+    let virtualServices: Input<VirtualServiceView>
     let backendTrafficPolicies: Input<BackendTrafficPolicyView>
     let telemetries: Input<TelemetryView>
     let keySets: Input<String>
@@ -156,6 +168,7 @@ struct MeshInputs {
         self.requestAuthentications = graph.input()
         self.rateLimits = graph.input()
         self.destinationRules = graph.input()
+        self.virtualServices = graph.input()
         self.backendTrafficPolicies = graph.input()
         self.telemetries = graph.input()
         self.keySets = graph.input()
