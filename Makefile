@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. Both need root for the lab.
-.PHONY: help prepare build build-tests demo demo-clean test lint unit e2e conformance bench counts format sanitize
+.PHONY: help prepare build build-tests demo demo-clean test lint unit e2e waypoint conformance soak bench bench-waypoint counts format sanitize
 
 TOOLS := $(CURDIR)/.tools
 # The tests run on a debug build, which checks more (exclusive access, overflow) and is made in half the time.
@@ -15,8 +15,11 @@ help:
 	@echo "make test        everything: format, build, unit, loopback and end-to-end tests"
 	@echo "make unit        unit, simulation and loopback tests"
 	@echo "make e2e         the suite in the lab and the demo, on the debug build"
+	@echo "make waypoint    the waypoint's tests in a lab of their own"
+	@echo "make soak        SECONDS=1800 of mixed load through waypoints, while all kinds of things happen"
 	@echo "make conformance the Gateway API's mesh tests in a lab of their own"
 	@echo "make bench       the tunnel beside Envoy and others"
+	@echo "make bench-waypoint  the waypoint beside Envoy's"
 	@echo "make sanitize    data races (ThreadSanitizer) and leaks (valgrind) of the unit and loopback tests"
 	@echo "make counts      allocations and instructions of a connection, against thresholds"
 
@@ -44,15 +47,23 @@ format:
 unit: build-tests
 	@$(RUN_TESTS) "unit and loopback tests of the mesh" swift test --skip-build --no-parallel --skip '^Lab|TunnelSimulationTests'
 	@$(RUN_TESTS) "unit and loopback tests of the lab" swift test --skip-build --no-parallel --filter '^Lab'
-	@scripts/timed.sh "peers and tables of the conformance tests" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd/echo Tests/EndToEnd/conformance/test_tables.py
+	@scripts/timed.sh "peers and tables of the conformance tests" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd/echo Tests/EndToEnd/conformance/test_tables.py Tests/EndToEnd/waypoint/test_load.py
 	@$(RUN_TESTS) "simulation" swift test --skip-build --filter TunnelSimulationTests
 
 # The suite, and then the demo, which stops with a reason at the first thing that is not as it should be.
 e2e: build-tests
-	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "end-to-end suite" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd --ignore Tests/EndToEnd/echo --ignore Tests/EndToEnd/conformance
+	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "end-to-end suite" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd --ignore Tests/EndToEnd/echo --ignore Tests/EndToEnd/conformance --ignore Tests/EndToEnd/waypoint
+	@$(MAKE) --no-print-directory waypoint
 	@$(MAKE) --no-print-directory conformance
 	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "the demo as end-to-end test" scripts/demo.sh
 	@MARTLET_BIN=$(TEST_BIN) scripts/demo-clean.sh
+
+waypoint: build-tests
+	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "the waypoint's end-to-end suite" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd/waypoint --ignore Tests/EndToEnd/waypoint/test_load.py
+
+# On the debug build, which checks more. SEED repeats what happened; the summary is in .build/soak.
+soak: build-tests
+	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "soak" $(TOOLS)/python/bin/python Tests/EndToEnd/waypoint/soak.py --seconds $(or $(SECONDS),1800) $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE)) --out .build/soak
 
 conformance: build-tests
 	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "the Gateway API's mesh conformance tests" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd/conformance/test_mesh.py
@@ -69,6 +80,9 @@ sanitize: prepare
 bench: prepare
 	@Benchmarks/run.sh
 	@Benchmarks/counts/counts.py
+
+bench-waypoint: prepare
+	@Benchmarks/run.sh waypoint
 
 # Allocations and instructions, which repeat where times do not: fails above Benchmarks/counts/thresholds.json.
 counts: build

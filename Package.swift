@@ -123,7 +123,8 @@ let package = Package(
         .executableTarget(
             name: "martlet-feed",
             dependencies: [
-                "MeshXDS", "MeshCA", "MeshChannel", "MeshProto", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, log,
+                "MeshControl", "MeshXDS", "MeshCA", "MeshChannel", "MeshProto", "MeshModel", "MeshIdentity", "KubeAPI",
+                "KubeClient", grpcCore, grpcNIO, log,
             ],
             path: "Benchmarks/MeshFeed", swiftSettings: strict),
 

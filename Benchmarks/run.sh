@@ -1,13 +1,20 @@
 #!/usr/bin/env bash
 # Measures the tunnel beside Envoy and others on this machine and writes Benchmarks/results/latest.md and
-# latest.svg.
+# latest.svg. With `waypoint` as first argument: the waypoint beside Envoy's, into waypoint.md and waypoint.svg.
 #
-#   Benchmarks/run.sh [--plugins A,B] [--scenarios t1,t2] [--reps N] [--max-foreign CORES] [--against PLUGIN]
+#   Benchmarks/run.sh [waypoint] [--plugins A,B] [--scenarios t1,t2] [--reps N] [--max-foreign CORES] [--against PLUGIN]
 #
-# Needs root (network namespaces), and martlet-bench of a release build: MARTLET_BENCH, or built here.
+# Needs root (network namespaces), and release builds: MARTLET_BENCH (for waypoints also MARTLET, MARTLET_FEED), or
+# built here.
 set -euo pipefail
 cd "$(dirname "$0")"
-plugins=direct,floor,envoy-l4,martlet,envoy-l4-nopool,martlet-nopool scenarios=t1,t2,t3,t4,t5 reps=5 max_foreign=0.12 against=envoy-l4
+plugins=direct,floor,envoy-l4,martlet,envoy-l4-nopool,martlet-nopool scenarios=t1,t2,t3,t4,t5 against=envoy-l4
+what="The tunnel" subject=martlet results=latest reps=5 max_foreign=0.12
+if [ "${1:-}" = waypoint ]; then
+    plugins=waypoint-envoy,waypoint-martlet scenarios=w against=waypoint-envoy
+    suite=waypoint what="The waypoint" subject=waypoint-martlet results=waypoint
+    shift
+fi
 while (($#)); do
     case $1 in
         --plugins) plugins=$2 ;;
@@ -15,7 +22,7 @@ while (($#)); do
         --reps) reps=$2 ;;
         --max-foreign) max_foreign=$2 ;;
         --against) against=$2 ;;
-        *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+        *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
     shift 2
 done
@@ -23,6 +30,7 @@ done
 
 packages=(gcc libc6-dev valgrind binutils iproute2 nftables iperf3 wrk nginx-light openssl python3)
 [[ $plugins = *haproxy* ]] && packages+=(haproxy)
+[[ $plugins = *waypoint* ]] && packages+=(curl nghttp2-client nghttp2-server)
 missing=()
 for package in "${packages[@]}"; do
     # Any nginx does.
@@ -39,13 +47,22 @@ if [ -z "${ENVOY_BIN:-}" ]; then
     ENVOY_BIN=$(command -v envoy || echo "$root/.tools/bin/envoy")
 fi
 [ -x "$ENVOY_BIN" ] || { echo "bench: no Envoy at $ENVOY_BIN; run scripts/prepare.sh" >&2; exit 1; }
-if [ -z "${MARTLET_BENCH:-}" ]; then
-    (cd "$root" && swift build -c release --product martlet-bench --quiet)
-    MARTLET_BENCH=$root/.build/release/martlet-bench
+# need VARIABLE PRODUCT: a program of a release build, built here unless the variable says where it is.
+need() {
+    if [ -z "${!1:-}" ]; then
+        (cd "$root" && swift build -c release --product "$2" --quiet)
+        printf -v "$1" %s "$root/.build/release/$2"
+    fi
+    [ -x "${!1}" ] || { echo "bench: no program at ${!1}" >&2; exit 1; }
+    # The plug-ins run elsewhere: no relative paths.
+    export "$1=$(realpath "${!1}")"
+}
+need MARTLET_BENCH martlet-bench
+if [[ $plugins = *waypoint-martlet* ]]; then
+    need MARTLET martlet
+    need MARTLET_FEED martlet-feed
 fi
-[ -x "$MARTLET_BENCH" ] || { echo "bench: no program at $MARTLET_BENCH" >&2; exit 1; }
-# The plug-ins run elsewhere: no relative paths.
-export ENVOY_BIN=$(realpath "$ENVOY_BIN") MARTLET_BENCH=$(realpath "$MARTLET_BENCH")
+export ENVOY_BIN=$(realpath "$ENVOY_BIN")
 export RIG_RUN=${RIG_RUN:-$(mktemp -d /tmp/martlet-bench.XXXXXX)}
 trap 'rig/rig.sh down >/dev/null; rm -rf "$RIG_RUN"' EXIT
 rig/rig.sh up
@@ -58,7 +75,7 @@ rig/bench.py --plugins "$plugins" --scenarios "$scenarios" --reps "$reps" --max-
 
 mkdir -p results
 {
-    echo "# The tunnel beside its peers"
+    echo "# $what beside its peers"
     echo
     echo "Written by \`Benchmarks/run.sh\`; how it measures is in [the rig's page](../README.md). Medians of $reps" \
         "interleaved runs; a row marked * has only runs during which other programs used more than $max_foreign cores."
@@ -69,15 +86,15 @@ mkdir -p results
     echo "- Others: used $(python3 rig/report.py "$raw" --foreign) cores meanwhile (median, range)"
     echo "- Swift: $(swift --version 2>/dev/null | sed -n 's/.*Swift version \([^ ]*\).*/\1/p' | head -1), release"
     echo "- Envoy: $("$ENVOY_BIN" --version | sed -n 's/.*version: *//p' | cut -d/ -f2)"
-    echo "- Command: \`Benchmarks/run.sh --plugins $plugins --scenarios $scenarios --reps $reps" \
+    echo "- Command: \`Benchmarks/run.sh${suite:+ $suite} --plugins $plugins --scenarios $scenarios --reps $reps" \
         "--max-foreign $max_foreign\`, WORKERS=${WORKERS:-1}"
     echo "- Plug-ins:"
     for plugin in ${plugins//,/ }; do
         echo "  - \`$plugin\`: $(rig/ctl.sh info "$plugin" | sed 's/.*"desc":"\(.*\)"}/\1/')"
     done
     echo
-    python3 rig/report.py "$raw" --against "$against"
-} >results/latest.md
-python3 rig/report.py "$raw" --svg --against "$against" >results/latest.svg
-echo "bench: results in Benchmarks/results/latest.md"
+    python3 rig/report.py "$raw" --goals "$subject" --against "$against"
+} >"results/$results.md"
+python3 rig/report.py "$raw" --svg "$subject" --against "$against" >"results/$results.svg"
+echo "bench: results in Benchmarks/results/$results.md"
 exit $status

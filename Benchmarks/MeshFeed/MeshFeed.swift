@@ -6,92 +6,43 @@ import MeshCA
 import MeshChannel
 import MeshXDS
 
-/// A control plane for benchmarks of the node proxy: the product's xDS server and CA over a mesh that is generated
-/// instead of watched. Everybody is who they say.
+/// A control plane for benchmarks of node proxies and waypoints: the product's xDS server and CA, without a cluster.
+/// Everybody is who they say.
 ///
-/// Prints `listening`, then answers lines on standard input: `delta N` changes workload N and prints how long it
-/// took until the proxy had applied and acknowledged it, as JSON.
+/// Prints `listening`, then reads lines from standard input. What they mean depends on what is served:
+/// ``GeneratedFeed`` or ``ObjectFeed``.
 @main
 struct MeshFeed {
     static func main() async {
         do {
-            try await Self.run(try Options(CommandLine.arguments.dropFirst()))
+            try await Self.run(try FeedOptions(CommandLine.arguments.dropFirst()))
         } catch {
             FileHandle.standardError.write(Data("martlet-feed: \(error)\n".utf8))
             exit(2)
         }
     }
 
-    struct Options {
-        var directory = ""
-        var port = 15012
-        var workloads = 0
-        var services = 0
-
-        init(_ arguments: some Sequence<String>) throws {
-            var rest = Array(arguments)[...]
-            while let name = rest.popFirst() {
-                guard let value = rest.popFirst() else { throw UsageError("\(name) needs a value") }
-                func number(_ range: ClosedRange<Int>) throws -> Int {
-                    guard let number = Int(value), range.contains(number) else {
-                        throw UsageError("\(name) \(value): wanted \(range.lowerBound) to \(range.upperBound)")
-                    }
-                    return number
-                }
-                switch name {
-                case "--directory": self.directory = value
-                case "--port": self.port = try number(1...65_535)
-                case "--workloads": self.workloads = try number(0...1_000_000)
-                case "--services": self.services = try number(0...1_000_000)
-                default: throw UsageError("unknown option \(name)")
-                }
-            }
-            if self.directory.isEmpty { throw UsageError("--directory is missing") }
-        }
-    }
-
-    struct UsageError: Error, CustomStringConvertible {
-        let reason: String
-        init(_ reason: String) { self.reason = reason }
-        var description: String {
-            "\(self.reason)\nusage: martlet-feed --directory DIR [--port N] [--workloads N] [--services N]"
-        }
-    }
-
-    private struct Everybody: CallerAuthenticator {
-        let wanted = "anything"
-
-        func authenticate(bearer token: String, clusterID: String) async throws -> AuthenticatedCaller {
-            AuthenticatedCaller(
-                namespace: "istio-system", serviceAccount: "ztunnel", pod: .init(name: "ztunnel", uid: "1"))
-        }
-    }
-
-    private struct EveryPod: PodDirectory {
-        func pod(namespace: String, name: String) -> PodFacts? {
-            PodFacts(uid: "1", serviceAccount: "ztunnel", node: "node-0")
-        }
-        func hasLivePod(namespace: String, serviceAccount: String, node: String) -> Bool { true }
-    }
-
-    private static func run(_ options: Options) async throws {
+    private static func run(_ options: FeedOptions) async throws {
         var logger = Logger(label: "feed")
         logger.logLevel = .warning
-        let authority = try CertificateAuthority.selfSigned(trustDomain: "cluster.local")
+        let authority = try Self.authority(options)
         let certificate = try authority.serverCertificate(dnsNames: ["localhost"])
         try Data(authority.rootsPEM.utf8).write(to: URL(fileURLWithPath: options.directory + "/root.pem"))
         try Data("token".utf8).write(to: URL(fileURLWithPath: options.directory + "/token"))
 
-        let xds = XDSServer(.init(quiet: .zero), authenticator: Everybody(), logger: logger)
+        let feed: any Feed
+        if let path = options.objects {
+            feed = try await ObjectFeed(objects: path, logger: logger)
+        } else {
+            feed = GeneratedFeed(
+                GeneratedMesh(workloadCount: options.workloads, serviceCount: options.services), logger: logger)
+        }
+        let xds = feed.xds
         let ca = CertificateService(
-            authenticator: Everybody(), authority: { authority },
+            authenticator: Everybody(caller: feed.caller), authority: { authority },
             rule: {
                 ImpersonationRule(trustedAccounts: ["istio-system/ztunnel"], trustDomain: "cluster.local")
             }, pods: EveryPod(), logger: logger)
-        let mesh = GeneratedMesh(workloadCount: options.workloads, serviceCount: options.services)
-        xds.apply(.addresses(upserted: mesh.addresses, removed: []))
-        xds.becomeReady()
-
         let transport = HTTP2ServerTransport.Posix(
             address: .ipv4(host: "127.0.0.1", port: options.port),
             transportSecurity: .tls(
@@ -109,26 +60,22 @@ struct MeshFeed {
             group.addTask {
                 _ = try await transport.listeningAddress
                 Self.say("listening")
-                var revision = 0
                 for await line in Self.lines() {
-                    guard line.hasPrefix("delta "), let index = Int(line.dropFirst(6)), index < mesh.workloadCount
-                    else { throw UsageError("standard input: wanted delta and a workload's number, got \(line)") }
-                    revision += 1
-                    let sent = Self.pushes(xds)
-                    let before = ContinuousClock.now
-                    xds.apply(.addresses(upserted: [.workload(mesh.workload(index, revision: revision))], removed: []))
-                    while Self.pushes(xds) == sent || !Self.isInSync(xds) {
-                        try await Task.sleep(for: .microseconds(50))
-                    }
-                    let took = ContinuousClock.now - before
-                    Self.say(
-                        "{\"delta_ms\": \(Double(took.components.attoseconds) / 1e15 + Double(took.components.seconds) * 1e3)}"
-                    )
+                    if let answer = try await feed.apply(line: line) { Self.say(answer) }
                 }
             }
             try await group.next()
             group.cancelAll()
         }
+    }
+
+    private static func authority(_ options: FeedOptions) throws -> CertificateAuthority {
+        guard let files = options.authority else {
+            return try CertificateAuthority.selfSigned(trustDomain: "cluster.local")
+        }
+        return try CertificateAuthority(
+            certificatePEM: try String(contentsOfFile: files.certificate, encoding: .utf8),
+            privateKeyPEM: try String(contentsOfFile: files.key, encoding: .utf8))
     }
 
     /// Lines of standard input; a thread of its own waits for them.
@@ -141,13 +88,30 @@ struct MeshFeed {
         }
     }
 
-    private static func pushes(_ xds: XDSServer) -> UInt64 {
-        xds.clients.flatMap(\.types).reduce(0) { $0 + $1.resourcesSent }
-    }
-
-    private static func isInSync(_ xds: XDSServer) -> Bool {
-        xds.clients.allSatisfy { $0.types.allSatisfy(\.isInSync) }
-    }
-
     private static func say(_ line: String) { FileHandle.standardOutput.write(Data("\(line)\n".utf8)) }
+}
+
+/// What is served, and what standard input changes of it.
+protocol Feed: Sendable {
+    var xds: XDSServer { get }
+    /// Who every client is taken for.
+    var caller: AuthenticatedCaller { get }
+    /// - Returns: what to print, if anything.
+    func apply(line: String) async throws -> String?
+}
+
+/// Takes every token for the same caller's.
+struct Everybody: CallerAuthenticator {
+    let caller: AuthenticatedCaller
+    let wanted = "anything"
+
+    func authenticate(bearer token: String, clusterID: String) async throws -> AuthenticatedCaller { self.caller }
+}
+
+/// Whoever asks has a pod on the first node.
+private struct EveryPod: PodDirectory {
+    func pod(namespace: String, name: String) -> PodFacts? {
+        PodFacts(uid: "1", serviceAccount: "ztunnel", node: "node-0")
+    }
+    func hasLivePod(namespace: String, serviceAccount: String, node: String) -> Bool { true }
 }

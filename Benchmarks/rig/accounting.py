@@ -12,6 +12,7 @@ RUN = os.environ.setdefault("RIG_RUN", "/tmp/martlet-bench")
 PREFIX = os.environ.setdefault("RIG_PREFIX", "mb-")
 LOCK = os.environ.get("RIG_LOCK", f"{RUN}/lock")
 TICKS = os.sysconf("SC_CLK_TCK")
+ROLES = "ABFS"
 
 
 def stat(pid):
@@ -26,7 +27,7 @@ def stat(pid):
 
 
 def pids(role):
-    """The processes recorded for a role (A, B: the proxies, S: the server pod), with their children."""
+    """The processes recorded for a role (A, B: the proxies, S: the server pod, F: what feeds a proxy), with their children."""
     try:
         with open(f"{RUN}/{role}.pids") as file:
             todo = [int(pid) for pid in file.read().split()]
@@ -103,7 +104,7 @@ def measure(command, quiet_seconds, timeout=60):
     wait_until_quiet(quiet_seconds)
     with Locked():
         time.sleep(0.2)
-        roles = {role: pids(role) for role in "ABS"}
+        roles = {role: pids(role) for role in ROLES}
 
         def snapshot():
             used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -116,11 +117,11 @@ def measure(command, quiet_seconds, timeout=60):
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: status {done.returncode}: {(done.stderr or done.stdout)[-300:]}")
     account = {}
-    for role in "ABS":
+    for role in ROLES:
         user, system = (after[0][role][i] - before[0][role][i] for i in (0, 1))
         account[role] = {"user": round(user, 3), "sys": round(system, 3), "total": round(user + system, 3)}
     busy, steal, client, wall = (after[i] - before[i] for i in (1, 2, 3, 4))
-    own = sum(account[role]["total"] for role in "ABS") + client
+    own = sum(account[role]["total"] for role in ROLES) + client
     account |= {
         "wall": round(wall, 3),
         "client": round(client, 3),

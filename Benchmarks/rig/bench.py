@@ -17,8 +17,9 @@ from scenarios import SCENARIOS
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def control(verb, plugin):
-    done = subprocess.run([f"{HERE}/ctl.sh", verb, plugin], capture_output=True, text=True)
+def control(verb, plugin, environment=None):
+    environment = os.environ | (environment or {})
+    done = subprocess.run([f"{HERE}/ctl.sh", verb, plugin], capture_output=True, text=True, env=environment)
     if verb == "stop":
         return None
     if done.returncode:
@@ -59,14 +60,15 @@ def run_plugin(plugin, names, repetition, options):
     names = [name for name in names if SCENARIOS[name].capability in capabilities]
     if not names:
         return True
-    is_complete, is_fresh = True, True
+    is_complete, running = True, None
     try:
-        addresses = control("start", plugin)
         for name in names:
-            if SCENARIOS[name].needs_fresh_pair and not is_fresh:
-                control("stop", plugin)
-                addresses = control("start", plugin)
-            is_fresh = False
+            environment = SCENARIOS[name].environment
+            if SCENARIOS[name].needs_fresh_pair or running != environment:
+                if running is not None:
+                    control("stop", plugin)
+                addresses = control("start", plugin, environment)
+                running = environment
             time.sleep(0.5)
             record = take(plugin, name, addresses, repetition, options)
             if record is None:

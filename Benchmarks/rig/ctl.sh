@@ -7,11 +7,12 @@ set -uo pipefail
 . "$rig/plugins/$2.sh"
 case $1 in
     start)
-        rm -f "$RUN"/[AB].log
+        rm -f "$RUN"/[ABF].log
         start_B && start_A && wait_port "$NS_C" "${HTTP_ADDR%:*}" "${HTTP_ADDR##*:}" || exit 1
-        printf '{"http":"%s","bulk":"%s","hold":"%s"}\n' "$HTTP_ADDR" "$BULK_ADDR" "$HOLD_ADDR"
+        printf '{"http":"%s","bulk":"%s","hold":"%s","h2":"%s","grpc":"%s","table":"%s","changes":"%s"}\n' \
+            "$HTTP_ADDR" "$BULK_ADDR" "$HOLD_ADDR" "$H2_ADDR" "$GRPC_ADDR" "$TABLE_ADDR" "$CHANGES"
         ;;
-    stop) kill_role A; kill_role B; stop_extra ;;
+    stop) kill_role A; kill_role B; kill_role F; stop_extra ;;
     info) printf '{"caps":"%s","desc":"%s"}\n' "$CAPS" "$DESC" ;;
     *) echo "usage: ctl.sh start|stop|info PLUGIN" >&2; exit 2 ;;
 esac

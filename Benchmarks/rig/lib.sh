@@ -11,17 +11,25 @@ IP_C=10.91.1.2 IP_NA_C=10.91.1.1 IP_NA=10.91.0.1 IP_NB=10.91.0.2 IP_NB_S=10.91.2
 PORT_HTTP=8080 PORT_BULK=5201 PORT_HOLD=9000
 # Where the client connects; a plug-in without redirection sets its own.
 HTTP_ADDR=$IP_S:$PORT_HTTP BULK_ADDR=$IP_S:$PORT_BULK HOLD_ADDR=$IP_S:$PORT_HOLD
+# Behind a waypoint also services of HTTP/2 and gRPC, the first of the services with many routes, and how a route is
+# changed (see waypoint/churn.py).
+PORT_H2=8081 PORT_GRPC=8082
+H2_ADDR= GRPC_ADDR= TABLE_ADDR= CHANGES=
+ROUTES=${ROUTES:-0}                                # loaded into a waypoint besides its own
 # The scenarios that a plug-in can take part in.
 CAPS="http bulk short hold"
 WORKERS=${WORKERS:-1}                              # threads of each proxy; 0 = the program's own default
 ENVOY_BIN=${ENVOY_BIN:-envoy}
 MARTLET_BENCH=${MARTLET_BENCH:-martlet-bench}
+MARTLET=${MARTLET:-martlet}
+MARTLET_FEED=${MARTLET_FEED:-martlet-feed}
 
 start_A() { :; }
 start_B() { :; }
 stop_extra() { :; }
 
-# spawn ROLE NAMESPACE COMMAND...: in the background and a session of its own; output to $RUN/ROLE.log.
+# spawn ROLE NAMESPACE COMMAND...: in the background and a session of its own; output to $RUN/ROLE.log, input from
+# $SPAWN_INPUT, if anything.
 spawn() {
     local role=$1 namespace=$2 pin=()
     shift 2
@@ -31,7 +39,7 @@ spawn() {
     (
         cd "$RUN"
         ulimit -n "$(ulimit -Hn)"
-        exec setsid "${pin[@]}" ip netns exec "$namespace" "$@" >>"$RUN/$role.log" 2>&1 </dev/null
+        exec setsid "${pin[@]}" ip netns exec "$namespace" "$@" >>"$RUN/$role.log" 2>&1 <>"${SPAWN_INPUT:-/dev/null}"
     ) &
     echo $! >>"$RUN/$role.pids"
 }

@@ -3,7 +3,7 @@
 
     report.py RESULTS.jsonl --against envoy-l4
     report.py RESULTS.jsonl --foreign             # how busy the machine was otherwise
-    report.py RESULTS.jsonl --svg                 # the ratios as a picture
+    report.py RESULTS.jsonl --svg martlet         # the ratios of one plug-in as a picture
 """
 
 import argparse
@@ -33,7 +33,46 @@ HEADLINES = [
     ("t4_5000", "kb_per_connection", False, "KB per idle connection (A+B)"),
     ("t4_18000", "kb_per_connection", False, "KB per idle connection of 18 000 (A+B)"),
     ("t6", "rss_mb_late", False, "RSS after 1 000 000 connections, MB (A+B)"),
+    ("w_h1", "rps", True, "64 connections, requests/s"),
+    ("w_h1", "p99_us", False, "64 connections, p99 µs"),
+    ("w_h1", "A_us_per_request", False, "64 connections, CPU µs/request"),
+    ("w_r1000", "p99_us", False, "1000 requests/s, p99 µs"),
+    ("w_r1000", "A_cores", False, "1000 requests/s, cores"),
+    ("w_r5000", "p99_us", False, "5000 requests/s, p99 µs"),
+    ("w_r5000", "A_cores", False, "5000 requests/s, cores"),
+    ("w_h2", "rps", True, "HTTP/2, 100 streams, requests/s"),
+    ("w_h2", "A_us_per_request", False, "HTTP/2, CPU µs/request"),
+    ("w_grpc", "rps", True, "gRPC unary, 100 streams, calls/s"),
+    ("w_grpc", "A_us_per_request", False, "gRPC unary, CPU µs/call"),
+    ("w_bulk", "gbit_s", True, "one download, Gbit/s"),
+    ("w_bulk", "A_cpu_s_per_gb", False, "one download, CPU s/GB"),
+    ("w_idle_h1", "A_rss_mb_at_rest", False, "RSS at rest, MB"),
+    ("w_routes", "A_rss_mb", False, "RSS with 5000 routes, MB"),
+    ("w_idle_h1", "A_kb_per_connection", False, "KB per idle HTTP/1.1 connection"),
+    ("w_idle_h2", "A_kb_per_connection", False, "KB per idle HTTP/2 connection"),
+    ("w_churn", "p99_ms", False, "route change to first answer, p99 ms"),
+    ("w_churn", "errors", False, "errors during route churn"),
+    ("w_h1_5000", "A_us_per_request", False, "50 of 5000 routes, CPU µs/request"),
+    ("w_h1_1x5000", "A_us_per_request", False, "5000 routes of one service, CPU µs/request"),
 ]
+# What a waypoint has to reach, and what it should: in times of the other's figure (x), or as they are.
+GOALS = [
+    ("w_h1", "rps", "x", 1.5, 2),
+    ("w_h1", "A_us_per_request", "x", 0.65, 0.5),
+    ("w_r1000", "p99_us", "x", 1, None),
+    ("w_r5000", "p99_us", "x", 1, None),
+    ("w_h2", "rps", "x", 1.2, 2),
+    ("w_grpc", "rps", "x", 1.2, 2),
+    ("w_idle_h1", "A_rss_mb_at_rest", "", 25, 12),
+    ("w_routes", "A_rss_mb", "", 60, 40),
+    ("w_idle_h1", "A_kb_per_connection", "", 4, 1),
+    ("w_idle_h2", "A_kb_per_connection", "", 4, 1),
+    ("w_churn", "p99_ms", "", 30, 10),
+    ("w_churn", "errors", "", 0, None),
+    ("w_bulk", "gbit_s", "x", 1.5, 2),
+]
+# Measurements of memory: other programs do not disturb them.
+UNDISTURBED = ("t4", "t6", "w_idle_h1", "w_idle_h2", "w_routes")
 
 
 def load(path):
@@ -80,13 +119,37 @@ def headlines(results, plugins, against):
         yield row(cells)
 
 
+def goals(results, plugin, against):
+    """Whether the goals are reached; nothing where none was measured."""
+    titles = {(scenario, key): (title, more) for scenario, key, more, title in HEADLINES}
+    if not any((scenario, plugin) in results for scenario, *_ in GOALS):
+        return
+    yield row(["goal", "must", "aim", plugin, ""])
+    yield row(["---"] * 5)
+    for scenario, key, unit, must, aim in GOALS:
+        title, more_is_better = titles[scenario, key]
+        relation = "≥" if more_is_better else "≤"
+        cells = [title] + [f"{relation} {goal:g}{unit}" if goal is not None else "" for goal in (must, aim)]
+        needed = (plugin, against) if unit else (plugin,)
+        if any((scenario, p) not in results for p in needed):
+            yield row([*cells, "-", "not measured"])
+            continue
+        found = median(results[scenario, plugin], key)
+        if unit:
+            found /= median(results[scenario, against], key)
+        reached = [goal is not None and (found >= goal if more_is_better else found <= goal) for goal in (must, aim)]
+        mark = "*" if any(r["disturbed"] for p in needed for r in results[scenario, p]) else ""
+        yield row([*cells, f"{found:.3g}{unit}{mark}", "aim" if reached[1] else "reached" if reached[0] else "**missed**"])
+    yield ""
+
+
 def picture(results, plugin, against):
     """An SVG of how many times better `plugin` is than `against`, figure by figure (1 = the same)."""
     bars = []
     for scenario, key, more_is_better, title in HEADLINES:
         if (scenario, plugin) in results and (scenario, against) in results:
             ours, theirs = (median(results[scenario, p], key) for p in (plugin, against))
-            if ours > 0 and theirs > 0:
+            if ours > 0 and theirs > 0 and key != "errors":
                 bars.append((title, ours / theirs if more_is_better else theirs / ours, ours, theirs))
     left, width, step = 320, 460, 26
     widest = 4.0
@@ -127,18 +190,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results")
     parser.add_argument("--against", default="envoy-l4")
+    parser.add_argument("--goals", metavar="PLUGIN", help="say whether it reaches them")
     parser.add_argument("--foreign", action="store_true")
-    parser.add_argument("--svg", action="store_true")
+    parser.add_argument("--svg", metavar="PLUGIN")
     options = parser.parse_args()
     results = load(options.results)
     if options.foreign:
-        cores = sorted(r["account"]["foreign"] for (scenario, _), records in results.items() for r in records if scenario[:2] not in ("t4", "t6"))
+        cores = sorted(r["account"]["foreign"] for (scenario, _), records in results.items() for r in records if not scenario.startswith(UNDISTURBED))
         print(f"{statistics.median(cores):.2f} ({cores[0]:.2f}–{cores[-1]:.2f})")
         return
     plugins = list(dict.fromkeys(plugin for _, plugin in results))
     if options.svg:
-        print("\n".join(picture(results, "martlet", options.against)))
+        print("\n".join(picture(results, options.svg, options.against)))
         return
+    if options.goals:
+        print("\n".join(goals(results, options.goals, options.against)))
     print("\n".join(headlines(results, plugins, options.against)))
     print("\n".join(details(results, plugins)))
 

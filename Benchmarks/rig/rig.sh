@@ -51,17 +51,32 @@ http {
     access_log off; keepalive_requests 1000000000; keepalive_timeout 3600s; client_body_buffer_size 64k;
     default_type text/plain; client_body_temp_path $RUN/bt; proxy_temp_path $RUN/pt; fastcgi_temp_path $RUN/ft;
     uwsgi_temp_path $RUN/ut; scgi_temp_path $RUN/st;
-    server { listen $IP_S:$PORT_HTTP backlog=8192; location / { return 200 "$body"; } }
+    sendfile on;
+    server {
+        listen $IP_S:$PORT_HTTP backlog=8192;
+        location / { return 200 "$body"; }
+        location /bulk { alias $RUN/bulk; }
+    }
+    server { listen $IP_S:$PORT_H2 http2 backlog=8192; location / { return 200 "$body"; } }
 }
 CONF
+    truncate -s 1G "$RUN/bulk"
     spawn S "$NS_S" nginx -c "$RUN/backend.conf"
     spawn S "$NS_S" iperf3 -s -B $IP_S -p $PORT_BULK
     spawn S "$NS_S" "$RUN/hold" server $IP_S $PORT_HOLD
+    # A gRPC server, as far as the wire shows: 100 bytes in a message, and the status in a trailer.
+    mkdir -p "$RUN/grpc/bench.Echo"
+    printf '\0\0\0\0d%0100d' 0 >"$RUN/grpc/bench.Echo/Unary.grpc"
+    echo "application/grpc grpc" >"$RUN/grpc.types"
+    if command -v nghttpd >/dev/null; then
+        spawn S "$NS_S" nghttpd --no-tls -a $IP_S -d "$RUN/grpc" --mime-types-file "$RUN/grpc.types" \
+            --trailer "grpc-status: 0" $PORT_GRPC
+    fi
 }
 
 down() {
     local role n
-    for role in A B S; do kill_role $role; done
+    for role in A B F S; do kill_role $role; done
     for n in "${namespaces[@]}"; do ip netns del "$n" 2>/dev/null; done
     echo "rig down"
 }
@@ -71,7 +86,7 @@ case ${1:-} in
     down) down ;;
     status)
         ip netns list | grep "^$RIG_PREFIX"
-        for role in A B S; do echo "$role: $(cat "$RUN/$role.pids" 2>/dev/null | tr '\n' ' ')"; done
+        for role in A B F S; do echo "$role: $(cat "$RUN/$role.pids" 2>/dev/null | tr '\n' ' ')"; done
         ;;
     *) echo "usage: rig.sh up|down|status" >&2; exit 2 ;;
 esac

@@ -1,20 +1,16 @@
 """What is measured. Each scenario takes the client's addresses and returns (figures, accounting)."""
 
 import json
-import os
-import re
 import subprocess
 import time
 
-from accounting import PREFIX, RUN, Locked, cpu, measure, memory, pids, wait_until_quiet
-
-QUIET_SECONDS = float(os.environ.get("RIG_QUIET", "45"))
-# With RIG_PIN=split client and server have CPU 0 and the proxies CPU 1.
-PIN = ["taskset", "-c", "0"] if os.environ.get("RIG_PIN") == "split" else []
+import waypoint_scenarios
+from accounting import RUN, measure, memory, pids
+from scenario import QUIET_SECONDS, Scenario, client, closed_loop, hold, timetable
 
 
-def client(*command):
-    return ["ip", "netns", "exec", f"{PREFIX}c", *PIN, *map(str, command)]
+def at(addresses):
+    return f"http://{addresses['http']}/"
 
 
 def bulk(addresses, streams, seconds=5, extra=()):
@@ -30,40 +26,6 @@ def bulk(addresses, streams, seconds=5, extra=()):
     return figures, account
 
 
-def closed_loop(addresses, connections, seconds=4, extra=()):
-    """wrk, keep-alive, answers of 1 KB: requests/s, latency, CPU microseconds per request."""
-    command = client(
-        "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", *extra, f"http://{addresses['http']}/"
-    )
-    output, account = measure(command, QUIET_SECONDS)
-    unit = {"us": 1, "ms": 1e3, "s": 1e6}
-    requests = int(re.search(r"(\d+) requests in", output)[1])
-    figures = {"rps": float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1])}
-    for percent in (50, 90, 99):
-        value = re.search(rf"\n\s+{percent}%\s+([\d.]+)(us|ms|s)", output)
-        figures[f"p{percent}_us"] = float(value[1]) * unit[value[2]]
-    for role in "AB":
-        figures[f"{role}_us_per_request"] = account[role]["total"] * 1e6 / requests
-    refused = re.search(r"Non-2xx.*: (\d+)", output)
-    broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
-    figures["errors"] = (int(refused[1]) if refused else 0) + sum(map(int, broken.groups()) if broken else [0])
-    return figures, account
-
-
-def timetable(addresses, rate=1000, connections=16, seconds=8):
-    """openload: requests on a timetable, so latency counts from the intended send time."""
-    ip, port = addresses["http"].split(":")
-    command = client(
-        f"{RUN}/openload", "-r", rate, "-c", connections, "-d", seconds, "-w", 1, "-b", 1024, ip, port
-    )
-    output, account = measure(command, QUIET_SECONDS)
-    figures = json.loads(output)
-    for role in "AB":
-        figures[f"{role}_cores"] = account[role]["total"] / (seconds + 1)
-        figures[f"{role}_rss_mb"] = memory(pids(role))["rss_kb"] / 1024
-    return figures, account
-
-
 def short(addresses, workers=16, seconds=4):
     """openload: one request per connection."""
     ip, port = addresses["http"].split(":")
@@ -74,32 +36,6 @@ def short(addresses, workers=16, seconds=4):
     for role in "AB":
         figures[f"{role}_us_per_connection"] = account[role]["total"] * 1e6 / connections
     return figures, account
-
-
-def hold(addresses, count):
-    """Idle connections, one byte exchanged on each: resident memory before and after, idle CPU."""
-    ip, port = addresses["hold"].split(":")
-    wait_until_quiet(QUIET_SECONDS)
-    with Locked():
-        before = {role: memory(pids(role)) for role in "AB"}
-        command = client(f"{RUN}/hold", "client", ip, port, count)
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        figures = json.loads(process.stdout.readline())
-        time.sleep(2)
-        processes = {role: pids(role) for role in "AB"}
-        after = {role: memory(processes[role]) for role in "AB"}
-        used, began = {role: sum(cpu(processes[role])) for role in "AB"}, time.monotonic()
-        time.sleep(3)
-        wall = time.monotonic() - began
-        for role in "AB":
-            figures[f"{role}_rss_mb_before"] = before[role]["rss_kb"] / 1024
-            figures[f"{role}_rss_mb"] = after[role]["rss_kb"] / 1024
-            figures[f"{role}_kb_per_connection"] = (after[role]["rss_kb"] - before[role]["rss_kb"]) / count
-            figures[f"{role}_idle_cores"] = (sum(cpu(processes[role])) - used[role]) / wall
-        process.stdin.close()
-        process.wait()
-    # Memory does not depend on who else computes.
-    return figures, {"wall": round(wall, 3), "foreign": 0}
 
 
 def churn(addresses, count=1_000_000, slice_seconds=20):
@@ -122,12 +58,6 @@ def churn(addresses, count=1_000_000, slice_seconds=20):
     return figures, {"wall": round(time.monotonic() - began, 3), "foreign": 0}
 
 
-class Scenario:
-    def __init__(self, group, title, capability, figures, run, needs_fresh_pair=False):
-        self.group, self.title, self.capability = group, title, capability
-        self.figures, self.run, self.needs_fresh_pair = figures, run, needs_fresh_pair
-
-
 BULK = ["gbit_s", "A_cpu_s_per_gb", "B_cpu_s_per_gb"]
 REQUESTS = ["rps", "p50_us", "p90_us", "p99_us", "A_us_per_request", "B_us_per_request", "errors"]
 TIMETABLE = ["rps", "p50_us", "p99_us", "p999_us", "A_cores", "B_cores", "A_rss_mb", "B_rss_mb", "errors"]
@@ -141,14 +71,15 @@ SCENARIOS = {
     "t1_1": Scenario("t1", "iperf3, 1 stream, 5 s", "bulk", BULK, lambda a: bulk(a, 1)),
     "t1_8": Scenario("t1", "iperf3, 8 streams, 5 s", "bulk", BULK, lambda a: bulk(a, 8)),
     "t1_1r": Scenario("t1r", "iperf3, 1 stream, server sends", "bulk", BULK, lambda a: bulk(a, 1, 5, ["-R"])),
-    "t2_c1": Scenario("t2", "wrk, 1 connection, 1 KB answers", "http", REQUESTS, lambda a: closed_loop(a, 1)),
-    "t2_c16": Scenario("t2", "wrk, 16 connections", "http", REQUESTS, lambda a: closed_loop(a, 16)),
-    "t2_c64": Scenario("t2", "wrk, 64 connections", "http", REQUESTS, lambda a: closed_loop(a, 64)),
-    "t2_r1000": Scenario("t2", "1000 requests/s on a timetable, 1 KB each way", "http", TIMETABLE, timetable),
+    "t2_c1": Scenario("t2", "wrk, 1 connection, 1 KB answers", "http", REQUESTS, lambda a: closed_loop(at(a), 1)),
+    "t2_c16": Scenario("t2", "wrk, 16 connections", "http", REQUESTS, lambda a: closed_loop(at(a), 16)),
+    "t2_c64": Scenario("t2", "wrk, 64 connections", "http", REQUESTS, lambda a: closed_loop(at(a), 64)),
+    "t2_r1000": Scenario("t2", "1000 requests/s on a timetable, 1 KB each way", "http", TIMETABLE, lambda a: timetable(a["http"])),
     "t3": Scenario("t3", "one request per connection, 16 at a time", "short", SHORT, short),
     "t5": Scenario("t5", "one full handshake per connection, 16 at a time", "handshake", SHORT, short),
-    "t4_1000": Scenario("t4", "1000 idle connections", "hold", HOLD, lambda a: hold(a, 1000), True),
-    "t4_5000": Scenario("t4", "5000 idle connections", "hold", HOLD, lambda a: hold(a, 5000), True),
-    "t4_18000": Scenario("t4l", "18 000 idle connections", "hold", HOLD, lambda a: hold(a, 18000), True),
+    "t4_1000": Scenario("t4", "1000 idle connections", "hold", HOLD, lambda a: hold(a["hold"], 1000), True),
+    "t4_5000": Scenario("t4", "5000 idle connections", "hold", HOLD, lambda a: hold(a["hold"], 5000), True),
+    "t4_18000": Scenario("t4l", "18 000 idle connections", "hold", HOLD, lambda a: hold(a["hold"], 18000), True),
     "t6": Scenario("t6", "1 000 000 connections opened and closed", "short", CHURN, churn, True),
 }
+SCENARIOS |= waypoint_scenarios.SCENARIOS

@@ -85,6 +85,7 @@ extension ResourceType {
     public static let requestAuthentications = of(
         "security.istio.io", "requestauthentications", "RequestAuthentication")
     public static let destinationRules = of("networking.istio.io", "destinationrules", "DestinationRule")
+    public static let virtualServices = of("networking.istio.io", "virtualservices", "VirtualService")
     public static let telemetries = of("telemetry.istio.io", "telemetries", "Telemetry")
     public static let rateLimits = of("policy.martlet.dev", "ratelimits", "RateLimit", version: "v1alpha1")
     public static let httpRoutes = of("gateway.networking.k8s.io", "httproutes", "HTTPRoute")

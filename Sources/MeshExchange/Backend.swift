@@ -2,6 +2,40 @@ package import MeshModel
 package import MeshRoutes
 internal import Synchronization
 
+/// What is under way to one backend, of all loops together; outlives the backend, which is made anew when its endpoints
+/// change.
+package final class BackendUse: Sendable {
+    let requests = BackendCounter()
+    let streams = BackendCounter()
+
+    package init() {}
+}
+
+final class BackendCounter: Sendable {
+    let value = Atomic<Int>(0)
+}
+
+/// So many at a time; counted only where there is a limit.
+struct BackendPlaces: Sendable {
+    let max: UInt32?
+    let counter: BackendCounter
+
+    /// Nil: all are taken. Who gets a place gives it back.
+    func take() -> Place? {
+        guard let max else { return Place(counter: nil) }
+        guard self.counter.value.add(1, ordering: .relaxed).newValue <= Int(max) else {
+            self.counter.value.subtract(1, ordering: .relaxed)
+            return nil
+        }
+        return Place(counter: self.counter)
+    }
+
+    struct Place: Sendable {
+        fileprivate let counter: BackendCounter?
+        func giveBack() { self.counter?.value.subtract(1, ordering: .relaxed) }
+    }
+}
+
 /// A port of a service as a destination: its endpoints, and how one is chosen. Built once for a picture of the mesh.
 package final class Backend: Sendable {
     package let service: NamespacedName?
@@ -10,6 +44,12 @@ package final class Backend: Sendable {
     package let choice: BackendBalancing.Choice
     package let retryBudgetPercent: UInt32
     package let retriesMin: UInt32
+    let ejection: EndpointEjection
+    /// Requests and streams under way, against their limits.
+    let requests, streams: BackendPlaces
+    /// Why there is no endpoint, when there is none: for the access log.
+    let reasonForNone: String
+    static let noneReady = "the backend has no endpoint that is ready"
     /// Nearest first.
     package let endpoints: [UpstreamEndpoint]
     /// `endpoints` up to here have the priority of the first.
@@ -19,14 +59,19 @@ package final class Backend: Sendable {
 
     package init(
         service: NamespacedName?, port: UInt16, appProtocol: ServicePort.AppProtocol,
-        balancing: BackendBalancing = BackendBalancing(), endpoints: [UpstreamEndpoint]
+        balancing: BackendBalancing = BackendBalancing(), endpoints: [UpstreamEndpoint], use: BackendUse = BackendUse(),
+        reasonForNone: String? = nil
     ) {
+        self.reasonForNone = reasonForNone ?? Self.noneReady
         self.service = service
         self.port = port
         self.appProtocol = appProtocol
         self.choice = balancing.choice
         self.retryBudgetPercent = balancing.retryBudgetPercent
         self.retriesMin = balancing.retriesMin
+        self.ejection = balancing.ejection
+        self.requests = BackendPlaces(max: balancing.requestsMax, counter: use.requests)
+        self.streams = BackendPlaces(max: balancing.streamsMax, counter: use.streams)
         let sorted = endpoints.enumerated()
             .sorted { ($0.element.priority, $0.offset) < ($1.element.priority, $1.offset) }.map(\.element)
         self.endpoints = sorted
@@ -38,6 +83,13 @@ package final class Backend: Sendable {
             start = index + 1
         }
         self.priorities = priorities
+    }
+
+    /// Whether one more of its endpoints may be passed over.
+    func mayEject(_ book: UpstreamBook, at now: UInt64) -> Bool {
+        if self.ejection.percentMax >= 100 { return true }
+        let ejected = self.endpoints.count { book.isEjected($0.key, at: now) }
+        return ejected == 0 || (ejected + 1) * 100 <= self.endpoints.count * Int(self.ejection.percentMax)
     }
 
     /// Another endpoint than `excluded` if there is one; nil: there is none at all.
@@ -64,9 +116,10 @@ package final class Backend: Sendable {
         if let hash {
             // Rendezvous: the highest of the hashes of key and endpoint; who leaves moves only its own share.
             var best: (score: UInt64, endpoint: UpstreamEndpoint)?
-            for endpoint in self.endpoints[range] where isUsable(endpoint) {
+            for endpoint in self.endpoints[range] {
                 let score = StableHash.mixed(endpoint.hash ^ hash)
-                if best == nil || score > best!.score { best = (score, endpoint) }
+                // The book is asked last: of many endpoints only a few are ever the highest so far.
+                if score >= best?.score ?? 0, isUsable(endpoint) { best = (score, endpoint) }
             }
             return best?.endpoint
         }
@@ -78,7 +131,7 @@ package final class Backend: Sendable {
                 let firstGood = isUsable(first)
                 if firstGood, isUsable(second) {
                     if self.choice == .random { return first }
-                    return self.cost(first, book) <= self.cost(second, book) ? first : second
+                    return self.cost(first, book, now) <= self.cost(second, book, now) ? first : second
                 }
                 if firstGood { return first }
             }
@@ -89,7 +142,7 @@ package final class Backend: Sendable {
             let endpoint = self.endpoints[range.lowerBound + (start + offset) % range.count]
             guard isUsable(endpoint) else { continue }
             if self.choice == .random { return endpoint }
-            let cost = self.cost(endpoint, book)
+            let cost = self.cost(endpoint, book, now)
             if best == nil || cost < best!.cost { best = (cost, endpoint) }
         }
         return best?.endpoint
@@ -111,7 +164,7 @@ package final class Backend: Sendable {
         return nil
     }
 
-    private func cost(_ endpoint: UpstreamEndpoint, _ book: UpstreamBook) -> Double {
-        book.load(endpoint.key) / Double(endpoint.weight)
+    private func cost(_ endpoint: UpstreamEndpoint, _ book: UpstreamBook, _ now: UInt64) -> Double {
+        book.load(endpoint.key, at: now) / Double(endpoint.weight)
     }
 }

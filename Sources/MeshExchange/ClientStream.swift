@@ -7,7 +7,8 @@ protocol ClientStream: AnyObject {
     func inform(_ head: ResponseHead)
     /// The response's head; without a body it is complete.
     func respond(_ head: ResponseHead, hasBody: Bool)
-    func send(_ bytes: UnsafeRawBufferPointer)
+    /// - Parameter isLast: of the body, and no trailers follow: ``finish(_:)`` comes right behind it.
+    func send(_ bytes: UnsafeRawBufferPointer, isLast: Bool)
     func finish(_ trailers: HTTP2HeaderList)
     /// 101, or 2xx to CONNECT: from now on bytes in both directions are not HTTP, and ``finish(_:)`` ends one of them.
     func switchProtocol(_ head: ResponseHead)
@@ -23,8 +24,11 @@ protocol ClientStream: AnyObject {
 
 /// The endpoint's side of one attempt. Called on the loop.
 protocol UpstreamStream: AnyObject {
+    /// Of its connection.
+    var peer: UpstreamPeer { get }
     func request(_ head: RequestHead, hasBody: Bool)
-    func send(_ bytes: UnsafeRawBufferPointer)
+    /// - Parameter isLast: as ``ClientStream/send(_:isLast:)``.
+    func send(_ bytes: UnsafeRawBufferPointer, isLast: Bool)
     func finish(_ trailers: HTTP2HeaderList)
     /// Nobody wants the response any more. After a switch of protocols, when both directions have ended, nothing is lost by it.
     func cancel()
@@ -40,24 +44,10 @@ protocol UpstreamStreamOwner: AnyObject {
     /// From now on bytes are not HTTP, and ``attemptFinished(_:)`` ends one direction only: the stream lives until it is
     /// cancelled.
     func attemptSwitchedProtocol(_ head: ResponseHead)
+    /// - Parameter isLast: as ``ClientStream/send(_:isLast:)``.
     /// - Returns: whether more may come at once; else ``UpstreamStream/wantsMore()`` says when.
-    func attemptReceived(_ bytes: UnsafeRawBufferPointer) -> Bool
+    func attemptReceived(_ bytes: UnsafeRawBufferPointer, isLast: Bool) -> Bool
     func attemptFinished(_ trailers: HTTP2HeaderList)
     func attemptDrained()
     func attemptFailed(_ trouble: UpstreamTrouble)
-}
-
-/// Why an endpoint did not answer, or not to the end.
-struct UpstreamTrouble {
-    enum Kind { case connect, ended, reset, refused, protocolError, overflow }
-    var kind: Kind
-    var text: String
-    /// The endpoint has not looked at the request: asking again cannot do anything twice.
-    var isUntouched: Bool
-
-    init(_ kind: Kind, _ text: String, isUntouched: Bool) {
-        self.kind = kind
-        self.text = text
-        self.isUntouched = isUntouched
-    }
 }

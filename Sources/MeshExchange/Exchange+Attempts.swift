@@ -15,15 +15,17 @@ extension Exchange {
         guard let endpoint = self.choose(plan) else {
             self.report.flags.insert(.noHealthyUpstream)
             if self.report.upstreamFailure == nil {
-                self.report.upstreamFailure = "the backend has no endpoint that is ready"
+                self.report.upstreamFailure = plan.backend.reasonForNone
             }
             return self.answer(
                 LocalAnswer(503, "no healthy upstream", flags: .noHealthyUpstream, details: "no_healthy_upstream"))
         }
         self.report.attempts += 1
-        self.report.ends.endpoint = endpoint.workload
-        self.report.ends.upstream = endpoint.key.address
-        let attempt = Attempt(exchange: self, endpoint: endpoint, beganNanoseconds: self.now)
+        self.report.ends.endpoint = endpoint.reportedWorkload
+        self.report.ends.upstream = endpoint.key.host == nil ? endpoint.key.address : nil
+        self.report.ends.upstreamIdentity = nil
+        let attempt = Attempt(
+            exchange: self, endpoint: endpoint, of: plan.backend, beganNanoseconds: self.now)
         self.attempt = attempt
         if let limit = plan.timeouts.backendRequest { self.armAttemptTimer(limit) }
         self.server.pool.request(attempt, isHTTP2: self.usesHTTP2(plan))
@@ -51,7 +53,7 @@ extension Exchange {
     private func armAttemptTimer(_ limit: Duration) {
         let timer = LoopTimer(loop: self.server.loop) { [unowned self] in
             guard let attempt = self.attempt else { return }
-            self.server.book.failed(attempt.endpoint.key, at: self.now)
+            self.server.book.failed(attempt.endpoint.key, .connection, of: attempt.backend, at: self.now)
             self.report.upstreamFailure = "no response within \(limit), the route's time for one attempt"
             self.report.flags.insert(.upstreamTimeout)
             if self.responseBegun { return self.breakOff() }
@@ -125,135 +127,13 @@ extension Exchange {
     func failed(_ trouble: UpstreamTrouble) {
         guard self.phase == .attempting || self.phase == .relaying else { return }
         self.report.upstreamFailure = trouble.text
-        let flag: ExchangeFlags =
-            switch trouble.kind {
-            case .connect: .upstreamConnectionFailure
-            case .ended: .upstreamConnectionEnd
-            case .reset, .refused: .upstreamReset
-            case .protocolError: .upstreamProtocolError
-            case .overflow: .upstreamOverflow
-            }
         if self.responseBegun {
-            self.report.flags.insert(flag)
+            self.report.flags.insert(trouble.flag)
             return self.breakOff()
         }
-        if self.mayRetry(isUntouched: trouble.isUntouched, status: nil) { return self.retry() }
-        self.report.flags.insert(flag)
-        let (status, text) =
-            switch trouble.kind {
-            case .connect:
-                (503, "upstream connect error or disconnect/reset before headers. reset reason: connection failure")
-            case .protocolError:
-                (502, "upstream connect error or disconnect/reset before headers. reset reason: protocol error")
-            case .overflow: (503, "upstream connect error or disconnect/reset before headers. reset reason: overflow")
-            case .ended, .reset, .refused:
-                (503, "upstream connect error or disconnect/reset before headers. reset reason: connection termination")
-            }
-        self.answer(LocalAnswer(status, text, flags: flag, details: "upstream_reset_before_response_started"))
+        // Another endpoint of the same backend would take no larger head either.
+        let isFinal = trouble.kind == .headTooLarge
+        if !isFinal, self.mayRetry(isUntouched: trouble.isUntouched, status: nil) { return self.retry() }
+        self.answer(trouble.answer)
     }
-}
-
-/// One attempt: waits for a connection to its endpoint, then has a stream there.
-final class Attempt: UpstreamStreamOwner {
-    let exchange: any AttemptOwner
-    let endpoint: UpstreamEndpoint
-    let beganNanoseconds: UInt64
-    private(set) var stream: (any UpstreamStream)?
-    private(set) var isOver = false
-    private var isSwitched = false
-    /// Waits in the pool; see ``UpstreamPool``.
-    var isWaiting = false
-    private var isCounted = false
-
-    init(exchange: any AttemptOwner, endpoint: UpstreamEndpoint, beganNanoseconds: UInt64) {
-        self.exchange = exchange
-        self.endpoint = endpoint
-        self.beganNanoseconds = beganNanoseconds
-        exchange.server.book.began(endpoint.key)
-        self.isCounted = true
-    }
-
-    /// The pool has a stream for us.
-    func connected(_ stream: any UpstreamStream) {
-        guard !self.isOver else { return stream.cancel() }
-        self.isWaiting = false
-        self.stream = stream
-        self.exchange.attemptConnected(self, stream)
-    }
-
-    private func end() {
-        self.isOver = true
-        self.isWaiting = false
-        self.stream = nil
-        guard self.isCounted else { return }
-        self.isCounted = false
-        self.exchange.server.book.ended(self.endpoint.key)
-    }
-
-    func cancel() {
-        guard !self.isOver else { return }
-        let stream = self.stream
-        let wasWaiting = self.isWaiting
-        self.end()
-        if wasWaiting { self.exchange.server.pool.gaveUp(self) }
-        stream?.cancel()
-    }
-
-    // MARK: From the stream
-
-    func attemptInformed(_ head: ResponseHead) { if !self.isOver { self.exchange.attemptInformed(head) } }
-
-    func attemptResponded(_ head: ResponseHead, hasBody: Bool) {
-        guard !self.isOver else { return }
-        let server = self.exchange.server
-        if head.status >= 500 {
-            server.book.failed(self.endpoint.key, at: server.loop.now)
-        } else {
-            server.book.answered(self.endpoint.key, after: server.loop.now &- self.beganNanoseconds)
-        }
-        // Without a body nothing more comes from the stream.
-        if !hasBody { self.end() }
-        self.exchange.attemptResponded(self, head, hasBody: hasBody)
-    }
-
-    func attemptSwitchedProtocol(_ head: ResponseHead) {
-        guard !self.isOver else { return }
-        self.isSwitched = true
-        self.exchange.attemptSwitchedProtocol(head)
-    }
-
-    func attemptReceived(_ bytes: UnsafeRawBufferPointer) -> Bool {
-        self.isOver ? true : self.exchange.attemptReceived(bytes)
-    }
-
-    func attemptFinished(_ trailers: HTTP2HeaderList) {
-        guard !self.isOver else { return }
-        if !self.isSwitched { self.end() }
-        self.exchange.attemptFinished(trailers)
-    }
-
-    func attemptDrained() { if !self.isOver { self.exchange.attemptDrained() } }
-
-    func attemptFailed(_ trouble: UpstreamTrouble) {
-        guard !self.isOver else { return }
-        self.end()
-        let server = self.exchange.server
-        if trouble.kind == .connect || !trouble.isUntouched {
-            server.book.failed(self.endpoint.key, at: server.loop.now)
-        }
-        self.exchange.attemptFailed(self, trouble)
-    }
-}
-
-/// Whose attempt it is: an exchange, or a mirror that nobody waits for.
-protocol AttemptOwner: AnyObject {
-    var server: ExchangeServer { get }
-    func attemptConnected(_ attempt: Attempt, _ stream: any UpstreamStream)
-    func attemptInformed(_ head: ResponseHead)
-    func attemptResponded(_ attempt: Attempt, _ head: ResponseHead, hasBody: Bool)
-    func attemptSwitchedProtocol(_ head: ResponseHead)
-    func attemptReceived(_ bytes: UnsafeRawBufferPointer) -> Bool
-    func attemptFinished(_ trailers: HTTP2HeaderList)
-    func attemptDrained()
-    func attemptFailed(_ attempt: Attempt, _ trouble: UpstreamTrouble)
 }

@@ -7,6 +7,8 @@ internal import MeshRoutes
 extension Exchange: AttemptOwner {
     func attemptConnected(_ attempt: Attempt, _ stream: any UpstreamStream) {
         guard attempt === self.attempt else { return stream.cancel() }
+        self.report.ends.upstream = stream.peer.address
+        self.report.ends.upstreamIdentity = stream.peer.identity
         self.sendRequest(on: stream)
     }
 
@@ -32,24 +34,11 @@ extension Exchange: AttemptOwner {
         if !hasBody { self.endResponse() }
     }
 
-    func attemptSwitchedProtocol(_ head: ResponseHead) {
-        guard self.phase == .attempting else { return }
-        self.phase = .relaying
-        self.isSwitched = true
-        self.responseBegun = true
-        self.report.responseNanoseconds = self.now &- self.report.startedNanoseconds
-        self.report.response = head
-        // A connection that serves something else now has no time for its answer.
-        self.attemptTimer?.cancel()
-        self.client?.switchProtocol(head)
-        self.sendSwitched()
-    }
-
-    func attemptReceived(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    func attemptReceived(_ bytes: UnsafeRawBufferPointer, isLast: Bool) -> Bool {
         guard let client, !self.responseEnded else { return true }
         self.report.responseBytes += UInt64(bytes.count)
         if self.report.isGRPC { self.report.responseMessages += self.responseMessages.count(bytes) }
-        client.send(bytes)
+        client.send(bytes, isLast: isLast)
         return !client.isFull
     }
 
@@ -100,7 +89,7 @@ extension Exchange: AttemptOwner {
         if hasBody {
             var body = answer.body
             self.report.responseBytes += UInt64(body.utf8.count)
-            body.withUTF8 { self.client?.send(UnsafeRawBufferPointer($0)) }
+            body.withUTF8 { self.client?.send(UnsafeRawBufferPointer($0), isLast: true) }
             self.client?.finish(HTTP2HeaderList())
         }
         self.endResponse()

@@ -11,7 +11,7 @@ internal import MeshRoutes
 ///                         └──────┘                       any of them ─client left, deadline─▶ over
 ///
 /// Body bytes go from one side's input to the other side's queue and are kept nowhere else, but for what a retry may need.
-/// The attempts: `+Attempts`; the response: `+Response`.
+/// The attempts: `+Attempts`; the response: `+Response`; switches of protocols: `+Switch`.
 final class Exchange {
     /// Of a request's body, kept for another attempt; a longer one is tried once.
     static let retryBytesMax = 64 << 10
@@ -35,13 +35,15 @@ final class Exchange {
     // The attempt under way: waits for a connection, or has one.
     var attempt: Attempt?
     var tried: [UpstreamKey] = []
+    /// Among the backend's requests under way.
+    private var place: BackendPlaces.Place?
     var retriesLeft = 0
     var holdsRetry = false
     var backoff: LoopTimer?
     var attemptTimer: LoopTimer?
-    private var requestTimer: LoopTimer?
+    var requestTimer: LoopTimer?
     /// What came of the body and may be needed again, or has nowhere to go yet.
-    private(set) var kept: [UInt8] = []
+    var kept: [UInt8] = []
     /// `kept` is all that came of it. Without that there is no other attempt.
     private(set) var keepsBody = true
     /// The request asks for another protocol: what comes behind its head waits for the answer.
@@ -86,6 +88,13 @@ final class Exchange {
             self.report.trace = plan.trace
             self.report.details = plan.note
             if plan.backend.service != self.report.ends.service { self.report.ends.backend = plan.backend.service }
+            guard let place = plan.backend.requests.take() else {
+                return self.answer(
+                    LocalAnswer(
+                        503, "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+                        flags: .upstreamOverflow, details: "overflow", route: plan.route))
+            }
+            self.place = place
             self.retriesLeft = plan.retry?.attempts ?? 0
             if !self.requestHasBody, let limit = plan.timeouts.request { self.armRequestTimer(limit) }
             for mirror in plan.mirrors {
@@ -116,8 +125,9 @@ final class Exchange {
 
     // MARK: The client's request
 
+    /// - Parameter isLast: as ``ClientStream/send(_:isLast:)``.
     /// - Returns: whether more may come at once; else the client's ``ClientStream/wantsMore()`` says when.
-    func receivedBody(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    func receivedBody(_ bytes: UnsafeRawBufferPointer, isLast: Bool) -> Bool {
         self.report.requestBytes += UInt64(bytes.count)
         if self.report.isGRPC { self.report.requestMessages += self.requestMessages.count(bytes) }
         guard self.phase != .over else { return true }
@@ -126,10 +136,10 @@ final class Exchange {
             return self.kept.count <= Self.retryBytesMax
         }
         guard self.isSwitched || !self.responseEnded else { return true }
-        for mirror in self.mirrors { mirror.send(bytes) }
+        for mirror in self.mirrors { mirror.send(bytes, isLast: isLast) }
         if let stream = self.attempt?.stream {
             self.keep(bytes)
-            stream.send(bytes)
+            stream.send(bytes, isLast: isLast)
             return !stream.isFull
         }
         // Nowhere to go yet.
@@ -154,12 +164,7 @@ final class Exchange {
         self.requestEnded = true
         self.requestTrailers = trailers
         guard self.phase != .over else { return }
-        if self.asksForSwitch {
-            guard self.isSwitched else { return }
-            self.attempt?.stream?.finish(trailers)
-            if self.responseEnded { self.finish() }
-            return
-        }
+        if self.asksForSwitch { return self.isSwitched ? self.switchedRequestFinished() : () }
         self.report.requestNanoseconds = self.now &- self.report.startedNanoseconds
         if let limit = self.plan?.timeouts.request { self.armRequestTimer(limit) }
         for mirror in self.mirrors { mirror.finish(trailers) }
@@ -197,24 +202,11 @@ final class Exchange {
         stream.request(plan.request, hasBody: self.requestHasBody)
         guard self.requestHasBody else { return }
         let kept = self.kept
-        if !kept.isEmpty { kept.withUnsafeBytes { stream.send($0) } }
+        let isLast = self.requestEnded && self.requestTrailers.isEmpty
+        if !kept.isEmpty { kept.withUnsafeBytes { stream.send($0, isLast: isLast) } }
         if kept.count > Self.retryBytesMax { self.dropKept() }
         if self.requestEnded {
             stream.finish(self.requestTrailers)
-        } else if !stream.isFull {
-            self.client?.wantsMore()
-        }
-    }
-
-    /// The endpoint serves another protocol from now on: what waited for that goes there.
-    func sendSwitched() {
-        self.requestTimer?.cancel()
-        guard let stream = self.attempt?.stream else { return }
-        let kept = self.kept
-        self.kept = []
-        if !kept.isEmpty { kept.withUnsafeBytes { stream.send($0) } }
-        if self.requestEnded {
-            stream.finish(HTTP2HeaderList())
         } else if !stream.isFull {
             self.client?.wantsMore()
         }
@@ -233,6 +225,8 @@ final class Exchange {
     func finish() {
         guard self.phase != .over else { return }
         self.phase = .over
+        self.place?.giveBack()
+        self.place = nil
         self.requestTimer?.cancel()
         self.requestTimer = nil
         self.dropAttempt()

@@ -6,6 +6,7 @@ internal import MeshTunnel
 /// A connection to an endpoint that speaks HTTP/1: one request at a time, then back to the pool.
 final class HTTP1ClientConnection: PipeConsumer, UpstreamStream, PooledConnection {
     let key: UpstreamKey
+    let peer: UpstreamPeer
     private let pool: UpstreamPool
     private let channel: any ByteChannel
     private var reader: HTTP1Reader
@@ -26,9 +27,10 @@ final class HTTP1ClientConnection: PipeConsumer, UpstreamStream, PooledConnectio
     /// Since when it waits in the pool.
     var idleSince: UInt64 = 0
 
-    init(_ pool: UpstreamPool, _ key: UpstreamKey, _ channel: any ByteChannel) {
+    init(_ pool: UpstreamPool, _ key: UpstreamKey, _ channel: any ByteChannel, _ peer: UpstreamPeer) {
         self.pool = pool
         self.key = key
+        self.peer = peer
         self.channel = channel
         self.reader = HTTP1Reader.responses(limits: pool.server.configuration.http1)
     }
@@ -71,7 +73,7 @@ final class HTTP1ClientConnection: PipeConsumer, UpstreamStream, PooledConnectio
     private static let methodsWithBody: Set<String> = ["POST", "PUT", "PATCH"]
     private static let idempotentMethods: Set<String> = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"]
 
-    func send(_ bytes: UnsafeRawBufferPointer) {
+    func send(_ bytes: UnsafeRawBufferPointer, isLast: Bool) {
         guard !bytes.isEmpty, !self.isOver else { return }
         guard self.isChunked, !self.isSwitched else { return self.channel.send(bytes) }
         var line: [UInt8] = []
@@ -124,7 +126,8 @@ final class HTTP1ClientConnection: PipeConsumer, UpstreamStream, PooledConnectio
                 switch event {
                 case .head(let head): try self.received(head)
                 case .body(let body):
-                    if self.owner?.attemptReceived(body) == false {
+                    let isLast = self.reader.endsBodyBefore(input)
+                    if self.owner?.attemptReceived(body, isLast: isLast) == false, !isLast {
                         self.isPaused = true
                         // The end of a body needs no further byte, so nothing would bring it up later.
                         if !input.isEmpty { return bytes.count - input.count }
@@ -150,7 +153,7 @@ final class HTTP1ClientConnection: PipeConsumer, UpstreamStream, PooledConnectio
     }
 
     private func carry(_ bytes: UnsafeRawBufferPointer) -> Int {
-        if self.owner?.attemptReceived(bytes) == false { self.isPaused = true }
+        if self.owner?.attemptReceived(bytes, isLast: false) == false { self.isPaused = true }
         return bytes.count
     }
 
@@ -241,33 +244,4 @@ final class HTTP1ClientConnection: PipeConsumer, UpstreamStream, PooledConnectio
     }
 
     func close() { self.end(reset: false) }
-}
-
-/// Waits for the other side's end of a channel that has finished, and not for long.
-final class Discarding: PipeConsumer {
-    private let channel: any ByteChannel
-    private var timer: LoopTimer?
-
-    private var roundsLeft = HTTP1ServerConnection.lingersMax
-
-    init(_ channel: any ByteChannel, _ loop: EventLoop) {
-        self.channel = channel
-        let timer = LoopTimer(loop: loop) { [unowned self] in
-            if self.channel.leave() { return }
-            self.roundsLeft -= 1
-            if self.roundsLeft == 0 { return self.channel.reset() }
-            self.timer?.arm(after: HTTP1ServerConnection.lingerTimeout)
-        }
-        self.timer = timer
-        timer.arm(after: HTTP1ServerConnection.lingerTimeout)
-        channel.wantsMore()
-    }
-
-    func pipeReceived(_ bytes: UnsafeRawBufferPointer) -> Int { bytes.count }
-    func pipeFinished() {}
-    func pipeDrained() {}
-    func pipeClosed(reset: Bool) {
-        self.timer?.cancel()
-        self.timer = nil
-    }
 }

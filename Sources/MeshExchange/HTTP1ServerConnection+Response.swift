@@ -66,7 +66,7 @@ extension HTTP1ServerConnection: ClientStream {
         return self.method == "HEAD" || head.status == 304 ? .said : .none
     }
 
-    func send(_ bytes: UnsafeRawBufferPointer) {
+    func send(_ bytes: UnsafeRawBufferPointer, isLast: Bool) {
         guard !bytes.isEmpty else { return }
         guard self.isChunked else { return self.channel.send(bytes) }
         var line: [UInt8] = []
@@ -91,7 +91,7 @@ extension HTTP1ServerConnection: ClientStream {
         guard self.keepsAlive, self.requestEnded, !self.peerFinished, !self.isDraining, !self.isSwitched else {
             return self.close()
         }
-        self.armIdle()
+        self.wait(for: .request)
         self.channel.wantsMore()
     }
 
@@ -104,7 +104,7 @@ extension HTTP1ServerConnection: ClientStream {
         HTTP1Writer.appendField("connection", "upgrade", to: &bytes)
         HTTP1Writer.appendEndOfHead(to: &bytes)
         self.channel.send(bytes)
-        self.disarm()
+        self.wait(for: .nothing)
         self.channel.wantsMore()
     }
 
@@ -114,6 +114,10 @@ extension HTTP1ServerConnection: ClientStream {
         self.closed()
     }
 
-    var isFull: Bool { self.channel.isFull }
+    var isFull: Bool {
+        guard self.channel.isFull else { return false }
+        self.awaitReading()
+        return true
+    }
     func wantsMore() { self.channel.wantsMore() }
 }

@@ -5,18 +5,12 @@ internal import MeshTunnel
 
 /// A client that speaks HTTP/1: one exchange after the other; what it sends ahead waits in the tunnel's window.
 ///
-/// Its requests are read here; what it is answered: `+Response`.
+/// Its requests are read here; what it is answered: `+Response`; how long it may take, and its end: `+End`.
 final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
-    /// How long a client that was told to go has to take the last response, after everything has left us.
-    static let lingerTimeout = Duration.seconds(5)
-    /// How often it may not even have left us, with nothing moving meanwhile.
-    static let lingersMax = 24
-
     let server: ExchangeServer
-    private let stream: ServedStream
-    private let target: ServedTarget
-    var channel: any ByteChannel { self.stream.pipe }
-    private var reader: HTTP1Reader
+    private let client: ServedClient
+    var channel: any ByteChannel { self.client.pipe }
+    private(set) var reader: HTTP1Reader
     var exchange: Exchange?
     // Of the request under way.
     private(set) var method = ""
@@ -27,20 +21,23 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
     var responseBegun = false
     var isChunked = false
     /// The last response is out: what still comes is thrown away.
-    private(set) var isClosing = false
+    var isClosing = false
     var isSwitched = false
     private(set) var peerFinished = false
-    private(set) var isDraining: Bool
-    private var timer: LoopTimer?
+    var isDraining: Bool
+    /// One timer for whatever is waited for.
+    var timer: LoopTimer?
+    var awaited = Wait.nothing
+    /// A head has begun and is not complete.
+    private(set) var hasHalfHead = false
 
-    init(_ server: ExchangeServer, _ stream: ServedStream, _ target: ServedTarget) {
+    init(_ server: ExchangeServer, _ client: ServedClient) {
         self.server = server
-        self.stream = stream
-        self.target = target
+        self.client = client
         self.reader = HTTP1Reader.requests(limits: server.configuration.http1)
         self.isDraining = server.isDraining
         server.opened(self)
-        self.armIdle()
+        self.wait(for: .request)
     }
 
     // MARK: Bytes of the client
@@ -54,12 +51,20 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
                 // One at a time: the next request is not looked at before this response has ended, nor before a client
                 // that does not read its answers has read some.
                 let mustWait = self.exchange == nil ? self.channel.isFull : self.requestEnded
-                if mustWait { return bytes.count - input.count }
-                guard let event = try self.reader.next(&input) else { return bytes.count }
+                if mustWait {
+                    if self.exchange == nil { self.awaitReading() }
+                    return bytes.count - input.count
+                }
+                guard let event = try self.reader.next(&input) else {
+                    self.readAll()
+                    return bytes.count
+                }
                 switch event {
                 case .head(let head): try self.begin(head)
                 case .body(let body):
-                    guard self.exchange?.receivedBody(body) ?? true else {
+                    let isLast = self.reader.endsBodyBefore(input)
+                    let wantsMore = self.exchange?.receivedBody(body, isLast: isLast) ?? true
+                    guard wantsMore || isLast else {
                         self.channel.pause()
                         // The end of a body needs no further byte, so nothing would bring it up later.
                         if input.isEmpty { continue }
@@ -77,8 +82,15 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
         }
     }
 
+    /// Every byte that came is used up.
+    private func readAll() {
+        guard self.exchange == nil, !self.hasHalfHead, !self.reader.isIdle else { return }
+        self.hasHalfHead = true
+        self.wait(for: .head)
+    }
+
     private func carry(_ bytes: UnsafeRawBufferPointer) -> Int {
-        if let exchange, !exchange.receivedBody(bytes) { self.channel.pause() }
+        if let exchange, !exchange.receivedBody(bytes, isLast: false) { self.channel.pause() }
         return bytes.count
     }
 
@@ -95,10 +107,14 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
             exchange.clientLeft()
             self.channel.reset()
             self.closed()
+            return
         }
+        // Of a request for another protocol, whose answer is still to come, this is the end.
+        exchange.requestFinished(HTTP2HeaderList())
     }
 
     func pipeDrained() {
+        self.hasRead()
         if let exchange { exchange.clientDrained() } else { self.channel.wantsMore() }
     }
 
@@ -109,17 +125,12 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
         exchange?.clientLeft()
     }
 
-    func closed() {
-        self.timer?.cancel()
-        self.timer = nil
-        self.server.closed(self)
-    }
-
     // MARK: A request
 
     private func begin(_ head: HTTP1Head) throws(HTTP1Error) {
         guard case .request(let method, let target) = head.start else { return }
-        self.timer?.cancel()
+        self.hasHalfHead = false
+        self.wait(for: .nothing)
         self.method = method
         self.isVersion10 = head.isVersion10
         self.keepsAlive = head.keepsAlive
@@ -135,7 +146,7 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
         // With a body in between it would not be clear where the other protocol begins.
         let upgrade = hasBody ? nil : head.upgrade.flatMap { UpgradeRule.isPassedOn($0) ? $0 : nil }
         let exchange = self.server.exchange(
-            for: self, self.stream, self.target, request, head.isVersion10 ? .http10 : .http11, hasBody: hasBody,
+            for: self, of: self.client, request, head.isVersion10 ? .http10 : .http11, hasBody: hasBody,
             upgrade: upgrade)
         self.exchange = exchange
         if !hasBody {
@@ -144,7 +155,7 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
             _ = try self.reader.next(&nothing)
             self.requestEnded = true
         }
-        exchange.start(self.server.view.served(self.target))
+        exchange.start(self.server.view.served(self.client.target))
         if head.expectsContinue, !self.requestEnded, self.exchange === exchange, !self.responseBegun {
             // It waits for our word; the endpoint's own "100" is not passed on then (RFC 9110, 10.1.1).
             self.channel.send(Array("HTTP/1.1 100 Continue\r\n\r\n".utf8))
@@ -161,11 +172,11 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
             method: method, scheme: "http", authority: target.authority, path: target.path, fields: fields)
     }
 
-    private func refuse(_ error: HTTP1Error) {
+    func refuse(_ error: HTTP1Error, _ flags: ExchangeFlags = .clientProtocolError) {
         self.keepsAlive = false
         // Inside a body: what came of it is of no use.
         if let exchange { return exchange.clientBroke(error.status, error.description) }
-        self.server.refused(self.stream, error.description, status: error.status)
+        self.server.refused(self.client, error.description, status: error.status, flags)
         var bytes: [UInt8] = []
         let text = "\(error.description)\n"
         HTTP1Writer.appendStatusLine(error.status, to: &bytes)
@@ -176,48 +187,5 @@ final class HTTP1ServerConnection: PipeConsumer, ServedConnection {
         bytes.append(contentsOf: text.utf8)
         self.channel.send(bytes)
         self.close()
-    }
-
-    // MARK: The end of the connection
-
-    /// FIN behind what was sent; the client has a while to close its side.
-    func close() {
-        guard !self.isClosing else { return }
-        self.isClosing = true
-        self.channel.finish()
-        self.channel.wantsMore()
-        if !self.channel.isClosed { self.linger(self.channel.queuedBytes, Self.lingersMax) }
-    }
-
-    private func linger(_ queued: Int, _ left: Int) {
-        self.arm(after: Self.lingerTimeout) { connection in
-            if connection.channel.leave() { return connection.closed() }
-            // A slow client is waited for as long as it takes something.
-            let now = connection.channel.queuedBytes
-            guard now < queued || left > 0 else {
-                connection.channel.reset()
-                return connection.closed()
-            }
-            connection.linger(now, now < queued ? Self.lingersMax : left - 1)
-        }
-    }
-
-    func armIdle() {
-        self.arm(after: self.server.configuration.idleTimeout) { $0.close() }
-    }
-
-    private func arm(after limit: Duration, _ expired: @escaping (HTTP1ServerConnection) -> Void) {
-        self.timer?.cancel()
-        let timer = LoopTimer(loop: self.server.loop) { [unowned self] in expired(self) }
-        self.timer = timer
-        timer.arm(after: limit)
-    }
-
-    func disarm() { self.timer?.cancel() }
-
-    func drain() {
-        self.isDraining = true
-        // Between two requests: the client may have sent one already, but it knows that and asks again.
-        if self.exchange == nil, self.reader.isIdle, !self.isClosing { self.close() }
     }
 }

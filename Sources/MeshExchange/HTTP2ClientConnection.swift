@@ -9,6 +9,7 @@ final class HTTP2ClientConnection: HTTP2Connection, PooledConnection {
     static let streamsAssumed = 100
 
     let key: UpstreamKey
+    let peer: UpstreamPeer
     private let pool: UpstreamPool
     private var nextStream: UInt32 = 1
     private(set) var isGoingAway = false
@@ -16,9 +17,10 @@ final class HTTP2ClientConnection: HTTP2Connection, PooledConnection {
     /// Want an extended CONNECT, of which the endpoint must first say that it knows it.
     private var awaitingSettings: [HTTP2ClientStream] = []
 
-    init(_ pool: UpstreamPool, _ key: UpstreamKey, _ channel: any ByteChannel) {
+    init(_ pool: UpstreamPool, _ key: UpstreamKey, _ channel: any ByteChannel, _ peer: UpstreamPeer) {
         self.pool = pool
         self.key = key
+        self.peer = peer
         super.init(pool.server, channel, role: .client)
     }
 
@@ -37,7 +39,7 @@ final class HTTP2ClientConnection: HTTP2Connection, PooledConnection {
     var isRefusing: Bool { !self.isOver && !self.isGoingAway && self.peerSettings.maxConcurrentStreams == 0 }
 
     func take(_ attempt: Attempt) {
-        let stream = HTTP2ClientStream(HTTP2StreamID(self.nextStream), self, attempt)
+        let stream = HTTP2ClientStream(HTTP2StreamID(self.nextStream), self, self.peer, attempt)
         self.nextStream += 2
         self.add(stream)
         attempt.connected(stream)

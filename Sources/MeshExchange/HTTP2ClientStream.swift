@@ -7,6 +7,7 @@ final class HTTP2ClientStream: HTTP2Stream, UpstreamStream {
     /// Heads that may come before the response's own; an endpoint could go on for ever.
     static let informationalMax = 16
 
+    let peer: UpstreamPeer
     private var owner: (any UpstreamStreamOwner)?
     private var hasResponse = false
     private var isSwitched = false
@@ -17,7 +18,10 @@ final class HTTP2ClientStream: HTTP2Stream, UpstreamStream {
     /// Of a request to change the protocol: what it asked for, and the key that its client gave.
     private var upgrade: (name: String, key: String?)?
 
-    init(_ id: HTTP2StreamID, _ connection: HTTP2Connection, _ owner: any UpstreamStreamOwner) {
+    init(
+        _ id: HTTP2StreamID, _ connection: HTTP2Connection, _ peer: UpstreamPeer, _ owner: any UpstreamStreamOwner
+    ) {
+        self.peer = peer
         self.owner = owner
         super.init(id, connection)
     }
@@ -62,16 +66,30 @@ final class HTTP2ClientStream: HTTP2Stream, UpstreamStream {
     }
 
     private func cannotSwitch() {
-        let owner = self.owner
-        self.owner = nil
-        self.connection.forget(self)
-        owner?.attemptFailed(
+        self.giveUp(
             UpstreamTrouble(
                 .protocolError, "the endpoint's HTTP/2 has no extended CONNECT (RFC 8441), which an upgrade needs",
                 isUntouched: false))
     }
 
+    /// Nothing of the request has been sent.
+    private func giveUp(_ trouble: UpstreamTrouble) {
+        let owner = self.owner
+        self.owner = nil
+        self.connection.forget(self)
+        owner?.attemptFailed(trouble)
+    }
+
     private func sendRequest(_ head: RequestHead, protocol name: String?, endStream: Bool) {
+        if let limit = self.connection.peerSettings.headerListBytesMax {
+            let bytes = Self.listBytes(head, protocol: name)
+            guard bytes <= limit else {
+                return self.giveUp(
+                    UpstreamTrouble(
+                        .headTooLarge, "the request's head has \(bytes) bytes, and the endpoint takes \(limit)",
+                        isUntouched: true))
+            }
+        }
         self.connection.sendHeaders(self.id, endStream: endStream) { encoder, block in
             encoder.append(":method", head.method, .none, to: &block)
             encoder.append(":scheme", head.scheme, .none, to: &block)
@@ -82,14 +100,28 @@ final class HTTP2ClientStream: HTTP2Stream, UpstreamStream {
         }
     }
 
+    /// As SETTINGS_MAX_HEADER_LIST_SIZE counts (RFC 9113, 6.5.2).
+    private static func listBytes(_ head: RequestHead, protocol name: String?) -> Int {
+        var bytes = head.fields.listBytes
+        func add(_ pseudo: StaticString, _ value: String) { bytes += pseudo.utf8CodeUnitCount + value.utf8.count + 32 }
+        add(":method", head.method)
+        add(":scheme", head.scheme)
+        if !head.authority.isEmpty { add(":authority", head.authority) }
+        add(":path", head.path)
+        if let name { add(":protocol", name) }
+        return bytes
+    }
+
     override var holdsBody: Bool { self.waiting != nil }
 
-    func send(_ bytes: UnsafeRawBufferPointer) { self.queue(bytes) }
+    func send(_ bytes: UnsafeRawBufferPointer, isLast: Bool) { self.queue(bytes, isLast: isLast) }
     func finish(_ trailers: HTTP2HeaderList) { self.queueEnd(trailers) }
     func wantsMore() { self.resume() }
 
     func cancel() {
         self.owner = nil
+        // Both directions have ended: what waits for the endpoint's window still goes.
+        if self.isSwitched, self.receivedEnd, self.isEnding { return }
         if self.waiting != nil { self.connection.forget(self) } else { self.reset(.cancel) }
     }
 
@@ -142,7 +174,9 @@ final class HTTP2ClientStream: HTTP2Stream, UpstreamStream {
         guard self.hasResponse else { throw .missingPseudoHeader(":status") }
     }
 
-    override func received(_ bytes: UnsafeRawBufferPointer) -> Bool { self.owner?.attemptReceived(bytes) ?? true }
+    override func received(_ bytes: UnsafeRawBufferPointer, isLast: Bool) -> Bool {
+        self.owner?.attemptReceived(bytes, isLast: isLast) ?? true
+    }
 
     override func peerFinished(_ trailers: HTTP2HeaderList) {
         // One direction; the other is the owner's to end.

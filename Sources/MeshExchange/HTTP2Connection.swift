@@ -46,10 +46,12 @@ class HTTP2Connection: PipeConsumer {
     var awaitsReading = false
     var isOver = false
     private var watch: LoopTimer?
-    /// Rounds of the watch in which the channel has not moved, or a header block has not ended.
+    /// Rounds of the watch in which the channel has not moved.
     private var stalledRounds = 0
     private var watchedQueue = 0
+    /// The header block that was the last one to be half there, and since when.
     private var watchedBlocks: UInt64 = 0
+    private var blockBegan: UInt64 = 0
 
     init(_ server: ExchangeServer, _ channel: any ByteChannel, role: HTTP2FrameReader.Role) {
         self.server = server
@@ -146,6 +148,7 @@ class HTTP2Connection: PipeConsumer {
             self.close(error.code, "\(error)")
             return bytes.count
         }
+        if self.reader.isInsideHeaderBlock { self.watchBlock() }
         self.sendBodies()
         return bytes.count - input.count
     }
@@ -155,6 +158,7 @@ class HTTP2Connection: PipeConsumer {
     func pipeDrained() {
         if self.awaitsReading {
             self.awaitsReading = false
+            self.blockBegan = self.server.loop.now
             self.channel.wantsMore()
         }
         self.sendBodies()
@@ -164,7 +168,17 @@ class HTTP2Connection: PipeConsumer {
 
     // MARK: What stands still
 
-    /// Runs while there is anything that could stand still: open streams, or bytes that wait.
+    /// A header block has begun and not ended.
+    private func watchBlock() {
+        // While the peer is not heard, the rest may have come.
+        if self.awaitsReading || self.reader.blocksBegun != self.watchedBlocks {
+            self.watchedBlocks = self.reader.blocksBegun
+            self.blockBegan = self.server.loop.now
+        }
+        self.watchLater()
+    }
+
+    /// Runs while there is anything that could stand still: open streams, a header block, or bytes that wait.
     final func watchLater() {
         guard self.watch?.isArmed != true, !self.isOver else { return }
         let watch = self.watch ?? LoopTimer(loop: self.server.loop) { [unowned self] in self.look() }
@@ -180,21 +194,26 @@ class HTTP2Connection: PipeConsumer {
     private func look() {
         let rounds = max(1, Int(self.server.configuration.stallTimeout / Self.watchInterval))
         let queue = self.channel.queuedBytes
-        let isHalfBlock = self.reader.isInsideHeaderBlock && self.reader.blocksBegun == self.watchedBlocks
         let isUnread = queue > 0 && queue >= self.watchedQueue
         self.watchedQueue = queue
-        self.watchedBlocks = self.reader.blocksBegun
-        self.stalledRounds = isHalfBlock || isUnread ? self.stalledRounds + 1 : 0
+        self.stalledRounds = isUnread ? self.stalledRounds + 1 : 0
         if self.stalledRounds > rounds {
-            return self.abandon(
-                isUnread
-                    ? "the peer has read nothing for \(self.server.configuration.stallTimeout)"
-                    : "the peer has not completed a header block for \(self.server.configuration.stallTimeout)")
+            return self.abandon("the peer has read nothing for \(self.server.configuration.stallTimeout)")
+        }
+        let limit = self.server.configuration.headTimeout
+        if self.reader.isInsideHeaderBlock, !self.awaitsReading,
+            .nanoseconds(self.server.loop.now &- self.blockBegan) >= limit
+        {
+            return self.close(.enhanceYourCalm, "the peer has not completed a header block within \(limit)")
         }
         for stream in Array(self.streams.values) where stream.isStalled(rounds) {
             stream.reset(.cancel)
             stream.stalled("the peer has let nothing of the body through for \(self.server.configuration.stallTimeout)")
         }
-        if !self.streams.isEmpty || queue > 0 || self.reader.isInsideHeaderBlock { self.watchLater() }
+        if !self.streams.isEmpty || queue > 0 || self.reader.isInsideHeaderBlock { return self.watchLater() }
+        // Idle, perhaps for an hour: what busier times needed goes.
+        self.watch = nil
+        self.streams = [:]
+        self.ready = []
     }
 }

@@ -13,15 +13,13 @@ final class HTTP2ServerConnection: HTTP2Connection, ServedConnection {
     private static let noticeTimeout = Duration.seconds(1)
     private static let noticePing: UInt64 = 0x6472_6169_6e69_6e67
 
-    let served: ServedStream
-    let target: ServedTarget
+    let client: ServedClient
     private var phase = Phase.open
     private var timer: LoopTimer?
 
-    init(_ server: ExchangeServer, _ stream: ServedStream, _ target: ServedTarget) {
-        self.served = stream
-        self.target = target
-        super.init(server, stream.pipe, role: .server)
+    init(_ server: ExchangeServer, _ client: ServedClient) {
+        self.client = client
+        super.init(server, client.pipe, role: .server)
         server.opened(self)
         self.arm(server.configuration.idleTimeout)
         if server.isDraining { self.drain() }
@@ -38,7 +36,7 @@ final class HTTP2ServerConnection: HTTP2Connection, ServedConnection {
         let stream = HTTP2ServerStream(id, self)
         self.add(stream)
         if fields.isTruncated {
-            self.server.refused(self.served, "\(HTTP2MalformedMessage.truncated)", .http2, status: 431)
+            self.server.refused(self.client, "\(HTTP2MalformedMessage.truncated)", .http2, status: 431)
             return stream.refuse(431)
         }
         do throws(HTTP2MalformedMessage) {
@@ -48,7 +46,7 @@ final class HTTP2ServerConnection: HTTP2Connection, ServedConnection {
             stream.expect(length)
             stream.begin(head, endStream: endStream)
         } catch {
-            self.server.refused(self.served, "\(error)", .http2)
+            self.server.refused(self.client, "\(error)", .http2)
             try self.broke(HTTP2StreamError(id, .malformed(error)))
         }
     }

@@ -7,6 +7,7 @@ internal import MeshTunnel
 final class HTTP2ServerStream: HTTP2Stream, ClientStream {
     private var exchange: Exchange?
     private var hasAnswered = false
+    private var isSwitched = false
 
     private var owner: HTTP2ServerConnection {
         guard let owner = self.connection as? HTTP2ServerConnection else { preconditionFailure("a server's stream") }
@@ -16,8 +17,13 @@ final class HTTP2ServerStream: HTTP2Stream, ClientStream {
     func begin(_ head: HTTP2RequestHead, endStream: Bool) {
         let owner = self.owner
         if head.isPlainConnect {
-            owner.server.refused(owner.served, "CONNECT is served by the tunnel, not inside it", .http2, status: 405)
+            owner.server.refused(owner.client, "CONNECT is served by the tunnel, not inside it", .http2, status: 405)
             return self.refuse(405)
+        }
+        if let name = head.protocol, !UpgradeRule.isPassedOn(name) {
+            let reason = "an extended CONNECT for \(name), which would go past every route and policy"
+            owner.server.refused(owner.client, reason, .http2, status: 501)
+            return self.refuse(501)
         }
         var fields = head.fields.endToEnd()
         self.makeSingle(&fields)
@@ -33,10 +39,10 @@ final class HTTP2ServerStream: HTTP2Stream, ClientStream {
             method: method, scheme: head.scheme ?? "http", authority: head.authority ?? head.fields["host"] ?? "",
             path: head.path ?? "/", fields: fields)
         let exchange = owner.server.exchange(
-            for: self, owner.served, owner.target, request, .http2, hasBody: !endStream, upgrade: head.protocol)
+            for: self, of: owner.client, request, .http2, hasBody: !endStream, upgrade: head.protocol)
         self.exchange = exchange
         if endStream { self.finishedByPeer(HTTP2HeaderList()) }
-        exchange.start(owner.server.view.served(owner.target))
+        exchange.start(owner.server.view.served(owner.client.target))
     }
 
     /// Fields that HTTP/2 may split or repeat, and HTTP/1 must not: cookies (RFC 9113, 8.2.3) and equal lengths.
@@ -66,7 +72,9 @@ final class HTTP2ServerStream: HTTP2Stream, ClientStream {
         self.finishedByPeer(fields.trailersToForward())
     }
 
-    override func received(_ bytes: UnsafeRawBufferPointer) -> Bool { self.exchange?.receivedBody(bytes) ?? true }
+    override func received(_ bytes: UnsafeRawBufferPointer, isLast: Bool) -> Bool {
+        self.exchange?.receivedBody(bytes, isLast: isLast) ?? true
+    }
     override func peerFinished(_ trailers: HTTP2HeaderList) { self.exchange?.requestFinished(trailers) }
     override func peerReset(_ code: HTTP2ErrorCode) { self.left(.clientEnd, "the client reset its stream: \(code)") }
     override func broken(_ text: String) { self.left(.clientProtocolError, text) }
@@ -98,12 +106,13 @@ final class HTTP2ServerStream: HTTP2Stream, ClientStream {
         }
     }
 
-    func send(_ bytes: UnsafeRawBufferPointer) { self.queue(bytes) }
+    func send(_ bytes: UnsafeRawBufferPointer, isLast: Bool) { self.queue(bytes, isLast: isLast) }
     func finish(_ trailers: HTTP2HeaderList) { self.queueEnd(trailers) }
 
     /// RFC 8441: 200 and no more than that; the upgrade's own fields belong to HTTP/1.
     func switchProtocol(_ head: ResponseHead) {
         self.hasAnswered = true
+        self.isSwitched = true
         var response = ResponseHead(status: 200, fields: head.fields)
         response.fields.remove(named: "upgrade")
         response.fields.remove(named: "sec-websocket-accept")
@@ -112,7 +121,8 @@ final class HTTP2ServerStream: HTTP2Stream, ClientStream {
 
     func abort() {
         self.exchange = nil
-        self.reset(.internalError)
+        // RFC 8441, 5: a reset of what is carried is CANCEL.
+        self.reset(self.isSwitched ? .cancel : .internalError)
     }
 
     func exchangeEnded() {

@@ -46,7 +46,7 @@ class HTTP2Stream {
     /// DATA may come now.
     func checkBody() throws(HTTP2MalformedMessage) {}
     /// - Returns: whether more may come; else ``resume()`` is called later.
-    func received(_ bytes: UnsafeRawBufferPointer) -> Bool { true }
+    func received(_ bytes: UnsafeRawBufferPointer, isLast: Bool) -> Bool { true }
     func peerFinished(_ trailers: HTTP2HeaderList) {}
     func peerReset(_ code: HTTP2ErrorCode) {}
     func broken(_ text: String) {}
@@ -68,7 +68,8 @@ class HTTP2Stream {
         }
         if !bytes.isEmpty {
             // What the other side does with it may end this stream.
-            if self.received(bytes) { self.release(bytes.count) } else { self.unreleased += bytes.count }
+            let wantsMore = self.received(bytes, isLast: endStream)
+            if wantsMore { self.release(bytes.count) } else { self.unreleased += bytes.count }
         }
         if endStream { self.finishedByPeer(HTTP2HeaderList()) }
     }
@@ -120,21 +121,25 @@ class HTTP2Stream {
     }
 
     /// Takes all of it: at once as far as nothing is in the way, into the queue what remains.
-    final func queue(_ bytes: UnsafeRawBufferPointer) {
+    /// - Parameter isLast: the last frame says END_STREAM; a ``queueEnd(_:)`` behind it has nothing left to say.
+    final func queue(_ bytes: UnsafeRawBufferPointer, isLast: Bool) {
         guard self.isOpen, !self.sentEnd, self.endsWith == nil, !bytes.isEmpty else { return }
         var rest = bytes
         if self.queued.isEmpty, !self.holdsBody {
             while !rest.isEmpty, self.connection.isFreeToSend {
                 let length = min(self.connection.allowance(self), rest.count)
                 guard length > 0 else { break }
+                let endsHere = isLast && length == rest.count
                 self.connection.sendData(
-                    self, UnsafeRawBufferPointer(rebasing: rest.prefix(length)), endStream: false)
+                    self, UnsafeRawBufferPointer(rebasing: rest.prefix(length)), endStream: endsHere)
+                if endsHere { return self.saidEnd() }
                 rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(length))
             }
         }
         guard let start = rest.baseAddress, !rest.isEmpty else { return }
         if self.queued.isEmpty { self.stalledRounds = 0 }
         self.queued.append(start, rest.count)
+        if isLast { self.endsWith = HTTP2HeaderList() }
         self.connection.mayPump(self)
         self.connection.sendBodies()
     }
@@ -178,9 +183,7 @@ class HTTP2Stream {
                     encoder.append(trailers, to: &block)
                 }
             }
-            self.sentEnd = true
-            self.removeIfOver()
-            if self.isOpen, self.resetsWhenSent { self.reset(.noError) }
+            self.saidEnd()
         } else if self.awaitsDrain, self.queued.count < Self.queuedBytesMax / 2 {
             self.awaitsDrain = false
             self.drained()
@@ -188,6 +191,15 @@ class HTTP2Stream {
     }
 
     // MARK: The end
+
+    /// Our message is complete, or will be when what waits has gone.
+    final var isEnding: Bool { self.sentEnd || self.endsWith != nil }
+
+    private func saidEnd() {
+        self.sentEnd = true
+        self.removeIfOver()
+        if self.isOpen, self.resetsWhenSent { self.reset(.noError) }
+    }
 
     private func removeIfOver() { if self.sentEnd, self.receivedEnd { self.connection.remove(self) } }
 

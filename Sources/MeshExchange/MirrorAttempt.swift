@@ -30,7 +30,8 @@ final class MirrorAttempt: AttemptOwner {
         guard
             let endpoint = self.mirror.backend.choose(self.server.book, excluding: [], hash: nil, at: now)
         else { return }
-        let attempt = Attempt(exchange: self, endpoint: endpoint, beganNanoseconds: now)
+        let attempt = Attempt(
+            exchange: self, endpoint: endpoint, of: self.mirror.backend, beganNanoseconds: now)
         self.attempt = attempt
         let timer = LoopTimer(loop: self.server.loop) { [weak self] in self?.cancel() }
         self.timer = timer
@@ -45,12 +46,12 @@ final class MirrorAttempt: AttemptOwner {
         self.kept = []
     }
 
-    func send(_ bytes: UnsafeRawBufferPointer) {
+    func send(_ bytes: UnsafeRawBufferPointer, isLast: Bool) {
         guard let attempt else { return }
         if let stream = attempt.stream {
             // One that does not keep up must not hold up the others, nor make us hold its bytes.
             if stream.isFull { return self.cancel() }
-            return stream.send(bytes)
+            return stream.send(bytes, isLast: isLast)
         }
         guard self.kept.count + bytes.count <= Self.keptBytesMax else { return self.cancel() }
         self.kept.append(contentsOf: bytes)
@@ -70,7 +71,8 @@ final class MirrorAttempt: AttemptOwner {
     func attemptConnected(_ attempt: Attempt, _ stream: any UpstreamStream) {
         guard attempt === self.attempt else { return stream.cancel() }
         stream.request(self.mirror.request, hasBody: self.hasBody)
-        if !self.kept.isEmpty { self.kept.withUnsafeBytes { stream.send($0) } }
+        let isLast = self.end?.isEmpty ?? false
+        if !self.kept.isEmpty { self.kept.withUnsafeBytes { stream.send($0, isLast: isLast) } }
         self.kept = []
         if self.hasBody, let end { stream.finish(end) }
     }
@@ -78,7 +80,7 @@ final class MirrorAttempt: AttemptOwner {
     func attemptInformed(_ head: ResponseHead) {}
     func attemptResponded(_ attempt: Attempt, _ head: ResponseHead, hasBody: Bool) { if !hasBody { self.ended() } }
     func attemptSwitchedProtocol(_ head: ResponseHead) { self.cancel() }
-    func attemptReceived(_ bytes: UnsafeRawBufferPointer) -> Bool { true }
+    func attemptReceived(_ bytes: UnsafeRawBufferPointer, isLast: Bool) -> Bool { true }
     func attemptFinished(_ trailers: HTTP2HeaderList) { self.ended() }
     func attemptDrained() {}
     func attemptFailed(_ attempt: Attempt, _ trouble: UpstreamTrouble) { self.ended() }

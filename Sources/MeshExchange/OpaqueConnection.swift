@@ -16,12 +16,14 @@ final class OpaqueConnection: PipeConsumer {
     static let begunBytesMax = 64 << 10
 
     private let server: ExchangeServer
-    private let stream: ServedStream
-    private let target: ServedTarget
-    private var channel: any ByteChannel { self.stream.pipe }
+    private let client: ServedClient
+    private var channel: any ByteChannel { self.client.pipe }
     private var begun: [UInt8] = []
     private var hello: Hello
     private var backend: Backend?
+    /// The connection to the endpoint that is being made.
+    private var opening: UpstreamOpening?
+    /// The one that is made.
     private var far: Far?
     private var tried: [UpstreamKey] = []
     private var report: StreamReport
@@ -32,14 +34,15 @@ final class OpaqueConnection: PipeConsumer {
     private var received: UInt64 = 0
     private var told: (sent: UInt64, received: UInt64) = (0, 0)
     private var counted: UpstreamKey?
+    /// Among the backend's streams under way.
+    private var place: BackendPlaces.Place?
 
-    init(_ server: ExchangeServer, _ stream: ServedStream, _ target: ServedTarget, hello: Hello) {
+    init(_ server: ExchangeServer, _ client: ServedClient, hello: Hello) {
         self.server = server
-        self.stream = stream
-        self.target = target
+        self.client = client
         self.hello = hello
         self.report = StreamReport(
-            id: server.nextStreamID(), ends: server.ends(stream, target), startedNanoseconds: server.loop.now)
+            id: server.nextStreamID(), ends: server.ends(client), startedNanoseconds: server.loop.now)
         server.opened(self)
     }
 
@@ -61,29 +64,30 @@ final class OpaqueConnection: PipeConsumer {
             }
             return bytes.count
         }
-        guard let far, far.isReady else {
+        guard let far else {
             let taken = min(bytes.count, Self.begunBytesMax - min(self.begun.count, Self.begunBytesMax))
             self.begun.append(contentsOf: bytes.prefix(taken))
             return taken
         }
         self.received += UInt64(bytes.count)
-        far.channel?.send(bytes)
-        if far.channel?.isFull == true { self.channel.pause() }
+        far.channel.send(bytes)
+        if far.channel.isFull { self.channel.pause() }
         return bytes.count
     }
 
     func pipeFinished() {
         self.peerFinished = true
         if self.hello == .expected, self.far == nil { return self.end(.clientEnd, "no TLS client hello came") }
-        if let far, far.isReady { far.channel?.finish() }
+        self.far?.channel.finish()
     }
 
-    func pipeDrained() { self.far?.channel?.wantsMore() }
+    func pipeDrained() { self.far?.channel.wantsMore() }
 
     func pipeClosed(reset: Bool) {
         guard !self.isOver else { return }
+        self.opening?.cancel()
         // Else both directions have ended, and what is on its way to the endpoint arrives.
-        if reset { self.far?.channel?.reset() }
+        if reset { self.far?.channel.reset() }
         self.finished(reset ? .clientEnd : [], nil)
     }
 
@@ -92,15 +96,19 @@ final class OpaqueConnection: PipeConsumer {
     private func plan(_ serverName: String?) {
         self.hello = .none
         self.report.serverName = serverName
-        guard let port = self.server.view.served(self.target) else {
+        guard let port = self.server.view.served(self.client.target) else {
             return self.end(.noRoute, "the service that was asked for is not served here")
         }
-        switch port.plan(stream: serverName, self.server.origin(self.stream, self.target, isGRPC: false)) {
+        switch port.plan(stream: serverName, self.server.origin(self.client, isGRPC: false)) {
         case .refuse(let flags, let details): self.end(flags, details)
         case .forward(let backend, let route):
             self.report.route = route
             if backend.service != self.report.ends.service { self.report.ends.backend = backend.service }
             self.backend = backend
+            guard let place = backend.streams.take() else {
+                return self.end(.upstreamOverflow, "the backend has as many streams as it may")
+            }
+            self.place = place
             self.dial()
         }
     }
@@ -109,70 +117,65 @@ final class OpaqueConnection: PipeConsumer {
         guard let backend, let dialer = self.server.dialer,
             let endpoint = backend.choose(
                 self.server.book, excluding: self.tried, hash: nil, at: self.server.loop.now)
-        else { return self.end(.noHealthyUpstream, "the backend has no endpoint that is ready") }
+        else {
+            return self.end(
+                .noHealthyUpstream, self.backend?.reasonForNone ?? Backend.noneReady)
+        }
         self.tried.append(endpoint.key)
-        self.report.ends.endpoint = endpoint.workload
-        self.report.ends.upstream = endpoint.key.address
+        self.report.ends.endpoint = endpoint.reportedWorkload
+        self.report.ends.upstream = endpoint.key.host == nil ? endpoint.key.address : nil
         self.server.book.began(endpoint.key)
         self.counted = endpoint.key
-        let far = Far(self)
-        self.far = far
-        if let route = endpoint.route {
-            let pipe = PipeEnd(loop: self.server.loop, consumer: far)
-            far.channel = pipe
-            dialer.open(route, pipe) { result in
-                switch result {
-                case .success(let identity): far.connected(identity)
-                case .failure(let failure):
-                    pipe.consumer = nil
-                    pipe.end(reset: true)
-                    far.notConnected(failure.description)
-                }
+        let opening = UpstreamOpening(
+            endpoint, self.server, dialer, client: self.client.source
+        ) { [self] result in
+            self.opening = nil
+            switch result {
+            case .success(let opened): self.connected(opened)
+            case .failure(let trouble): self.notConnected(trouble)
             }
-        } else {
-            do {
-                let channel = try dialer.connect(to: endpoint.key.address) { reason in
-                    if let reason { far.notConnected(reason) } else { far.connected(nil) }
-                }
-                channel.consumer = far
-                far.channel = channel
-            } catch { far.notConnected("\(error)") }
         }
+        self.opening = opening
+        opening.start()
     }
 
-    fileprivate func connected(_ far: Far) {
-        guard far === self.far, !self.isOver else { return }
-        self.report.ends.upstreamIdentity = far.identity
+    private func connected(_ opened: UpstreamOpening.Opened) {
+        guard !self.isOver else { return opened.channel.reset() }
+        let far = Far(self, opened.channel)
+        self.far = far
+        opened.channel.consumer = far
+        self.report.ends.upstream = opened.peer.address
+        self.report.ends.upstreamIdentity = opened.peer.identity
         self.open()
         let begun = self.begun
         self.begun = []
         self.received += UInt64(begun.count)
-        if !begun.isEmpty { begun.withUnsafeBytes { far.channel?.send($0) } }
-        if self.peerFinished { far.channel?.finish() }
+        if !begun.isEmpty { begun.withUnsafeBytes { far.channel.send($0) } }
+        if self.peerFinished { far.channel.finish() }
         self.channel.wantsMore()
     }
 
-    fileprivate func notConnected(_ far: Far, _ reason: String) {
-        guard far === self.far, !self.isOver else { return }
+    private func notConnected(_ trouble: UpstreamTrouble) {
+        guard !self.isOver else { return }
         self.uncount(failed: true)
-        self.far = nil
         if self.tried.count < Self.attemptsMax, self.tried.count < (self.backend?.endpoints.count ?? 0) {
             return self.dial()
         }
-        self.end(.upstreamConnectionFailure, nil, failure: reason)
+        self.end(
+            trouble.kind == .unresolved ? .noHealthyUpstream : .upstreamConnectionFailure, nil, failure: trouble.text)
     }
 
-    fileprivate func receivedFromFar(_ bytes: UnsafeRawBufferPointer) -> Int {
+    func receivedFromFar(_ bytes: UnsafeRawBufferPointer) -> Int {
         self.sent += UInt64(bytes.count)
         self.channel.send(bytes)
         if self.channel.isFull { self.far?.pause() }
         return bytes.count
     }
 
-    fileprivate func farFinished() { self.channel.finish() }
-    fileprivate func farDrained() { self.channel.wantsMore() }
+    func farFinished() { self.channel.finish() }
+    func farDrained() { self.channel.wantsMore() }
 
-    fileprivate func farClosed(reset: Bool) {
+    func farClosed(reset: Bool) {
         guard !self.isOver else { return }
         if reset {
             self.end(.upstreamReset, nil, failure: "the endpoint reset the connection")
@@ -194,12 +197,13 @@ final class OpaqueConnection: PipeConsumer {
         guard let key = self.counted else { return }
         self.counted = nil
         self.server.book.ended(key)
-        if failed { self.server.book.failed(key, at: self.server.loop.now) }
+        if failed, let backend { self.server.book.failed(key, .connection, of: backend, at: self.server.loop.now) }
     }
 
     private func end(_ flags: ExchangeFlags, _ details: String?, failure: String? = nil) {
         guard !self.isOver else { return }
-        self.far?.channel?.reset()
+        self.opening?.cancel()
+        self.far?.channel.reset()
         self.finished(flags, details, failure)
         self.channel.reset()
     }
@@ -217,7 +221,10 @@ final class OpaqueConnection: PipeConsumer {
         self.open()
         self.reportProgress()
         self.isOver = true
+        self.place?.giveBack()
+        self.place = nil
         self.uncount(failed: false)
+        self.opening = nil
         self.far = nil
         self.begun = []
         self.server.closed(self)
@@ -227,31 +234,5 @@ final class OpaqueConnection: PipeConsumer {
         end.details = details
         end.upstreamFailure = failure
         self.server.observer.closed(self.report, end)
-    }
-
-    /// The endpoint's side.
-    fileprivate final class Far: PipeConsumer {
-        private let near: OpaqueConnection
-        var channel: (any ByteChannel)?
-        private(set) var isReady = false
-        var identity: WorkloadIdentity?
-
-        init(_ near: OpaqueConnection) { self.near = near }
-
-        func connected(_ identity: WorkloadIdentity?) {
-            self.isReady = true
-            self.identity = identity
-            self.near.connected(self)
-        }
-
-        func notConnected(_ reason: String) { self.near.notConnected(self, reason) }
-        func pause() { self.channel?.pause() }
-        func pipeReceived(_ bytes: UnsafeRawBufferPointer) -> Int { self.near.receivedFromFar(bytes) }
-        func pipeFinished() { self.near.farFinished() }
-        func pipeDrained() { self.near.farDrained() }
-        func pipeClosed(reset: Bool) {
-            guard self.isReady else { return }
-            self.near.farClosed(reset: reset)
-        }
     }
 }

@@ -10,20 +10,19 @@ final class ProtocolSniffer: PipeConsumer, ServedConnection {
     enum Finding: Hashable { case needsMore, http1, http2, tls, other }
 
     private let server: ExchangeServer
-    private let stream: ServedStream
-    private let target: ServedTarget
+    private let client: ServedClient
     private let isHTTPOnly: Bool
     private var begun: [UInt8] = []
     private var timer: LoopTimer?
 
-    init(_ server: ExchangeServer, _ stream: ServedStream, _ target: ServedTarget, isHTTPOnly: Bool) {
+    init(_ server: ExchangeServer, _ client: ServedClient, isHTTPOnly: Bool) {
         self.server = server
-        self.stream = stream
-        self.target = target
+        self.client = client
         self.isHTTPOnly = isHTTPOnly
         server.opened(self)
         let timer = LoopTimer(loop: server.loop) { [unowned self] in
-            if self.isHTTPOnly { self.giveUp() } else { self.becomeOpaque() }
+            if !self.isHTTPOnly { return self.becomeOpaque() }
+            if self.begun.isEmpty { self.giveUp() } else { self.tooSlow() }
         }
         self.timer = timer
         timer.arm(after: isHTTPOnly ? server.configuration.idleTimeout : server.configuration.silenceTimeout)
@@ -38,7 +37,11 @@ final class ProtocolSniffer: PipeConsumer, ServedConnection {
         let had = self.begun.count
         self.begun.append(contentsOf: bytes)
         let finding = self.begun.withUnsafeBytes { Self.look($0) }
-        if finding == .needsMore { return bytes.count }
+        if finding == .needsMore {
+            // Not even the beginning of a head is here.
+            if self.isHTTPOnly, had == 0 { self.timer?.arm(after: self.server.configuration.headTimeout) }
+            return bytes.count
+        }
         let whole = self.begun
         let next = self.become(finding)
         // What was not enough to tell the protocol is not enough for anything else: it is always taken.
@@ -49,15 +52,15 @@ final class ProtocolSniffer: PipeConsumer, ServedConnection {
         self.over()
         let next: any PipeConsumer
         switch finding {
-        case .http2: next = HTTP2ServerConnection(self.server, self.stream, self.target)
+        case .http2: next = HTTP2ServerConnection(self.server, self.client)
         case .tls where !self.isHTTPOnly:
-            next = OpaqueConnection(self.server, self.stream, self.target, hello: .expected)
+            next = OpaqueConnection(self.server, self.client, hello: .expected)
         case .other where !self.isHTTPOnly:
-            next = OpaqueConnection(self.server, self.stream, self.target, hello: .none)
+            next = OpaqueConnection(self.server, self.client, hello: .none)
         // It will say what is wrong with it.
-        default: next = HTTP1ServerConnection(self.server, self.stream, self.target)
+        default: next = HTTP1ServerConnection(self.server, self.client)
         }
-        self.stream.pipe.consumer = next
+        self.client.pipe.consumer = next
         (next as? OpaqueConnection)?.start()
         return next
     }
@@ -71,6 +74,12 @@ final class ProtocolSniffer: PipeConsumer, ServedConnection {
 
     private func giveUp() { (self.become(.other) as? HTTP1ServerConnection)?.close() }
 
+    private func tooSlow() {
+        let limit = self.server.configuration.headTimeout
+        (self.become(.other) as? HTTP1ServerConnection)?
+            .refuse(HTTP1Error(408, "no complete head within \(limit)"), .idleTimeout)
+    }
+
     private func over() {
         self.timer?.cancel()
         self.timer = nil
@@ -78,15 +87,19 @@ final class ProtocolSniffer: PipeConsumer, ServedConnection {
         self.server.closed(self)
     }
 
-    /// Nobody has asked for anything.
+    /// Nobody has asked for anything yet, but a new connection is there for a request.
     func drain() {
-        if self.begun.isEmpty, self.isHTTPOnly { self.giveUp() }
+        guard self.begun.isEmpty, self.isHTTPOnly else { return }
+        self.timer?.cancel()
+        let timer = LoopTimer(loop: self.server.loop) { [unowned self] in self.giveUp() }
+        self.timer = timer
+        timer.arm(after: self.server.configuration.drainQuiet)
     }
 
     func pipeFinished() {
         // A request of another protocol may be shorter than any of HTTP.
         if !self.isHTTPOnly { self.becomeOpaque() } else { _ = self.become(.other) }
-        self.stream.pipe.consumer?.pipeFinished()
+        self.client.pipe.consumer?.pipeFinished()
     }
 
     func pipeDrained() {}

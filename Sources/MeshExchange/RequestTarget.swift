@@ -47,11 +47,12 @@ struct RequestTarget {
     }
 }
 
-/// What a client may switch to by `Upgrade`, which is ignored otherwise (RFC 9110, 7.8).
+/// What a client may switch to by `Upgrade`, which is ignored otherwise (RFC 9110, 7.8), or by `:protocol` (RFC 8441).
 enum UpgradeRule {
     /// Protocols that carry requests of their own would carry them past every route and policy.
     static func isPassedOn(_ upgrade: String) -> Bool {
         let lower = upgrade.lowercased()
-        return !["h2c", "http/", "tls/", ","].contains { lower.contains($0) }
+        return !upgrade.isEmpty && upgrade.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != UInt8(ascii: ",") }
+            && !["h2", "http/", "tls/"].contains { lower.contains($0) }
     }
 }

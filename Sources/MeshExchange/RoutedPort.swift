@@ -49,16 +49,32 @@ package final class RoutedPort: ServedPort {
 
     private func route(_ request: RequestHead, _ origin: RequestOrigin) -> ExchangePlan {
         let table = self.rules.routes(for: origin.identity?.namespace)
-        if table.isEmpty {
-            var plan = ForwardPlan(request: request, backend: self.own)
-            self.balance(&plan, origin)
-            self.trace(&plan, origin)
-            return .forward(plan)
-        }
+        if table.isEmpty { return self.forwardUnrouted(request, origin) }
         guard let matched = table.match(request, isGRPC: origin.isGRPC) else {
             return .answer(LocalAnswer(404, "", flags: .noRoute, details: "route_not_found"))
         }
         return self.forward(request, matched, origin)
+    }
+
+    /// HTTP where no route for HTTP is attached. A TCPRoute is for whatever comes through its port: where a port declares
+    /// nothing, requests are divided among its backends as connections would be.
+    private func forwardUnrouted(_ request: RequestHead, _ origin: RequestOrigin) -> ExchangePlan {
+        var backend = self.own
+        var route: String?
+        if case .route(let entry) = self.rules.streams.find(nil, for: origin.identity?.namespace) {
+            switch self.destination(of: entry, origin) {
+            case .success(let found): (backend, route) = (found, entry.route.name.description)
+            case .failure(let failure):
+                return .answer(
+                    LocalAnswer(
+                        500, "", flags: failure.flags, details: failure.details, route: entry.route.name.description))
+            }
+        }
+        var plan = ForwardPlan(request: request, backend: backend)
+        plan.route = route
+        self.balance(&plan, origin)
+        self.trace(&plan, origin)
+        return .forward(plan)
     }
 
     /// Nil: it may pass.
@@ -112,19 +128,31 @@ package final class RoutedPort: ServedPort {
         case .none: return .forward(self.own, route: nil)
         case .unknownName: return .refuse(flags: .noRoute, details: "no_route_for_server_name")
         case .route(let entry):
-            let name = entry.route.name.description
-            guard let index = entry.backends.choose(origin.random) else {
-                return .refuse(flags: .noRoute, details: "route_without_backend[\(name)]")
+            switch self.destination(of: entry, origin) {
+            case .success(let backend): return .forward(backend, route: entry.route.name.description)
+            case .failure(let failure): return .refuse(flags: failure.flags, details: failure.details)
             }
-            switch entry.route.backends[index].destination {
-            case .service(let key, let port):
-                guard let backend = self.backend(key, port) else {
-                    return .refuse(flags: .noCluster, details: "backend_unknown[\(key):\(port)]")
-                }
-                return .forward(backend, route: name)
-            case .invalid(let reason):
-                return .refuse(flags: .noCluster, details: "backend_invalid[\(reason)]")
+        }
+    }
+
+    /// Why a stream's route leads nowhere.
+    private struct DeadEnd: Error {
+        var flags: ExchangeFlags
+        var details: String
+    }
+
+    private func destination(of entry: StreamTable.Entry, _ origin: RequestOrigin) -> Result<Backend, DeadEnd> {
+        guard let index = entry.backends.choose(origin.random) else {
+            return .failure(DeadEnd(flags: .noRoute, details: "route_without_backend[\(entry.route.name)]"))
+        }
+        switch entry.route.backends[index].destination {
+        case .service(let key, let port):
+            guard let backend = self.backend(key, port) else {
+                return .failure(DeadEnd(flags: .noCluster, details: "backend_unknown[\(key):\(port)]"))
             }
+            return .success(backend)
+        case .invalid(let reason):
+            return .failure(DeadEnd(flags: .noCluster, details: "backend_invalid[\(reason)]"))
         }
     }
 }

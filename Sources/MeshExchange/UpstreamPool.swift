@@ -81,58 +81,37 @@ final class UpstreamPool {
         guard let dialer = self.server.dialer else { return }
         lane.count += 1
         lane.connecting += 1
-        if let route = endpoint.route {
-            let pipe = PipeEnd(loop: self.server.loop)
-            dialer.open(route, pipe) { [self] result in
-                lane.connecting -= 1
-                switch result {
-                case .success: self.connected(name, lane, pipe)
-                case .failure(let failure):
-                    pipe.end(reset: true)
-                    self.failed(name, lane, "\(failure.description)")
-                }
+        UpstreamOpening(endpoint, self.server, dialer, client: nil) { [self] result in
+            lane.connecting -= 1
+            switch result {
+            case .success(let opened): self.connected(name, lane, opened)
+            case .failure(let trouble): self.failed(name, lane, trouble)
             }
-        } else {
-            do {
-                var channel: (any ByteChannel)?
-                channel = try dialer.connect(to: endpoint.key.address) { [self] reason in
-                    lane.connecting -= 1
-                    if let reason {
-                        self.failed(name, lane, "\(name.key.address): \(reason)")
-                    } else if let channel {
-                        self.connected(name, lane, channel)
-                    }
-                    channel = nil
-                }
-            } catch {
-                lane.connecting -= 1
-                self.failed(name, lane, "\(name.key.address): \(error)")
-            }
-        }
+        }.start()
     }
 
-    private func connected(_ name: Name, _ lane: Lane, _ channel: any ByteChannel) {
+    private func connected(_ name: Name, _ lane: Lane, _ opened: UpstreamOpening.Opened) {
         if name.isHTTP2 {
-            let connection = HTTP2ClientConnection(self, name.key, channel)
-            channel.consumer = connection
+            let connection = HTTP2ClientConnection(self, name.key, opened.channel, opened.peer)
+            opened.channel.consumer = connection
             lane.shared.append(connection)
             self.hasRoom(connection)
         } else {
-            let connection = HTTP1ClientConnection(self, name.key, channel)
-            channel.consumer = connection
+            let connection = HTTP1ClientConnection(self, name.key, opened.channel, opened.peer)
+            opened.channel.consumer = connection
             self.returned(connection)
         }
         self.sweepLater()
     }
 
     /// Everybody who waits hears why; another endpoint may do better.
-    private func failed(_ name: Name, _ lane: Lane, _ reason: String) {
+    private func failed(_ name: Name, _ lane: Lane, _ trouble: UpstreamTrouble) {
         lane.count -= 1
         guard lane.connecting == 0 else { return }
         let waiting = lane.waiting
         lane.waiting = []
         self.forgetIfEmpty(name, lane)
-        for attempt in waiting { attempt.attemptFailed(UpstreamTrouble(.connect, reason, isUntouched: true)) }
+        for attempt in waiting { attempt.attemptFailed(trouble) }
     }
 
     /// An attempt waits no longer.

@@ -6,8 +6,20 @@ struct HPACKDynamicTable {
     /// What an entry counts beyond its octets (RFC 7541 section 4.1).
     static let entryOverhead = 32
 
+    /// Half the size with 32 bits each; every idle connection has two tables of them. A table's octets are far fewer.
     private struct Entry {
-        var offset, nameCount, valueCount: Int
+        private var places: (offset: UInt32, nameCount: UInt32, valueCount: UInt32)
+
+        init(offset: Int, nameCount: Int, valueCount: Int) {
+            self.places = (UInt32(offset), UInt32(nameCount), UInt32(valueCount))
+        }
+
+        var offset: Int {
+            get { Int(self.places.offset) }
+            set { self.places.offset = UInt32(newValue) }
+        }
+        var nameCount: Int { Int(self.places.nameCount) }
+        var valueCount: Int { Int(self.places.valueCount) }
         var size: Int { self.nameCount + self.valueCount + HPACKDynamicTable.entryOverhead }
     }
 

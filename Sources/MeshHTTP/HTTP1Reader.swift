@@ -111,6 +111,19 @@ package struct HTTP1Reader {
         return nil
     }
 
+    /// Asked right behind a piece of a body, with the input that is left: that was the last of it, and no trailers follow.
+    /// False when that cannot be known yet.
+    package func endsBodyBefore(_ rest: UnsafeRawBufferPointer) -> Bool {
+        switch self.part {
+        case .ending: true
+        case .chunkDataEnd: rest.count >= Self.lastChunk.count && rest.starts(with: Self.lastChunk)
+        default: false
+        }
+    }
+
+    /// What nearly always ends a chunked body, from behind the data of the last chunk but one.
+    private static let lastChunk = Array("\r\n0\r\n\r\n".utf8)
+
     // MARK: Pieces
 
     /// At least one byte, at most `count`; nil when there is none.

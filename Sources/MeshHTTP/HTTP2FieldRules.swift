@@ -98,13 +98,13 @@ package enum HTTP2FieldRules {
             }
     }
 
-    /// No NUL, CR or LF, and no space or tab at either end. Other controls are let through: RFC 9113 section 8.2.1
-    /// asks for no more, and values with them exist.
+    /// No controls but tabs, and no space or tab at either end. RFC 9113 section 8.2.1 asks only for no NUL, CR and LF,
+    /// but RFC 9110 section 5.5 has no others either, and there are HTTP/1 servers for which they end a line.
     @inline(__always)
     static func isValue(_ bytes: ArraySlice<UInt8>) -> Bool {
         guard let first = bytes.first, let last = bytes.last else { return true }
         return first != 32 && first != 9 && last != 32 && last != 9
-            && !bytes.contains { $0 == 0 || $0 == 10 || $0 == 13 }
+            && !bytes.contains { ($0 < 32 && $0 != 9) || $0 == 127 }
     }
 
     /// Visible ASCII without the characters that would end an authority or hide what comes before (`@`).

@@ -56,19 +56,20 @@ package struct HTTP2FloodGuard: Sendable {
         }
     }
 
-    package let limits: Limits
+    /// For every connection the same, so that none has them with it.
+    package static let limits = Limits()
     private var spanStart: UInt64 = 0
-    private var settings = 0, ping = 0, unansweredReset = 0, provokedReset = 0, refusedStream = 0, emptyData = 0,
-        useless = 0
+    private var settings: UInt32 = 0, ping: UInt32 = 0, unansweredReset: UInt32 = 0, provokedReset: UInt32 = 0
+    private var refusedStream: UInt32 = 0, emptyData: UInt32 = 0, useless: UInt32 = 0
 
-    package init(limits: Limits = Limits()) { self.limits = limits }
+    package init() {}
 
     /// - Parameter nanoseconds: a monotonic clock; any start will do.
     /// - Throws: `flood` when the frame is one too many in this span.
     package mutating func record(_ kind: Kind, at nanoseconds: UInt64) throws(HTTP2ConnectionError) {
         // A clock that stepped back restarts the span too: the subtraction wraps to something huge.
-        if nanoseconds &- self.spanStart >= UInt64(self.limits.spanSeconds) * 1_000_000_000 {
-            self = Self(limits: self.limits)
+        if nanoseconds &- self.spanStart >= UInt64(Self.limits.spanSeconds) * 1_000_000_000 {
+            self = Self()
             self.spanStart = nanoseconds
         }
         let count: Int
@@ -81,11 +82,11 @@ package struct HTTP2FloodGuard: Sendable {
         case .emptyData: count = Self.increment(&self.emptyData)
         case .useless: count = Self.increment(&self.useless)
         }
-        if count > self.limits[kind] { throw .flood(kind, count: count, seconds: self.limits.spanSeconds) }
+        if count > Self.limits[kind] { throw .flood(kind, count: count, seconds: Self.limits.spanSeconds) }
     }
 
-    private static func increment(_ counter: inout Int) -> Int {
+    private static func increment(_ counter: inout UInt32) -> Int {
         counter += 1
-        return counter
+        return Int(counter)
     }
 }

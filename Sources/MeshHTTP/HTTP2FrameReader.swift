@@ -63,7 +63,8 @@ package struct HTTP2FrameReader: ~Copyable {
     var openBlock = HTTP2StreamID.connection
 
     /// Cut frame headers and control payloads are put together here.
-    private let scratch: UnsafeMutableRawBufferPointer
+    /// Made when the first one is cut, which on most connections none ever is.
+    private var scratch: UnsafeMutableRawBufferPointer?
     private var scratchCount = 0
     static let scratchBytes = 6 * settingsPerFrameMax  // = 8 + goAwayDebugBytesMax
 
@@ -74,10 +75,9 @@ package struct HTTP2FrameReader: ~Copyable {
             "frameBytesMax must be 16 KiB to 1 MiB")
         self.limits = limits
         self.state = role == .server ? .preface(0) : .frameHeader
-        self.scratch = .allocate(byteCount: Self.scratchBytes, alignment: 8)
     }
 
-    deinit { self.scratch.deallocate() }
+    deinit { self.scratch?.deallocate() }
 
     /// Header blocks begun since the start.
     package internal(set) var blocksBegun: UInt64 = 0
@@ -150,15 +150,17 @@ package struct HTTP2FrameReader: ~Copyable {
     ) -> UnsafeRawBufferPointer? {
         if self.scratchCount == 0, input.count >= count { return Self.take(count, &input) }
         precondition(count <= Self.scratchBytes)
+        let scratch = self.scratch ?? .allocate(byteCount: Self.scratchBytes, alignment: 8)
+        self.scratch = scratch
         let piece = Self.take(count - self.scratchCount, &input)
         if let from = piece.baseAddress, !piece.isEmpty {
             // SAFETY: scratchCount + piece.count <= count <= scratchBytes.
-            (self.scratch.baseAddress! + self.scratchCount).copyMemory(from: from, byteCount: piece.count)
+            (scratch.baseAddress! + self.scratchCount).copyMemory(from: from, byteCount: piece.count)
         }
         self.scratchCount += piece.count
         guard self.scratchCount == count else { return nil }
         self.scratchCount = 0
-        return UnsafeRawBufferPointer(rebasing: self.scratch[..<count])
+        return UnsafeRawBufferPointer(rebasing: scratch[..<count])
     }
 
     private mutating func readPreface(

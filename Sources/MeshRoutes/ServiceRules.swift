@@ -73,16 +73,51 @@ package struct BackendBalancing: Hashable, Sendable {
     /// Retries at a time, in percent of the requests under way, but ``retriesMin`` always.
     package var retryBudgetPercent: UInt32 = 20
     package var retriesMin: UInt32 = 3
+    package var ejection = EndpointEjection()
+    /// Requests under way at a time, of one waypoint process; more are answered with 503. Nil: no limit.
+    package var requestsMax: UInt32?
+    /// The same for streams that are not looked into; more are refused.
+    package var streamsMax: UInt32?
+
+    package init() {}
+}
+
+/// When an endpoint that keeps failing is passed over, as long as others are left. Counted by each event loop for itself.
+package struct EndpointEjection: Hashable, Sendable {
+    /// One after the other: answers of 500 and more, connections that could not be made or broke. 0: not for that.
+    package var failures: UInt32 = 5
+    /// Of those only 502, 503, 504 and the connections. 0: not for that.
+    package var gatewayFailures: UInt32 = 0
+    /// For how long; times the number of ejections in a row, up to ten.
+    package var time: Duration = .seconds(30)
+    /// Of a backend's endpoints, in percent; one always may be.
+    package var percentMax: UInt32 = 100
 
     package init() {}
 }
 
 package struct WaypointTelemetry: Hashable, Sendable {
     package var isAccessLogEnabled = true
+    /// Nil: nobody said how.
+    package var accessLog: AccessLogStyle?
     /// Of requests without a decision of their caller, in percent.
     package var tracePercent = 0.0
     /// `http://host:port/v1/traces` of an OTLP collector; nil: no spans.
     package var traceCollector: String?
 
     package init() {}
+}
+
+/// How a line of the access log is written, in Envoy's format strings.
+package struct AccessLogStyle: Hashable, Sendable {
+    package enum Encoding: UInt8, Hashable, Sendable { case text = 0, json }
+
+    package var encoding: Encoding
+    /// A format string; for JSON an object of names and format strings, as text. Nil: the encoding's usual one.
+    package var format: String?
+
+    package init(_ encoding: Encoding, format: String? = nil) {
+        self.encoding = encoding
+        self.format = format
+    }
 }

@@ -2,6 +2,12 @@ internal import MeshHTTP
 internal import MeshLoop
 internal import MeshModel
 
+/// Who wants a stream behind a gateway.
+protocol GatewayLegOwner: StreamRequester {
+    /// The gateway has let us through: the stream is to be one of `inner`, which is about to start.
+    func gatewayAnswered(_ inner: TunnelConnection)
+}
+
 /// The outer stream of a double HBONE connection, and the tunnel inside it.
 ///
 ///     application ═ inner stream ═ inner tunnel ─ near end │ far end ═ outer stream ═ outer tunnel ═ gateway
@@ -11,7 +17,7 @@ internal import MeshModel
 /// the price of two copies through the kernel on a path that leaves the data centre anyhow. The inner tunnel serves
 /// one connection, because the gateway chooses a workload for each.
 final class GatewayLeg: StreamRequester {
-    private let owner: OutboundConnection
+    private let owner: any GatewayLegOwner
     private let worker: TunnelWorker
     private let handle: PodHandle
     private let route: TunnelRoute
@@ -26,7 +32,7 @@ final class GatewayLeg: StreamRequester {
 
     /// - Throws: when the process is out of descriptors.
     init(
-        of owner: OutboundConnection, worker: TunnelWorker, handle: PodHandle, route: TunnelRoute, inner: InnerTunnel
+        of owner: any GatewayLegOwner, worker: TunnelWorker, handle: PodHandle, route: TunnelRoute, inner: InnerTunnel
     ) throws(SystemError) {
         let (near, far) = try Sockets.pair(for: handle.namespace)
         do {

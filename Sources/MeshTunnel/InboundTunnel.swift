@@ -108,7 +108,7 @@ final class StreamAdmission: MeshWaiter {
             self.stream.dial(pipe)
             server.serve(
                 ServedStream(
-                    pipe: pipe, target: target, question: self.question, authority: self.authority,
+                    pipe: pipe, target: target, source: self.question.source, identity: self.question.identity,
                     dialer: TunnelDialer(worker: self.worker, handle: self.tunnel.handle)))
             if !self.stream.isClosed { self.stream.appConnected(pipe) }
         case .admit(let permit, let target, let responseHeaders, let labels, let preamble):

@@ -4,7 +4,7 @@ internal import MeshModel
 
 // The ways out: a stream of a tunnel, a stream inside a stream, or plain TCP.
 
-extension OutboundConnection: StreamRequester {
+extension OutboundConnection: GatewayLegOwner {
     /// Of the stream that carries the application: the inner one, if there are two.
     var authority: String { self.route.map { $0.inner?.authority ?? $0.authority } ?? "" }
     var headers: [(name: String, value: String)] { self.route.map { $0.inner?.headers ?? $0.headers } ?? [] }
@@ -40,7 +40,6 @@ extension OutboundConnection: StreamRequester {
         tunnel.open(self)
     }
 
-    /// The gateway has let us through: our stream is one of `inner`, which is about to start.
     func gatewayAnswered(_ inner: TunnelConnection) {
         self.leg = nil
         self.join(inner)

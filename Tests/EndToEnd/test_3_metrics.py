@@ -1,97 +1,21 @@
-"""Prometheus scrapes everybody whose pod says so, and its answers are right.
+"""Prometheus scrapes everybody whose pod says so, and its answers are right."""
 
-Debian's Prometheus has no discovery through Kubernetes: here its list of targets is made of the pods' annotations, as the
-rules of Istio's documentation do it.
-"""
-
-import json
 import subprocess
-import time
 
 import pytest
 
-from conftest import CLUSTER, ROOT, eventually
+from lab import ROOT, eventually
+from prometheus import TOOLS, inside, prometheus_of, targets
 from test_3_services_and_policies import mesh  # noqa: F401 (a lab of this file's own)
 
-TOOLS = ROOT / ".tools" / "bin"
-NODE = f"k3d-{CLUSTER}-agent-0"
-ADDRESS = "127.0.0.1:19090"
 CALLS = 7
 HTTPBIN = "httpbin.bar-1.svc.cluster.local"
 
 
-def targets(mesh):
-    """What the pods ask for: `prometheus.io/scrape`, `/port` and `/path`."""
-    found = []
-    for pod in mesh.objects("pods"):
-        notes = pod["metadata"].get("annotations", {})
-        if notes.get("prometheus.io/scrape") != "true":
-            continue
-        found.append({
-            "targets": [f"{pod['status']['podIP']}:{notes['prometheus.io/port']}"],
-            "labels": {
-                "__metrics_path__": notes.get("prometheus.io/path", "/metrics"), "pod": pod["metadata"]["name"],
-                "node": pod["spec"]["nodeName"],
-                "app": next(pod["metadata"]["labels"][key] for key in ("app", "k8s-app") if key in pod["metadata"]["labels"]),
-            }})
-    return found
-
-
-def inside(mesh, *command):
-    """A program in the network of a node."""
-    return mesh.run("martlet", "lab", "exec", NODE, "--", *command, timeout=60)
-
-
 @pytest.fixture(scope="module")
 def prometheus(mesh, tmp_path_factory):  # noqa: F811
-    folder = tmp_path_factory.mktemp("prometheus")
-    (folder / "targets.json").write_text(json.dumps(targets(mesh)))
-    (folder / "prometheus.yml").write_text(json.dumps({
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-        "scrape_configs": [{"job_name": "mesh", "file_sd_configs": [{"files": [str(folder / "targets.json")]}]}],
-    }))
-    log = folder / "log"
-    with open(log, "w") as out:
-        process = subprocess.Popen(
-            ["martlet", "lab", "exec", NODE, "--", TOOLS / "prometheus", f"--config.file={folder}/prometheus.yml",
-             f"--storage.tsdb.path={folder}/data", f"--web.listen-address={ADDRESS}"],
-            stdout=out, stderr=subprocess.STDOUT, env=mesh.environment)
-    try:
-        eventually(
-            f"Prometheus to be ready; see {log}",
-            lambda: inside(mesh, "curl", "-fsS", f"http://{ADDRESS}/-/ready").returncode == 0)
-        yield Prometheus(mesh)
-    finally:
-        inside(mesh, "pkill", "-x", "prometheus")
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-class Prometheus:
-    def __init__(self, mesh):
-        self.mesh = mesh
-
-    def ask(self, path, **parameters):
-        words = [word for name, value in parameters.items() for word in ("--data-urlencode", f"{name}={value}")]
-        done = inside(self.mesh, "curl", "-sS", "--max-time", "20", "-G", *words, f"http://{ADDRESS}/api/v1/{path}")
-        assert done.returncode == 0, done.stderr
-        answer = json.loads(done.stdout)
-        assert answer["status"] == "success", answer
-        return answer["data"]
-
-    def wait_for_scrapes(self):
-        """Returns when everybody has been scraped since."""
-        now = time.time()
-        eventually("everybody to be scraped", lambda: self.query("min(timestamp(up))")[()] > now)
-
-    def query(self, text, *labels):
-        """The values of an instant query by the values of some labels."""
-        return {
-            tuple(sample["metric"].get(label) for label in labels): float(sample["value"][1])
-            for sample in self.ask("query", query=text)["result"]}
+    with prometheus_of(mesh, tmp_path_factory.mktemp("prometheus")) as prometheus:
+        yield prometheus
 
 
 def test_promtool_has_nothing_to_say_about_anybody(mesh):  # noqa: F811

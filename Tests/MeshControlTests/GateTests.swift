@@ -288,14 +288,15 @@ struct GateTests {
         }
         mesh.set(
             rule([
-                "loadBalancer": ["simple": "PASSTHROUGH"], "outlierDetection": [:],
+                "loadBalancer": ["simple": "PASSTHROUGH"], "tls": ["mode": "SIMPLE"],
                 "retryBudget": ["percent": 12.4, "minRetryConcurrency": 7],
             ]))
         #expect(choice() == .leastRequest)
         #expect(mesh.rules()?.balancing.retryBudgetPercent == 12 && mesh.rules()?.balancing.retriesMin == 7)
         let status = mesh.index.destinationRuleStatuses["ns1/d"]?.conditions.first
         #expect(status?.reason == "UnsupportedValue")
-        #expect(status?.message.contains("PASSTHROUGH") == true && status?.message.contains("outlierDetection") == true)
+        #expect(
+            status?.message.contains("PASSTHROUGH") == true && status?.message.contains("trafficPolicy.tls") == true)
         // The service's own namespace says more than the mesh's root.
         mesh.set(
             rule(["loadBalancer": ["simple": "RANDOM"]], host: "s.ns1.svc.company.com", namespace: "istio-system"))
@@ -313,6 +314,70 @@ struct GateTests {
                 ]))
         #expect(mesh.rules()?.balancing.retryBudgetPercent == 30 && mesh.rules()?.balancing.retriesMin == 2)
         #expect(mesh.index.backendTrafficPolicyStatuses["ns1/b"]?.conditions().first?.isTrue == true)
+    }
+
+    @Test("outlier detection and limits of requests are followed, and what of them is not is named")
+    func ejection() {
+        let mesh = Mesh.withWaypoint()
+        func rule(_ policy: JSONValue) -> KubeObject {
+            KubeObject(
+                .destinationRules, namespace: "ns1", name: "d",
+                ["spec": ["host": "s", "trafficPolicy": policy]])
+        }
+        #expect(mesh.rules()?.balancing == BackendBalancing())
+        mesh.set(
+            rule([
+                "tls": ["mode": "ISTIO_MUTUAL"],
+                "outlierDetection": [
+                    "consecutive5xxErrors": 7, "consecutiveGatewayErrors": 2, "interval": "5s",
+                    "baseEjectionTime": "1m", "maxEjectionPercent": 50,
+                ], "connectionPool": ["http": ["http2MaxRequests": 100]],
+            ]))
+        var wanted = BackendBalancing()
+        wanted.ejection.failures = 7
+        wanted.ejection.gatewayFailures = 2
+        wanted.ejection.time = .seconds(60)
+        wanted.ejection.percentMax = 50
+        wanted.requestsMax = 100
+        #expect(mesh.rules()?.balancing == wanted)
+        let status = { mesh.index.destinationRuleStatuses["ns1/d"]?.conditions.first }
+        #expect(status()?.reason == "Accepted" && status()?.isTrue == true)
+        mesh.set(
+            rule([
+                "outlierDetection": ["consecutive5xxErrors": 0, "minHealthPercent": 50],
+                "connectionPool": ["tcp": ["maxConnections": 3, "connectTimeout": "1s"]],
+            ]))
+        #expect(mesh.rules()?.balancing.ejection.failures == 0)
+        #expect(mesh.rules()?.balancing.ejection.percentMax == 10, "as Istio has it where nothing is said")
+        #expect(mesh.rules()?.balancing.streamsMax == 3)
+        #expect(status()?.reason == "UnsupportedValue")
+        for part in ["outlierDetection.minHealthPercent", "tcp.connectTimeout", "tcp.maxConnections for HTTP"] {
+            #expect(status()?.message.contains(part) == true)
+        }
+    }
+
+    @Test("a VirtualService for a service with a waypoint is told that nothing follows it")
+    func virtualService() {
+        let mesh = Mesh.withWaypoint()
+        func object(_ hosts: [String], gateways: [String]? = nil) -> KubeObject {
+            var spec: JSONValue = ["hosts": JSONValue(hosts)]
+            if let gateways { spec["gateways"] = JSONValue(gateways) }
+            var object = KubeObject(.virtualServices, namespace: "ns1", name: "v", ["spec": spec])
+            object.json.set(["metadata", "generation"], to: 2)
+            return object
+        }
+        let status = { mesh.index.virtualServiceStatuses["ns1/v"] }
+        mesh.set(object(["s"]))
+        #expect(status()?.conditions.first?.isTrue == false && status()?.generation == 2)
+        #expect(status()?.conditions.first?.message.contains("HTTPRoute") == true)
+        mesh.set(object(["elsewhere.example", "s.ns1.svc.company.com"], gateways: ["mesh", "edge"]))
+        #expect(status() != nil)
+        mesh.set(object(["s"], gateways: ["edge"]))
+        #expect(status() == nil, "for a gateway of somebody else")
+        mesh.set(object(["t"]))
+        #expect(status() == nil)
+        mesh.set(object(["s"]), WaypointTests.service([:]))
+        #expect(status() == nil, "without a waypoint nobody of ours looks at the service's requests")
     }
 
     @Test("telemetry: the narrowest that says something counts, section by section")
@@ -343,6 +408,49 @@ struct GateTests {
         mesh.set(
             object("w", "ns1", ["targetRefs": Self.gateway, "tracing": [["providers": [["name": "grpc"]]]]]))
         #expect(telemetry()?.traceCollector == nil && telemetry()?.isAccessLogEnabled == false)
+    }
+
+    @Test("MeshConfig says how the access log is written, Telemetry with its providers says it for less")
+    func accessLog() throws {
+        let mesh = Mesh.withWaypoint()
+        let base = mesh.index.settings[""] ?? MeshSettings()
+        func configure(_ yaml: String) throws {
+            let settings = try base.merging(meshConfig: yaml)
+            mesh.configure { $0 = settings }
+        }
+        let telemetry = { mesh.index.waypointRules["ns1/w"]?.telemetry }
+        #expect(telemetry()?.isAccessLogEnabled == true && telemetry()?.accessLog == nil)
+        try configure("accessLogFile: \"\"")
+        #expect(telemetry()?.isAccessLogEnabled == false)
+        try configure("{accessLogFile: /dev/stdout, accessLogEncoding: JSON}")
+        #expect(telemetry()?.isAccessLogEnabled == true && telemetry()?.accessLog == AccessLogStyle(.json))
+        try configure(
+            """
+            accessLogFormat: "%RESPONSE_CODE%"
+            extensionProviders:
+            - name: labelled
+              envoyFileAccessLog: {path: /dev/stdout, logFormat: {labels: {code: "%RESPONSE_CODE%"}}}
+            - name: plain
+              envoyFileAccessLog: {path: /dev/stdout, logFormat: {text: "%DURATION%"}}
+            """)
+        #expect(telemetry()?.accessLog == AccessLogStyle(.text, format: "%RESPONSE_CODE%"))
+        func object(_ providers: String...) -> KubeObject {
+            KubeObject(
+                .telemetries, namespace: "ns1", name: "t",
+                [
+                    "spec": [
+                        "targetRefs": Self.gateway,
+                        "accessLogging": [["providers": .array(providers.map { ["name": .string($0)] })]],
+                    ]
+                ])
+        }
+        mesh.set(object("labelled"))
+        #expect(telemetry()?.accessLog == AccessLogStyle(.json, format: "{\"code\":\"%RESPONSE_CODE%\"}"))
+        mesh.set(object("otel", "plain"))
+        #expect(telemetry()?.accessLog == AccessLogStyle(.text, format: "%DURATION%"))
+        mesh.set(object("envoy"))
+        #expect(telemetry()?.accessLog == AccessLogStyle(.text, format: "%RESPONSE_CODE%"))
+        #expect(throws: InvalidMeshConfig.self) { try base.merging(meshConfig: "accessLogEncoding: XML") }
     }
 
     @Test("who may call itself a waypoint: the Gateway's account, and what its pods run as")

@@ -188,6 +188,7 @@ final class Mesh {
             self.index.requestAuthentications.set(object.key, RequestAuthenticationView(object))
         case "RateLimit": self.index.rateLimits.set(object.key, RateLimitView(object))
         case "DestinationRule": self.index.destinationRules.set(object.key, DestinationRuleView(object))
+        case "VirtualService": self.index.virtualServices.set(object.key, VirtualServiceView(object))
         case "XBackendTrafficPolicy":
             self.index.backendTrafficPolicies.set(object.key, BackendTrafficPolicyView(object))
         case "Telemetry": self.index.telemetries.set(object.key, TelemetryView(object))

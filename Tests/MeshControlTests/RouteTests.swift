@@ -166,7 +166,7 @@ struct RouteTests {
         mesh.set(
             WaypointTests.labelled(
                 Make.service(
-                    "s", ports: [["name": "http", "port": 80], ["name": "grpc", "port": 81]]), WaypointTests.use),
+                    "s", ports: [["name": "a", "port": 80], ["name": "b", "port": 81]]), WaypointTests.use),
             Make.route("t", kind: .tcpRoutes, Self.plain), Make.route("h", Self.plain),
             Make.route(
                 "g", kind: .grpcRoutes, parents: [["group": "", "kind": "Service", "name": "s", "port": 81]], Self.plain
@@ -181,10 +181,64 @@ struct RouteTests {
         #expect(mesh.index.routeStatuses[.http]?["ns1/h"] == nil)
     }
 
+    @Test(
+        "a port that declares something else than the route is for stays as it is, and the route's status says so",
+        arguments: [
+            ("tcp", RouteKind.http, false), ("tcp", .grpc, false), ("tcp", .tls, false), ("tcp", .tcp, true),
+            ("https", .http, false), ("tls", .grpc, false), ("tls", .tls, true), ("tls", .tcp, true),
+            ("http", .http, true), ("http", .grpc, true), ("http", .tls, false), ("http", .tcp, false),
+            ("http2", .tcp, false), ("grpc", .http, true), ("grpc-web", .http, true), ("", .http, true),
+            ("", .tcp, true), ("redis", .tls, true),
+        ])
+    func declared(name: String, kind: RouteKind, isForce: Bool) {
+        let mesh = Mesh.withWaypoint()
+        let type: ResourceType =
+            switch kind {
+            case .http: .httpRoutes
+            case .grpc: .grpcRoutes
+            case .tls: .tlsRoutes
+            case .tcp: .tcpRoutes
+            }
+        mesh.set(
+            WaypointTests.labelled(
+                Make.service("s", ports: [["name": .string(name), "port": 80]]), WaypointTests.use),
+            Make.route("r", kind: type, Self.plain))
+        let accepted = mesh.status("r", kind)["Accepted"]
+        #expect(accepted?.isTrue == isForce)
+        #expect(accepted?.reason == (isForce ? "Accepted" : "UnsupportedProtocol"))
+        #expect(accepted?.message.contains("port 80 is declared as") == !isForce)
+        #expect((mesh.rules()?.routes.count ?? 0) + (mesh.rules()?.streams.count ?? 0) == (isForce ? 1 : 0))
+    }
+
+    @Test("a route for all ports is in force at those that it is for, and the others are named")
+    func partlyDeclared() {
+        let mesh = Mesh.withWaypoint()
+        let ports: JSONValue = [
+            ["name": "http", "port": 80], ["name": "db", "port": 5432, "appProtocol": "tcp"],
+        ]
+        mesh.set(
+            WaypointTests.labelled(Make.service("s", ports: ports), WaypointTests.use), Make.route("h", Self.plain),
+            Make.route("t", kind: .tcpRoutes, Self.plain))
+        #expect(mesh.rules()?.routes.map(\.port) == [nil], "nobody looks for requests at the other one")
+        #expect(mesh.rules()?.streams.map(\.port) == [5432], "the kinds do not compete for a port that one is not for")
+        #expect(mesh.status("h")["Accepted"]?.isTrue == true)
+        #expect(mesh.status("h")["Accepted"]?.message.contains("port 5432 is declared as tcp") == true)
+        #expect(mesh.status("t", .tcp)["Accepted"]?.message.contains("port 80 is declared as http") == true)
+        mesh.set(
+            Make.route("h", parents: [["group": "", "kind": "Service", "name": "s", "sectionName": "db"]], Self.plain))
+        #expect(mesh.status("h")["Accepted"]?.reason == "UnsupportedProtocol")
+        mesh.set(WaypointTests.labelled(Make.service("s", ports: [["port": 5432]]), WaypointTests.use))
+        mesh.set(
+            Make.route("h", parents: [["group": "", "kind": "Service", "name": "s", "port": 5432]], Self.plain))
+        #expect(mesh.status("h")["Accepted"]?.isTrue == true, "what declares nothing is looked at")
+    }
+
     @Test("TLS by server name, TCP by nothing")
     func streams() {
         let mesh = Mesh.withWaypoint()
-        mesh.set(Make.route("t", kind: .tlsRoutes, hostnames: ["a.example", "*.b.example"], Self.plain))
+        mesh.set(
+            WaypointTests.labelled(Make.service("s", ports: [["name": "https", "port": 80]]), WaypointTests.use),
+            Make.route("t", kind: .tlsRoutes, hostnames: ["a.example", "*.b.example"], Self.plain))
         let route = mesh.rules()?.streams.first
         #expect(route?.isTLS == true && route?.serverNames == ["a.example", "*.b.example"])
         #expect(route?.backends == [StreamBackend(destination: Self.here, weight: 1)])

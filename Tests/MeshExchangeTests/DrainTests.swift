@@ -7,7 +7,7 @@ import Testing
 @Suite("A waypoint that ends", .timeLimit(.minutes(3)))
 struct DrainTests {
     @Test(
-        "idle connections close at once, busy ones behind their answer, and nobody is cut off",
+        "idle connections close when they stay so, busy ones behind their answer, and nobody is cut off",
         arguments: [false, true])
     func drain(isMeshed: Bool) async throws {
         let mayAnswer = Log<Void>()
@@ -25,7 +25,8 @@ struct DrainTests {
                 }
             }
         })
-        let rig = try Rig(servers: [server.port], isMeshed: isMeshed)
+        let rig = try Rig(
+            servers: [server.port], isMeshed: isMeshed, configure: { $0.drainQuiet = .milliseconds(20) })
         let (idle, busy, silent) = (try rig.connect(), try rig.connect(), try rig.connect())
         try await offThread {
             try idle.send(get("/"))
@@ -60,7 +61,7 @@ struct DrainTests {
             while mayAnswer.count == 0 { usleep(1_000) }
             try peer.send(ok("late"))
         })
-        let rig = try Rig(servers: [server.port])
+        let rig = try Rig(servers: [server.port], configure: { $0.drainQuiet = .milliseconds(20) })
         let client = try rig.connect()
         try await offThread { try client.send(get("/") + get("/next")) }
         await asked.wait(count: 1)
@@ -74,6 +75,36 @@ struct DrainTests {
         #expect(response.text == "late" && response["connection"] == "close")
         let rest = try await offThread { try client.toEnd() }
         #expect(rest.isEmpty, "the one behind it was not looked at")
+        await drained
+        await rig.client.drain(deadline: .zero)
+    }
+
+    @Test("who was idle when the end began may ask once more, also on a connection that never was used")
+    func onceMore() async throws {
+        let server = try HTTPServer { _ in ok("still here") }
+        let rig = try Rig(servers: [server.port], configure: { $0.drainQuiet = .seconds(100) })
+        let (kept, fresh) = (try rig.connect(), try rig.connect())
+        try await offThread {
+            try kept.send(get("/"))
+            _ = try kept.response()
+        }
+        await rig.settled { $0.connections == 2 }
+        async let drained: Void = rig.waypoint.drain(deadline: .seconds(120))
+        try await offThread {
+            var isLast = false
+            while !isLast {
+                try kept.send(get("/"))
+                let response = try kept.response()
+                #expect(response.text == "still here")
+                isLast = response["connection"] == "close"
+            }
+            #expect(try kept.toEnd().isEmpty)
+            try fresh.send(get("/"))
+            let response = try fresh.response()
+            #expect(response.text == "still here" && response["connection"] == "close")
+            #expect(try fresh.toEnd().isEmpty)
+        }
+        // Long before anybody was silent for too long.
         await drained
         await rig.client.drain(deadline: .zero)
     }

@@ -86,7 +86,7 @@ struct HTTP2FlowTests {
         arguments: HTTP2FloodGuard.Kind.allCases)
     func flood(kind: HTTP2FloodGuard.Kind) throws {
         var guarding = HTTP2FloodGuard()
-        let max = guarding.limits[kind]
+        let max = HTTP2FloodGuard.limits[kind]
         let start: UInt64 = 77_000_000_000
         for _ in 0..<max { try guarding.record(kind, at: start) }
         let error = #expect(throws: HTTP2ConnectionError.flood(kind, count: max + 1, seconds: 10)) {

@@ -72,31 +72,6 @@ struct BalancingTests {
         #expect(CookieField.value(named: "b", in: fields) == wanted)
     }
 
-    @Test("a ring gives every endpoint its share, and keeps it when one leaves")
-    func ring() {
-        let ids = (0..<10).map { "pod-\($0)" }
-        let ring = HashRing(ids)
-        var counts = [Int](repeating: 0, count: 10)
-        var moved = 0
-        let without = HashRing(Array(ids.dropLast()))
-        let shuffled = HashRing(ids.reversed())
-        var differing = 0
-        for key in 0..<2000 {
-            let hash = StableHash.of("client-\(key)".utf8)
-            let chosen = ring.choose(hash)!
-            counts[chosen] += 1
-            if 9 - shuffled.choose(hash)! != chosen { differing += 1 }
-            if chosen != 9, without.choose(hash)! != chosen { moved += 1 }
-        }
-        for count in counts { #expect((120...280).contains(count)) }
-        #expect(differing == 0)
-        #expect(moved < 200)
-        #expect(HashRing([]).choose(1) == nil)
-        #expect(HashRing(["one"]).choose(1) == 0)
-        // Two with one id are two.
-        #expect(HashRing(["same", "same"]).choose(1) != nil)
-    }
-
     @Test("what decides where a request goes")
     func keys() {
         func hash(_ choice: BackendBalancing.Choice, _ head: RequestHead, source: String = "10.0.0.1") -> UInt64? {

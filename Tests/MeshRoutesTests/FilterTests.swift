@@ -170,19 +170,6 @@ struct FilterTests {
         for weights in [[], [0], [0, 0]] as [[UInt32]] { #expect(WeightedChoice(weights).choose(1 << 63) == nil) }
     }
 
-    @Test("a retry can have another backend")
-    func otherBackend() {
-        var numbers = SeededNumbers(2)
-        let choice = WeightedChoice([1, 2, 0, 3])
-        for skipped in 0..<4 {
-            var seen = Set<Int>()
-            for _ in 0..<500 { seen.insert(choice.choose(numbers.next(), except: skipped)!) }
-            #expect(seen == Set([0, 1, 3]).subtracting([skipped]))
-        }
-        #expect(WeightedChoice([5]).choose(1, except: 0) == nil)
-        #expect(WeightedChoice([5, 0]).choose(1, except: 0) == nil)
-    }
-
     @Test(
         "mirrors copy their fraction",
         arguments: [(0, 100), (50, 100), (100, 100), (1, 3), (5, 0)] as [(UInt32, UInt32)])

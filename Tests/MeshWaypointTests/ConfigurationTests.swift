@@ -1,8 +1,10 @@
 import MeshExchange
 import MeshIdentity
 import MeshProcess
+import MeshRoutes
 import MeshTelemetry
 import MeshWaypoint
+import Synchronization
 import Testing
 
 @Suite("The settings of a waypoint")
@@ -22,7 +24,7 @@ struct ConfigurationTests {
         #expect(
             [configuration.adminPort, configuration.statsPort, configuration.readinessPort] == [15000, 15020, 15021])
         #expect(configuration.workerThreads == 2)
-        #expect(configuration.drainDeadline == .seconds(5))
+        #expect(configuration.drainDeadline == .seconds(5) && configuration.farewell == .seconds(1))
     }
 
     @Test("are taken by the names that the node proxy has")
@@ -39,7 +41,7 @@ struct ConfigurationTests {
         #expect(configuration.xds.host == "istiod.a.svc")
         #expect(configuration.ca.port == 1)
         #expect(configuration.workerThreads == 2)
-        #expect(configuration.drainDeadline == .seconds(25))
+        #expect(configuration.drainDeadline == .seconds(25) && configuration.farewell == .seconds(3))
         #expect(configuration.trustDomainAliases == ["old", "older"])
         #expect(configuration.seriesMax == 500)
         #expect(configuration.logFormat == .json)
@@ -79,10 +81,34 @@ struct ConfigurationTests {
             "ACCESS_LOG_ENCODING": "JSON",
             "ACCESS_LOG_FORMAT": "{\"b\": \"%RESPONSE_CODE%\", \"a\": \"x %REQ(:METHOD)%\"}",
         ])
-        let bench = TelemetryBench(format: configuration.accessLog)
+        let bench = TelemetryBench(format: try #require(configuration.accessLog))
         bench.telemetry.finished(report())
         await bench.log.flush()
         #expect(bench.memory.text == "{\"a\":\"x GET\",\"b\":200}\n")
+    }
+
+    @Test("leave the access log to the control plane when they say nothing about it")
+    func accessLogOfTheMesh() async throws {
+        let configuration = try self.read(["HOSTNAME": "w-1"])
+        #expect(configuration.accessLog == nil)
+        let problems = Mutex<[String]>([])
+        let formats = AccessLogFormats(own: configuration.accessLog, environment: configuration.environment) {
+            problem in
+            problems.withLock { $0.append("\(problem)") }
+        }
+        func line(_ style: AccessLogStyle?) async -> String {
+            let bench = TelemetryBench(format: formats.format(style))
+            bench.telemetry.finished(report())
+            await bench.log.flush()
+            return bench.memory.text
+        }
+        #expect(await line(nil).hasPrefix("[20"), "Istio's line")
+        #expect(await line(AccessLogStyle(.text, format: "%HOSTNAME% %RESPONSE_CODE%")) == "w-1 200\n")
+        #expect(await line(AccessLogStyle(.json, format: "{\"code\": \"%RESPONSE_CODE%\"}")) == "{\"code\":200}\n")
+        #expect(await line(AccessLogStyle(.json)).contains("\"response_code\":200"))
+        #expect(problems.withLock { $0 } == [])
+        for _ in 0..<3 { #expect(await line(AccessLogStyle(.text, format: "%WRONG%")).hasPrefix("[20")) }
+        #expect(problems.withLock { $0.count } == 1, "said once")
     }
 
     @Test("without arguments and with a Gateway it is the role, else the user's command")

@@ -71,7 +71,7 @@ struct ProcessTests {
     private func configuration() throws -> WaypointConfiguration {
         var configuration = try WaypointConfiguration(
             environment: ConfigurationTests.least.merging(
-                ["POD_NAME": "waypoint-1", "IPV6_ENABLED": "false", "CONNECTION_TERMINATION_DEADLINE": "7s"]) { $1 })
+                ["POD_NAME": "waypoint-1", "IPV6_ENABLED": "false", "CONNECTION_TERMINATION_DEADLINE": "1s"]) { $1 })
         (configuration.readinessPort, configuration.statsPort, configuration.adminPort) = (0, 0, 0)
         return configuration
     }
@@ -151,7 +151,7 @@ struct ProcessTests {
                 == "current log level is debug\n")
         #expect(try await self.get(bound.admin, "/quitquitquit", method: "POST").text == "shutdown now\n")
         try await running.value
-        #expect(engine.events == ["listen waypoint-1", "drain 7.0 seconds"])
+        #expect(engine.events == ["listen waypoint-1", "drain 0.8 seconds"])
         #expect(memory.text.contains("waypoint ended"))
         #expect(memory.text.contains("\"GET /cart?id=1 HTTP/1.1\" 200 - via_upstream"))
     }

@@ -15,18 +15,19 @@ struct SnapshotTests {
     private let pod = EnrolledPod(uid: "self", name: "waypoint-1", namespace: "shop", serviceAccount: "waypoint")
 
     private func snapshot(
-        _ type: WaypointRules.TrafficType? = .service, state: MeshState = shop(),
-        _ change: (inout ServiceRules) -> Void = { _ in }
+        _ type: WaypointRules.TrafficType? = .service, state: MeshState = shop(), pod: String = "",
+        backends: BackendTable = BackendTable(), _ change: (inout ServiceRules) -> Void = { _ in }
     ) -> WaypointSnapshot {
         var rules = ServiceRules(key: web)
         change(&rules)
-        let settings = WaypointSettings(
+        var settings = WaypointSettings(
             identity: WorkloadIdentity(trustDomain: "cluster.local", namespace: "shop", serviceAccount: "waypoint"),
             gateway: self.own)
+        settings.workload = pod
         return WaypointSnapshot(
             WaypointPicture(
                 state: state, rules: [rules], waypoint: type.map { WaypointRules(key: self.own, trafficType: $0) }),
-            settings, backends: BackendTable(), compiler: RuleCompiler(trustDomains: ["cluster.local"]))
+            settings, backends: backends, compiler: RuleCompiler(trustDomains: ["cluster.local"]))
     }
 
     /// What a CONNECT leads to, in words.
@@ -139,6 +140,130 @@ struct SnapshotTests {
         let endpoint = try #require(plan.backend.endpoints.first)
         #expect(endpoint.key.address == IPEndpoint("10.0.0.7:8080")!)
         #expect(endpoint.route == nil)
+    }
+
+    private func backend(_ snapshot: WaypointSnapshot) throws -> Backend {
+        struct Refused: Error {}
+        guard case .forward(let plan) = try self.plan(snapshot) else { throw Refused() }
+        return plan.backend
+    }
+
+    @Test("CONNECT to an endpoint says who we are, and for which service")
+    func headers() throws {
+        var state = shop()
+        state.apply(
+            upserted: [.workload(workload("waypoint-1", "10.0.0.9") { $0.workloadName = "waypoint" })], removed: [])
+        let route = try #require(
+            self.backend(self.snapshot(state: state, pod: "Kubernetes//Pod/shop/waypoint-1")).endpoints.first?.route)
+        let headers = Dictionary(uniqueKeysWithValues: route.headers.map { ($0.name, $0.value) })
+        #expect(headers["baggage"]?.contains("k8s.pod.name=waypoint,") == true)
+        #expect(headers["forwarded"] == "host=web.shop.svc.cluster.local")
+        #expect(headers.count == 2)
+        let unknown = try #require(self.backend(self.snapshot()).endpoints.first?.route)
+        #expect(unknown.headers.map(\.name) == ["forwarded"], "nothing is made up")
+    }
+
+    @Test("an endpoint that is known by a name only is looked up when it is needed")
+    func named() throws {
+        var state = MeshState(nodeName: "-")
+        state.apply(
+            upserted: [
+                .service(service()),
+                .workload(
+                    workload("api", "10.0.0.2") {
+                        $0.addresses = []
+                        $0.hostname = "api.example"
+                        $0.tunnelProtocol = .none
+                        $0.services = [web: [ServicePort(port: 80, targetPort: 8443)]]
+                    }),
+            ], removed: [])
+        let endpoint = try #require(self.backend(self.snapshot(state: state)).endpoints.first)
+        #expect(endpoint.key.host == "api.example" && endpoint.key.address.port == 8443 && endpoint.route == nil)
+    }
+
+    private func remote(_ sans: [String], gateway: Workload?) -> MeshState {
+        var state = MeshState(nodeName: "-")
+        var service = service()
+        service.subjectAltNames = sans
+        let far: [MeshAddress] = ["10.9.0.1", "10.9.0.2"].map { address in
+            .workload(
+                workload("far-\(address)", address) {
+                    $0.network = "other"
+                    $0.networkGateway = GatewayAddress(
+                        destination: .address(NetworkAddress(network: "other", address: IPAddress("192.0.2.1")!)),
+                        hbonePort: 15008)
+                    $0.services = [web: [ServicePort(port: 80, targetPort: 8080)]]
+                })
+        }
+        state.apply(upserted: [.service(service)] + far, removed: [])
+        if let gateway { state.apply(upserted: [.workload(gateway)], removed: []) }
+        return state
+    }
+
+    @Test("endpoints of another network are one endpoint, behind that network's gateway")
+    func otherNetwork() throws {
+        let gateway = workload("gateway", "192.0.2.1") { $0.network = "other" }
+        let san = "spiffe://cluster.local/ns/shop/sa/web"
+        let backends = BackendTable()
+        let known = self.snapshot(state: self.remote([san], gateway: gateway), backends: backends)
+        let backend = try self.backend(known)
+        #expect(backend.endpoints.count == 1 && backend.endpoints[0].weight == 2)
+        let route = try #require(backend.endpoints[0].route)
+        #expect(route.peer == IPEndpoint("192.0.2.1:15008")!)
+        #expect(route.authority == "web.shop.svc.cluster.local:80" && route.inner?.authority == route.authority)
+        #expect(route.expected.map(\.serviceAccount) == ["gateway"])
+        #expect(route.inner?.expected.map(\.description) == [san])
+        #expect(route.inner?.headers.contains { $0 == ("x-forwarded-network", "") } == true)
+        #expect(try self.backend(known) === backend, "worked out once")
+
+        let nobody = self.snapshot(state: self.remote([], gateway: gateway))
+        #expect(try self.backend(nobody).endpoints.isEmpty, "anybody could be behind the gateway")
+        let lost = self.snapshot(state: self.remote([san], gateway: nil))
+        #expect(try self.backend(lost).endpoints.isEmpty)
+    }
+
+    @Test("the gateway comes and goes, and the endpoints with it")
+    func gatewayChanges() throws {
+        let gateway = workload("gateway", "192.0.2.1") { $0.network = "other" }
+        let backends = BackendTable()
+        var state = self.remote(["spiffe://cluster.local/ns/shop/sa/web"], gateway: nil)
+        #expect(try self.backend(self.snapshot(state: state, backends: backends)).endpoints.isEmpty)
+        state.apply(upserted: [.workload(gateway)], removed: [])
+        #expect(try self.backend(self.snapshot(state: state, backends: backends)).endpoints.count == 1)
+        state.apply(upserted: [], removed: [gateway.uid])
+        #expect(try self.backend(self.snapshot(state: state, backends: backends)).endpoints.isEmpty)
+    }
+
+    @Test("a TCPRoute at a port that declares nothing is for HTTP too")
+    func streamRoute() throws {
+        var state = shop()
+        var undeclared = service()
+        undeclared.ports = [ServicePort(port: 80, targetPort: 8080)]
+        let canary = NamespacedName(namespace: "shop", name: "canary.shop.svc.cluster.local")
+        state.apply(
+            upserted: [
+                .service(undeclared), .service(service("canary", "10.96.0.3", port: 8080)),
+                .workload(
+                    workload("canary-1", "10.0.0.7") {
+                        $0.services = [canary: [ServicePort(port: 8080, targetPort: 8080)]]
+                    }),
+            ], removed: [])
+        func snapshot(_ destination: RouteDestination) -> WaypointSnapshot {
+            self.snapshot(state: state) { rules in
+                rules.streams = [
+                    StreamRoute(
+                        name: NamespacedName(namespace: "shop", name: "t"), port: nil, isTLS: false,
+                        backends: [StreamBackend(destination: destination)])
+                ]
+            }
+        }
+        let backend = try self.backend(snapshot(.service(canary, port: 8080)))
+        #expect(backend.endpoints.first?.key.address == IPEndpoint("10.0.0.7:8080")!)
+        guard case .answer(let answer) = try self.plan(snapshot(.invalid(reason: "no such"))) else {
+            Issue.record("a route that leads nowhere was passed by")
+            return
+        }
+        #expect(answer.response.status == 500 && answer.route == "shop/t")
     }
 
     @Test("a gate that cannot be enforced lets nothing pass")

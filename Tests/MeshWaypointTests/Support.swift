@@ -99,7 +99,8 @@ struct TelemetryBench {
     let budget: SeriesBudget
 
     init(
-        format: AccessLogFormat = .standard, seriesMax: Int = 10_000, state: MeshState = shop(),
+        format: AccessLogFormat = .standard, formats: AccessLogFormats? = nil, seriesMax: Int = 10_000,
+        state: MeshState = shop(),
         now: @escaping @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now }
     ) {
         self.budget = SeriesBudget(seriesMax: seriesMax, now: now)
@@ -107,7 +108,7 @@ struct TelemetryBench {
         self.log = MeshLog(destination: self.memory)
         self.metrics = ExchangeMetrics(self.registry, budget: self.budget)
         self.telemetry = ExchangeTelemetry(
-            log: self.log, format: format, metrics: self.metrics,
+            log: self.log, formats: formats ?? AccessLogFormats(own: format), metrics: self.metrics,
             flows: FlowTable(TrafficMetrics(self.registry, budget: self.budget)),
             picture: MeshPicture(state: state, network: ""))
     }

@@ -29,10 +29,17 @@ struct RulesConversionTests {
         rules.balancing.choice = .hashCookie(name: "c", path: "/", lifetime: .seconds(60))
         rules.balancing.retryBudgetPercent = 0
         rules.balancing.retriesMin = 0
+        rules.balancing.ejection.failures = 0
+        rules.balancing.ejection.gatewayFailures = 3
+        rules.balancing.ejection.time = .milliseconds(1500)
+        rules.balancing.ejection.percentMax = 10
+        rules.balancing.requestsMax = 0
+        rules.balancing.streamsMax = 9
         var telemetry = WaypointTelemetry()
         telemetry.isAccessLogEnabled = false
         telemetry.tracePercent = 12.5
         telemetry.traceCollector = "http://otel.monitoring:4318/v1/traces"
+        telemetry.accessLog = AccessLogStyle(.json, format: "{\"a\": \"%DURATION%\"}")
         rules.telemetry = telemetry
         return rules
     }()

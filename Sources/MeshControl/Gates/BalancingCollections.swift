@@ -35,7 +35,6 @@ struct BalancingCollections {
                 key: view.key, createdAt: view.createdAt, host: host, balancing: balancing, ignored: ignored,
                 isForEveryClient: !view.hasSelector)
         }
-        let servicesByHost = services.all.index { _, service in [service.hostname] }
         self.byHost = rules.index { _, rule in rule.isForEveryClient ? [rule.host] : [] }
         self.policiesByTarget = inputs.backendTrafficPolicies.index { _, view in
             view.targets.compactMap {
@@ -45,7 +44,7 @@ struct BalancingCollections {
         self.inputs = inputs
         self.ruleStatuses = graph.map(rules) { _, rule, fetch in
             let generation = fetch.get(inputs.destinationRules, rule.key.description)?.generation ?? 0
-            let served = fetch.get(servicesByHost, rule.host).filter { $0.value.waypoint != nil }
+            let served = fetch.get(services.byHost, rule.host).filter { $0.value.waypoint != nil }
             // Nothing of ours reads a rule for a service without a waypoint.
             if served.isEmpty { return nil }
             let message =

@@ -4,8 +4,16 @@ import MeshRoutes
 /// DestinationRule `trafficPolicy` → how endpoints are chosen; and what of it we do not do.
 enum BalancingReader {
     static func read(_ policy: JSONValue, _ balancing: inout BackendBalancing) -> [String] {
-        var ignored = (policy.object ?? [:]).keys.filter { !["loadBalancer", "retryBudget"].contains($0) }.map {
-            "trafficPolicy.\($0)"
+        var ignored: [String] = []
+        for (name, value) in policy.object ?? [:] {
+            switch name {
+            case "loadBalancer", "retryBudget": break
+            case "outlierDetection": ignored += Self.ejection(value, &balancing)
+            case "connectionPool": ignored += Self.limits(value, &balancing)
+            // What tunnels do anyhow.
+            case "tls" where ["ISTIO_MUTUAL", ""].contains(value["mode"]?.string ?? ""): break
+            default: ignored.append("trafficPolicy.\(name)")
+            }
         }
         for (name, value) in policy["loadBalancer"]?.object ?? [:] {
             switch name {
@@ -30,6 +38,48 @@ enum BalancingReader {
             if budget["budgetInterval"] != nil { ignored.append("retryBudget.budgetInterval") }
         }
         return ignored.sorted()
+    }
+
+    /// An empty one asks for Istio's usual figures.
+    private static func ejection(_ json: JSONValue, _ balancing: inout BackendBalancing) -> [String] {
+        var ejection = EndpointEjection()
+        ejection.percentMax = 10
+        var ignored: [String] = []
+        for (name, value) in json.object ?? [:] {
+            let count = value.int.flatMap { UInt32(exactly: $0) }
+            switch name {
+            case "consecutive5xxErrors", "consecutiveErrors":
+                if let count { ejection.failures = count }
+            case "consecutiveGatewayErrors":
+                if let count { ejection.gatewayFailures = count }
+            case "maxEjectionPercent":
+                if let count, count <= 100 { ejection.percentMax = count }
+            case "baseEjectionTime":
+                if let time = value.string.flatMap(GoDuration.parse), time > .zero { ejection.time = time }
+            // Ejections begin with the failure that is one too many, and end by themselves.
+            case "interval": break
+            default: ignored.append("outlierDetection.\(name)")
+            }
+        }
+        balancing.ejection = ejection
+        return ignored
+    }
+
+    private static func limits(_ json: JSONValue, _ balancing: inout BackendBalancing) -> [String] {
+        var ignored: [String] = []
+        for (part, values) in json.object ?? [:] {
+            for (name, value) in values.object ?? [:] {
+                let count = value.int.flatMap { UInt32(exactly: $0) }
+                switch ("\(part).\(name)", count) {
+                case ("http.http2MaxRequests", let count?): balancing.requestsMax = count
+                case ("tcp.maxConnections", let count?):
+                    balancing.streamsMax = count
+                    ignored.append("connectionPool.tcp.maxConnections for HTTP (http.http2MaxRequests is)")
+                default: ignored.append("connectionPool.\(part).\(name)")
+                }
+            }
+        }
+        return ignored
     }
 
     private static func hash(_ json: JSONValue, _ balancing: inout BackendBalancing) -> [String] {

@@ -55,6 +55,24 @@ package struct DestinationRuleView: Hashable, Sendable {
     }
 }
 
+/// What the mesh reads of a VirtualService: for whom it is. What it says is followed by nothing of ours, which its status
+/// has to say.
+package struct VirtualServiceView: Hashable, Sendable {
+    package var key: NamespacedName
+    package var generation: Int64
+    package var hosts: [String]
+    /// For clients in the mesh, not only behind gateways.
+    package var isForMesh: Bool
+
+    package init(_ object: KubeObject) {
+        self.key = NamespacedName(namespace: object.namespace, name: object.name)
+        self.generation = object.generation
+        self.hosts = (object.spec["hosts"]?.array ?? []).compactMap(\.string)
+        let gateways = (object.spec["gateways"]?.array ?? []).compactMap(\.string)
+        self.isForMesh = gateways.isEmpty || gateways.contains("mesh")
+    }
+}
+
 /// What the mesh reads of an XBackendTrafficPolicy of the Gateway API.
 package struct BackendTrafficPolicyView: Hashable, Sendable {
     package var key: NamespacedName

@@ -32,6 +32,9 @@ enum TelemetryReader {
         }
         for logging in view.accessLogging ?? [] where Self.concernsServers(logging) {
             telemetry.isAccessLogEnabled = !(logging["disabled"]?.bool ?? false)
+            if let providers = logging["providers"]?.array {
+                telemetry.accessLog = settings.accessLog.style(ofProviders: providers.compactMap { $0["name"]?.string })
+            }
         }
         for tracing in view.tracing ?? [] where Self.concernsServers(tracing) {
             if let providers = tracing["providers"]?.array {
@@ -53,6 +56,10 @@ enum TelemetryReader {
         var telemetry = WaypointTelemetry()
         telemetry.traceCollector = Self.collector(settings.tracingProviders, settings)
         if telemetry.traceCollector != nil { telemetry.tracePercent = Self.tracePercentDefault }
+        let log = settings.accessLog
+        telemetry.isAccessLogEnabled = log.isEnabled
+        telemetry.accessLog =
+            log.defaultProviders.isEmpty ? log.style : log.style(ofProviders: log.defaultProviders)
         return telemetry
     }
 

@@ -1,130 +1,48 @@
 import KubeAPI
 package import KubeClient
 package import Logging
-import Synchronization
 
-/// Writes the statuses of Gateways and their classes. Knows what they shall say and what they say, and writes only when
-/// that differs; writing happens in ``run()``, which only the leader runs.
+/// Writes the statuses of Gateways and their classes. See ``StatusLedger``.
 package final class GatewayStatusWriter: Sendable {
     package enum Kind: Hashable, Sendable, CaseIterable {
         case gateway, gatewayClass
 
         var type: ResourceType { self == .gateway ? .gateways : .gatewayClasses }
     }
-    private struct Target: Hashable, Sendable {
-        var kind: Kind
-        /// `<namespace>/<name>`, or a class's name.
-        var key: String
-    }
-
     /// Of server-side apply.
     static let fieldManager = GatewayClassView.waypointController
-    private static let attemptsMax = 5
-
-    private struct State {
-        var wanted: [Target: GatewayReport] = [:]
-        var stored: [Target: JSONValue] = [:]
-        /// At most one entry for each object.
-        var dirty: Set<Target> = []
-        var wake: AsyncStream<Void>.Continuation?
-
-        mutating func mark(_ target: Target) {
-            self.dirty.insert(target)
-            self.wake?.yield()
-        }
-    }
 
     private let cluster: any KubeCluster
-    private let logger: Logger
-    private let state = Mutex(State())
+    private let ledger: StatusLedger<Kind, GatewayReport, JSONValue>
 
     package init(_ cluster: any KubeCluster, logger: Logger) {
         self.cluster = cluster
-        self.logger = logger
+        // Nothing is taken away that nobody wants: there is nothing to wait for.
+        self.ledger = StatusLedger(isReady: true, logger: logger) { object, _ in object.status }
     }
 
-    package func observed(_ kind: Kind, _ event: InformerEvent) {
-        self.state.withLock { state in
-            switch event {
-            case .snapshot(let all):
-                let present = Set(all.map(\.key))
-                for target in state.stored.keys where target.kind == kind && !present.contains(target.key) {
-                    state.stored[target] = nil
-                }
-                for object in all {
-                    let target = Target(kind: kind, key: object.key)
-                    state.stored[target] = object.status
-                    state.mark(target)
-                }
-            case .updated(let object):
-                let target = Target(kind: kind, key: object.key)
-                state.stored[target] = object.status
-                state.mark(target)
-            case .deleted(let object): state.stored[Target(kind: kind, key: object.key)] = nil
-            }
-        }
-    }
+    package func observed(_ kind: Kind, _ event: InformerEvent) { self.ledger.observed(kind, event) }
 
     /// Nil: the object's status is none of our business any more, and stays.
-    package func want(_ kind: Kind, _ key: String, _ report: GatewayReport?) {
-        let target = Target(kind: kind, key: key)
-        self.state.withLock { state in
-            state.wanted[target] = report
-            state.mark(target)
-        }
-    }
+    package func want(_ kind: Kind, _ key: String, _ report: GatewayReport?) { self.ledger.want(kind, key, report) }
 
     package func run() async {
-        let (signals, wake) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
-        self.state.withLock { state in
-            state.wake = wake
-            state.dirty.formUnion(state.wanted.keys)
-        }
-        defer { self.state.withLock { $0.wake = nil } }
-        wake.yield()
-        for await _ in signals {
-            while !Task.isCancelled, let target = self.state.withLock({ $0.dirty.popFirst() }) {
-                await self.write(target)
-            }
-        }
-    }
-
-    private func write(_ target: Target) async {
-        for attempt in 1...Self.attemptsMax {
-            let (stored, wanted) = self.state.withLock { ($0.stored[target], $0.wanted[target]) }
-            guard let stored, let wanted else { return }
+        await self.ledger.run { [cluster] target, stored, wanted in
+            guard let stored, let wanted else { return nil }
             let status = wanted.json(over: stored)
-            if Self.says(stored, status) { return }
-            let type = target.kind.type
-            let parts = target.key.split(separator: "/", maxSplits: 1).map(String.init)
-            let namespace = type.isNamespaced ? parts[0] : nil
-            guard let name = parts.last, type.isNamespaced == (parts.count == 2) else { return }
-            var metadata: JSONValue = ["name": .string(name)]
-            if let namespace { metadata["namespace"] = .string(namespace) }
-            do {
-                let answer = try await self.cluster.patch(
-                    type, namespace: namespace, name: name, subresource: "status",
-                    .apply(
-                        [
-                            "apiVersion": .string(type.apiVersion), "kind": .string(type.kind), "metadata": metadata,
-                            "status": status,
-                        ], fieldManager: Self.fieldManager, force: true))
-                self.state.withLock { state in
-                    // What the watch brought meanwhile is newer.
-                    if state.stored[target] == stored { state.stored[target] = answer.status }
-                }
-                return
-            } catch let error as StatusError where error.isNotFound {
-                return
-            } catch {
-                if attempt == Self.attemptsMax || Task.isCancelled {
-                    self.logger.warning(
-                        "cannot write the status",
-                        metadata: ["object": "\(type) \(target.key)", "why": "\(error)"])
-                    return
-                }
-                try? await Task.sleep(for: .milliseconds(200 * attempt))
-            }
+            if Self.says(stored, status) { return nil }
+            let (type, parts) = (target.kind.type, target.parts)
+            guard type.isNamespaced == (parts.namespace != nil) else { return nil }
+            var metadata: JSONValue = ["name": .string(parts.name)]
+            if let namespace = parts.namespace { metadata["namespace"] = .string(namespace) }
+            let answer = try await cluster.patch(
+                type, namespace: parts.namespace, name: parts.name, subresource: "status",
+                .apply(
+                    [
+                        "apiVersion": .string(type.apiVersion), "kind": .string(type.kind), "metadata": metadata,
+                        "status": status,
+                    ], fieldManager: Self.fieldManager, force: true))
+            return answer.status
         }
     }
 

@@ -27,6 +27,7 @@ package final class MeshIndex {
     package var requestAuthentications: Input<RequestAuthenticationView> { self.inputs.requestAuthentications }
     package var rateLimits: Input<RateLimitView> { self.inputs.rateLimits }
     package var destinationRules: Input<DestinationRuleView> { self.inputs.destinationRules }
+    package var virtualServices: Input<VirtualServiceView> { self.inputs.virtualServices }
     package var backendTrafficPolicies: Input<BackendTrafficPolicyView> { self.inputs.backendTrafficPolicies }
     package var telemetries: Input<TelemetryView> { self.inputs.telemetries }
     /// By ``KeySource/key``: key sets as they were fetched.
@@ -69,6 +70,7 @@ package final class MeshIndex {
     package let requestAuthenticationStatuses: MeshCollection<ObjectStatus>
     package let rateLimitStatuses: MeshCollection<ObjectStatus>
     package let destinationRuleStatuses: MeshCollection<ObjectStatus>
+    package let virtualServiceStatuses: MeshCollection<ObjectStatus>
     package let routeStatuses: [RouteKind: MeshCollection<PlacedStatus>]
     package let backendTrafficPolicyStatuses: MeshCollection<PlacedStatus>
 
@@ -102,6 +104,7 @@ package final class MeshIndex {
             ($0.targets, $0.key.namespace, $0.generation)
         }
         self.destinationRuleStatuses = balancing.ruleStatuses
+        self.virtualServiceStatuses = VirtualServiceStatus.statuses(graph, inputs, services)
         self.backendTrafficPolicyStatuses = balancing.policyStatuses
         self.routeStatuses = routes.statuses
         self.graph = graph
@@ -138,6 +141,7 @@ struct MeshInputs {
     let requestAuthentications: Input<RequestAuthenticationView>
     let rateLimits: Input<RateLimitView>
     let destinationRules: Input<DestinationRuleView>
+    let virtualServices: Input<VirtualServiceView>
     let backendTrafficPolicies: Input<BackendTrafficPolicyView>
     let telemetries: Input<TelemetryView>
     let keySets: Input<String>
@@ -164,6 +168,7 @@ struct MeshInputs {
         self.requestAuthentications = graph.input()
         self.rateLimits = graph.input()
         self.destinationRules = graph.input()
+        self.virtualServices = graph.input()
         self.backendTrafficPolicies = graph.input()
         self.telemetries = graph.input()
         self.keySets = graph.input()

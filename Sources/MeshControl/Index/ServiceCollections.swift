@@ -5,6 +5,8 @@ import MeshModel
 struct ServiceCollections {
     /// By `<namespace>/<hostname>`.
     let all: MeshCollection<MeshModel.Service>
+    /// By host name.
+    let byHost: Index<MeshModel.Service, String>
     /// By `<namespace>/<name>`, for Services that have a waypoint or wanted one.
     let serviceBindings: MeshCollection<WaypointBinding>
     /// By `<namespace>/<name>`: every ServiceEntry, with the hosts that are really its own.
@@ -71,6 +73,7 @@ struct ServiceCollections {
             }
         }
         self.all = graph.join([kubernetes, written])
+        self.byHost = self.all.index { _, service in [service.hostname] }
         self.serviceBindings = serviceBindings
         self.entries = entries
         self.entryBindings = entryBindings

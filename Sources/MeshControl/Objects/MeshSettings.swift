@@ -25,6 +25,7 @@ package struct MeshSettings: Hashable, Sendable {
     package var traceCollectors: [String: String?] = [:]
     /// MeshConfig `defaultProviders.tracing`.
     package var tracingProviders: [String] = []
+    package var accessLog = AccessLogSettings()
 
     package init() {}
 
@@ -48,6 +49,7 @@ package struct MeshSettings: Hashable, Sendable {
         if let rules = root["serviceEntryVisibility"], !rules.isNull {
             settings.entryVisibility = try VisibilityRules(rules)
         }
+        settings.accessLog = try settings.accessLog.merging(root)
         for provider in root["extensionProviders"]?.array ?? [] {
             guard let name = provider["name"]?.string, let collector = provider["opentelemetry"] else { continue }
             settings.traceCollectors.updateValue(TraceCollector.address(collector), forKey: name)

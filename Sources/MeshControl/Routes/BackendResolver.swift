@@ -11,8 +11,6 @@ import MeshRoutes
 struct BackendResolver {
     let inputs: MeshInputs
     let services: ServiceCollections
-    /// By host name.
-    let byHost: Index<MeshModel.Service, String>
     let fetch: Fetch
     /// Of the route.
     let namespace: String
@@ -60,7 +58,7 @@ struct BackendResolver {
     }
 
     private func host(_ name: String, _ port: UInt16?) -> Result<RouteDestination, BackendFailure> {
-        let known = self.fetch.get(self.byHost, name).map(\.value).filter {
+        let known = self.fetch.get(self.services.byHost, name).map(\.value).filter {
             $0.visibility == .everywhere || $0.namespace == self.namespace
         }
         let own = known.first { $0.namespace == self.namespace }

@@ -24,36 +24,98 @@ package struct RouteAttachment: Hashable, Sendable {
 }
 
 /// Which kind of route has which port of a service: of several kinds the most specific one, among the routes that are
-/// for the same clients (GEP-1426, "Route types").
+/// for the same clients (GEP-1426, "Route types"), and among the kinds that can do anything with what the port's owner
+/// says it speaks.
 package struct PortOwners: Hashable, Sendable {
     private var owners: [String: [UInt16: RouteKind]] = [:]
-    private let ports: [UInt16]
+    private let ports: [ServicePort]
 
-    init(_ attachments: [RouteAttachment], ports: [UInt16]) {
+    init(_ attachments: [RouteAttachment], ports: [ServicePort]) {
         self.ports = ports
         for attachment in attachments {
-            for port in attachment.port.map({ [$0] }) ?? ports {
+            for port in self.wanted(attachment) where attachment.kind.fits(port.appProtocol) {
                 let scope = attachment.clientNamespace ?? ""
-                let other = self.owners[scope]?[port]
+                let other = self.owners[scope]?[port.port]
                 if other.map({ attachment.kind.rawValue < $0.rawValue }) ?? true {
-                    self.owners[scope, default: [:]][port] = attachment.kind
+                    self.owners[scope, default: [:]][port.port] = attachment.kind
                 }
             }
         }
     }
 
-    package enum Grant: Hashable {
-        case every
-        case ports([UInt16])
-        /// Another kind has them all.
-        case none(RouteKind)
+    private func wanted(_ attachment: RouteAttachment) -> [ServicePort] {
+        attachment.port.map { number in self.ports.filter { $0.port == number } } ?? self.ports
+    }
+
+    /// What a route gets of the ports that it asks for.
+    package struct Grant: Hashable {
+        var ports: [UInt16] = []
+        /// Declared as something that this kind of route is not for: there the route does nothing.
+        var unfit: [ServicePort] = []
+        /// Has the rest.
+        var rival: RouteKind?
+        /// The route need not be told port by port: nobody looks for it elsewhere.
+        var isForService = false
+
+        var isEmpty: Bool { self.ports.isEmpty && !(self.isForService && self.unfit.isEmpty) }
     }
 
     func grant(_ attachment: RouteAttachment) -> Grant {
         let owners = self.owners[attachment.clientNamespace ?? ""] ?? [:]
-        let wanted = attachment.port.map { [$0] } ?? self.ports
-        let granted = wanted.filter { owners[$0] == attachment.kind }
-        if granted.isEmpty, let other = wanted.lazy.compactMap({ owners[$0] }).first { return .none(other) }
-        return attachment.port == nil && granted.count == wanted.count ? .every : .ports(granted)
+        let wanted = self.wanted(attachment)
+        var grant = Grant()
+        for port in wanted {
+            if !attachment.kind.fits(port.appProtocol) {
+                grant.unfit.append(port)
+            } else if let owner = owners[port.port], owner != attachment.kind {
+                grant.rival = grant.rival ?? owner
+            } else {
+                grant.ports.append(port.port)
+            }
+        }
+        // Waypoints look for requests' routes only where they look for requests.
+        let isOfRequests = attachment.kind == .http || attachment.kind == .grpc
+        grant.isForService =
+            attachment.port == nil && grant.rival == nil
+            && (grant.unfit.isEmpty || isOfRequests && !grant.ports.isEmpty)
+        return grant
+    }
+}
+
+extension RouteKind {
+    /// Whether a waypoint looks at such traffic in the way that this kind of route needs. A port that declares nothing is
+    /// looked at as its traffic shows.
+    func fits(_ declared: ServicePort.AppProtocol) -> Bool {
+        switch (self, declared) {
+        case (_, .unknown): true
+        case (.grpc, .http11), (.grpc, .http2), (.grpc, .grpc): true
+        case (.http, .http11), (.http, .http2), (.http, .grpc): true
+        case (.tls, .tls): true
+        case (.tcp, .tcp), (.tcp, .tls): true
+        case (.grpc, _), (.http, _), (.tls, _), (.tcp, _): false
+        }
+    }
+
+    /// What it is for, in words.
+    var fitting: String {
+        switch self {
+        case .grpc, .http: "http, http2 and grpc"
+        case .tls: "tls"
+        case .tcp: "tcp and tls"
+        }
+    }
+}
+
+extension ServicePort.AppProtocol {
+    /// As `appProtocol` of a Service, or the prefix of its port's name, has it.
+    var word: String {
+        switch self {
+        case .unknown: "nothing"
+        case .http11: "http"
+        case .http2: "http2"
+        case .grpc: "grpc"
+        case .tcp: "tcp"
+        case .tls: "tls"
+        }
     }
 }

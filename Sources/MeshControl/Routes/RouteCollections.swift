@@ -18,14 +18,13 @@ struct RouteCollections {
     private let byService: Index<RouteAttachment, String>
 
     init(_ graph: Graph, _ inputs: MeshInputs, _ gateways: GatewayCollections, _ services: ServiceCollections) {
-        let byHost = services.all.index { _, service in [service.hostname] }
         let parents = RouteParents(inputs: inputs, gateways: gateways, services: services)
 
         let resolved: [MeshCollection<ResolvedRoute>] = RouteKind.allCases.compactMap { kind in
             guard let routes = inputs.routes[kind] else { return nil }
             return graph.flatMap(routes) { _, view, fetch in
                 let resolver = BackendResolver(
-                    inputs: inputs, services: services, byHost: byHost, fetch: fetch, namespace: view.key.namespace)
+                    inputs: inputs, services: services, fetch: fetch, namespace: view.key.namespace)
                 let route = RouteReader.resolved(view) { resolver.destination($0) }
                 return [(RouteAttachment.routeID(kind, view.key), route)]
             }
@@ -43,7 +42,7 @@ struct RouteCollections {
         let byService = attached.index { _, attachment in [attachment.service] }
         let owners: MeshCollection<PortOwners> = graph.map(services.all) { key, service, fetch in
             let here = fetch.get(byService, key).map(\.value)
-            return here.isEmpty ? nil : PortOwners(here, ports: service.ports.map(\.port))
+            return here.isEmpty ? nil : PortOwners(here, ports: service.ports)
         }
         self.resolved = all
         self.byService = byService
@@ -61,7 +60,7 @@ struct RouteCollections {
                         if case .attached(let attachments, _) = outcome {
                             grants = attachments.compactMap { fetch.get(owners, $0.service)?.grant($0) }
                         }
-                        return RouteStatus.conditions(parent, outcome, findings, grants: grants)
+                        return RouteStatus.conditions(kind, parent, outcome, findings, grants: grants)
                             .map { PlacedStatus.Place(reference: parent.reference, conditions: $0) }
                     })
             }
@@ -88,12 +87,8 @@ struct RouteCollections {
         let attachments = fetch.get(self.byService, key).map(\.value)
         for attachment in attachments.sorted(by: RouteAttachment.comesFirst) {
             guard let route = fetch.get(self.resolved, attachment.routeID) else { continue }
-            let ports: [UInt16?]
-            switch owners.grant(attachment) {
-            case .every: ports = [nil]
-            case .ports(let granted): ports = granted
-            case .none: continue
-            }
+            let grant = owners.grant(attachment)
+            let ports: [UInt16?] = grant.isForService ? [nil] : grant.ports
             for port in ports {
                 switch route.content {
                 case .http(let rules):

@@ -28,7 +28,7 @@ package struct PlacedStatus: Hashable, Sendable {
 /// The conditions of a route at one parent.
 enum RouteStatus {
     static func conditions(
-        _ parent: RouteView.Parent, _ outcome: RouteParents.Outcome, _ findings: RouteFindings,
+        _ kind: RouteKind, _ parent: RouteView.Parent, _ outcome: RouteParents.Outcome, _ findings: RouteFindings,
         grants: [PortOwners.Grant]
     ) -> [StatusCondition]? {
         var conditions: [StatusCondition] = []
@@ -40,7 +40,7 @@ enum RouteStatus {
             ]
         case .attached(_, let binding):
             conditions = [
-                Self.accepted(findings, grants), Self.resolvedRefs(findings), Self.waypoints(parent, binding),
+                Self.accepted(kind, findings, grants), Self.resolvedRefs(findings), Self.waypoints(parent, binding),
             ]
             if !findings.dropped.isEmpty, findings.dropped.count < findings.ruleCount {
                 conditions.append(
@@ -52,17 +52,38 @@ enum RouteStatus {
         return conditions
     }
 
-    private static func accepted(_ findings: RouteFindings, _ grants: [PortOwners.Grant]) -> StatusCondition {
-        for case .none(let other) in grants {
-            return StatusCondition(
-                "Accepted", false, reason: "Conflicted",
-                message: "a \(other.name) has these ports; it comes before this kind of route")
+    private static func accepted(
+        _ kind: RouteKind, _ findings: RouteFindings, _ grants: [PortOwners.Grant]
+    ) -> StatusCondition {
+        let unfit = Self.unfit(kind, grants)
+        for grant in grants where grant.isEmpty {
+            if let rival = grant.rival {
+                return StatusCondition(
+                    "Accepted", false, reason: "Conflicted",
+                    message: "a \(rival.name) has these ports; it comes before this kind of route")
+            }
+            if let unfit {
+                return StatusCondition(
+                    "Accepted", false, reason: "UnsupportedProtocol", message: "the route does nothing: \(unfit)")
+            }
         }
         if !findings.dropped.isEmpty, findings.dropped.count >= findings.ruleCount {
             return StatusCondition(
                 "Accepted", false, reason: "UnsupportedValue", message: findings.dropped.joined(separator: "; "))
         }
-        return StatusCondition("Accepted", true, reason: "Accepted", message: "the route is in force")
+        return StatusCondition(
+            "Accepted", true, reason: "Accepted",
+            message: unfit.map { "the route is in force, but not everywhere: \($0)" } ?? "the route is in force")
+    }
+
+    /// Ports that the route does nothing at, and what would have to change; nil: none.
+    private static func unfit(_ kind: RouteKind, _ grants: [PortOwners.Grant]) -> String? {
+        var ports: [ServicePort] = []
+        for port in grants.flatMap(\.unfit) where !ports.contains(port) { ports.append(port) }
+        if ports.isEmpty { return nil }
+        let list = ports.map { "port \($0.port) is declared as \($0.appProtocol.word)" }.joined(separator: ", ")
+        return "\(list), and a \(kind.name) is for \(kind.fitting), or for ports that declare nothing "
+            + "(by appProtocol, or by the port's name up to its first dash)"
     }
 
     private static func resolvedRefs(_ findings: RouteFindings) -> StatusCondition {

@@ -38,7 +38,7 @@ final class ChangeCollector {
             (.workloadEntries, index.workloadEntryStatuses), (.authorizationPolicies, index.policyStatuses),
             (.peerAuthentications, index.peerAuthenticationStatuses),
             (.requestAuthentications, index.requestAuthenticationStatuses), (.rateLimits, index.rateLimitStatuses),
-            (.destinationRules, index.destinationRuleStatuses),
+            (.destinationRules, index.destinationRuleStatuses), (.virtualServices, index.virtualServiceStatuses),
         ]
         for (kind, collection) in statuses {
             collection.observe { [weak self] in

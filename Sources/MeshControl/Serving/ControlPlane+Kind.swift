@@ -5,7 +5,7 @@ extension ControlPlane {
     package enum Kind: String, CaseIterable, Sendable {
         case namespaces, nodes, pods, services, endpointSlices, serviceEntries, workloadEntries, gateways,
             gatewayClasses, overlays, authorizationPolicies, peerAuthentications, meshConfig
-        case requestAuthentications, rateLimits, destinationRules, backendTrafficPolicies, telemetries
+        case requestAuthentications, rateLimits, destinationRules, virtualServices, backendTrafficPolicies, telemetries
         case grpcRoutes, httpRoutes, tlsRoutes, tcpRoutes
 
         var type: ResourceType {
@@ -25,6 +25,7 @@ extension ControlPlane {
             case .requestAuthentications: .requestAuthentications
             case .rateLimits: .rateLimits
             case .destinationRules: .destinationRules
+            case .virtualServices: .virtualServices
             case .backendTrafficPolicies: .backendTrafficPolicies
             case .telemetries: .telemetries
             case .grpcRoutes: .grpcRoutes
@@ -40,7 +41,7 @@ extension ControlPlane {
             case .httpRoutes: [self.type, self.type.inVersion("v1beta1")]
             case .grpcRoutes, .tcpRoutes: [self.type, self.type.inVersion("v1alpha2")]
             case .tlsRoutes: [self.type, self.type.inVersion("v1alpha3"), self.type.inVersion("v1alpha2")]
-            case .requestAuthentications, .telemetries: [self.type, self.type.inVersion("v1beta1")]
+            case .requestAuthentications, .telemetries, .virtualServices: [self.type, self.type.inVersion("v1beta1")]
             default: [self.type]
             }
         }
@@ -78,6 +79,7 @@ extension ControlPlane {
             case .requestAuthentications: .requestAuthentications
             case .rateLimits: .rateLimits
             case .destinationRules: .destinationRules
+            case .virtualServices: .virtualServices
             case .namespaces, .nodes, .pods, .endpointSlices, .gateways, .gatewayClasses, .overlays, .meshConfig,
                 .telemetries,
                 .backendTrafficPolicies, .grpcRoutes, .httpRoutes, .tlsRoutes, .tcpRoutes:

@@ -122,13 +122,15 @@ package actor ControlPlane {
             self.index.requestAuthentications.take(event, owned { RequestAuthenticationView($0) })
         case .rateLimits: self.index.rateLimits.take(event, owned { RateLimitView($0) })
         case .destinationRules: self.index.destinationRules.take(event, owned { DestinationRuleView($0) })
+        case .virtualServices: self.index.virtualServices.take(event, owned { VirtualServiceView($0) })
         case .backendTrafficPolicies:
             self.index.backendTrafficPolicies.take(event, owned { BackendTrafficPolicyView($0) })
         case .telemetries: self.index.telemetries.take(event, owned { TelemetryView($0) })
         case .grpcRoutes, .httpRoutes, .tlsRoutes, .tcpRoutes:
             if let route = kind.route { self.index.routes[route]?.take(event, owned { RouteView(route, $0) }) }
         }
-        if let status = kind.status { self.observe(status, event, settings) }
+        // Objects of another revision are that revision's to write.
+        if let status = kind.status { self.statuses.observed(status, event) { settings.owns($0) } }
         if let placed = kind.placed { self.placed.observed(placed, event) { settings.owns($0) } }
         if case .snapshot = event { self.missing.remove(kind) }
         // Half a mesh is nobody's business: nothing is derived before everything was listed once.
@@ -190,16 +192,6 @@ package actor ControlPlane {
         }
     }
 
-    /// Objects of another revision are that revision's to write.
-    private func observe(_ kind: StatusWriter.Kind, _ event: InformerEvent, _ settings: MeshSettings) {
-        switch event {
-        case .snapshot(let all): self.statuses.observed(kind, all: all.filter(settings.owns))
-        case .updated(let object):
-            self.statuses.observed(kind, object.key, settings.owns(object) ? object : nil)
-        case .deleted(let object): self.statuses.observed(kind, object.key, nil)
-        }
-    }
-
     private func tellAllocator(_ event: InformerEvent) {
         switch event {
         case .snapshot: self.addresses.observed(all: self.index.serviceEntries.all)
@@ -227,7 +219,14 @@ package actor ControlPlane {
         self.tell(envoys: changes)
         for (gateway, runners) in changes.runners { self.waypoints.set(gateway, runners) }
         for (key, keys) in changes.keys { self.keyRequest.yield((key, keys)) }
-        for (kind, key, status) in changes.statuses { self.statuses.want(kind, key, status) }
+        for (kind, key, status) in changes.statuses {
+            self.statuses.want(kind, key, status)
+            // Beside the status, which few will look for on an object that mostly works elsewhere.
+            if kind == .virtualServices, let condition = status?.conditions.first {
+                self.logger.warning(
+                    "a VirtualService is not followed", metadata: ["object": "\(key)", "why": "\(condition.message)"])
+            }
+        }
         for (kind, key, report) in changes.reports { self.gateways.statuses.want(kind, key, report) }
         for (key, plan) in changes.plans { self.gateways.deployer.want(key, plan) }
         for (kind, key, status) in changes.placed { self.placed.want(kind, key, status) }

@@ -26,60 +26,63 @@ fileprivate nonisolated struct _GeneratedWithProtocGenSwiftVersion: SwiftProtobu
 }
 
 /// Resource name: `<namespace>/<hostname>`.
-package nonisolated struct Martlet_Waypoint_ServiceRules: Sendable {
+package nonisolated struct Martlet_Waypoint_ServiceRules: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
   package var key: Martlet_Waypoint_Name {
-    get {_key ?? Martlet_Waypoint_Name()}
-    set {_key = newValue}
+    get {_storage._key ?? Martlet_Waypoint_Name()}
+    set {_uniqueStorage()._key = newValue}
   }
   /// Returns true if `key` has been explicitly set.
-  package var hasKey: Bool {self._key != nil}
+  package var hasKey: Bool {_storage._key != nil}
   /// Clears the value of `key`. Subsequent reads from it will return its default value.
-  package mutating func clearKey() {self._key = nil}
+  package mutating func clearKey() {_uniqueStorage()._key = nil}
 
-  package var routes: [Martlet_Waypoint_HTTPRoute] = []
+  package var routes: [Martlet_Waypoint_HTTPRoute] {
+    get {_storage._routes}
+    set {_uniqueStorage()._routes = newValue}
+  }
 
-  package var streams: [Martlet_Waypoint_StreamRoute] = []
+  package var streams: [Martlet_Waypoint_StreamRoute] {
+    get {_storage._streams}
+    set {_uniqueStorage()._streams = newValue}
+  }
 
   package var gate: Martlet_Waypoint_Gate {
-    get {_gate ?? Martlet_Waypoint_Gate()}
-    set {_gate = newValue}
+    get {_storage._gate ?? Martlet_Waypoint_Gate()}
+    set {_uniqueStorage()._gate = newValue}
   }
   /// Returns true if `gate` has been explicitly set.
-  package var hasGate: Bool {self._gate != nil}
+  package var hasGate: Bool {_storage._gate != nil}
   /// Clears the value of `gate`. Subsequent reads from it will return its default value.
-  package mutating func clearGate() {self._gate = nil}
+  package mutating func clearGate() {_uniqueStorage()._gate = nil}
 
   package var balancing: Martlet_Waypoint_Balancing {
-    get {_balancing ?? Martlet_Waypoint_Balancing()}
-    set {_balancing = newValue}
+    get {_storage._balancing ?? Martlet_Waypoint_Balancing()}
+    set {_uniqueStorage()._balancing = newValue}
   }
   /// Returns true if `balancing` has been explicitly set.
-  package var hasBalancing: Bool {self._balancing != nil}
+  package var hasBalancing: Bool {_storage._balancing != nil}
   /// Clears the value of `balancing`. Subsequent reads from it will return its default value.
-  package mutating func clearBalancing() {self._balancing = nil}
+  package mutating func clearBalancing() {_uniqueStorage()._balancing = nil}
 
   /// Left out: as the waypoint's.
   package var telemetry: Martlet_Waypoint_Telemetry {
-    get {_telemetry ?? Martlet_Waypoint_Telemetry()}
-    set {_telemetry = newValue}
+    get {_storage._telemetry ?? Martlet_Waypoint_Telemetry()}
+    set {_uniqueStorage()._telemetry = newValue}
   }
   /// Returns true if `telemetry` has been explicitly set.
-  package var hasTelemetry: Bool {self._telemetry != nil}
+  package var hasTelemetry: Bool {_storage._telemetry != nil}
   /// Clears the value of `telemetry`. Subsequent reads from it will return its default value.
-  package mutating func clearTelemetry() {self._telemetry = nil}
+  package mutating func clearTelemetry() {_uniqueStorage()._telemetry = nil}
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 
-  fileprivate var _key: Martlet_Waypoint_Name? = nil
-  fileprivate var _gate: Martlet_Waypoint_Gate? = nil
-  fileprivate var _balancing: Martlet_Waypoint_Balancing? = nil
-  fileprivate var _telemetry: Martlet_Waypoint_Telemetry? = nil
+  fileprivate var _storage = _StorageClass.defaultInstance
 }
 
 /// Resource name: the Gateway's `<namespace>/<name>`.
@@ -1041,6 +1044,34 @@ package nonisolated struct Martlet_Waypoint_Balancing: Sendable {
 
   package var retriesMin: UInt32 = 0
 
+  /// Left out: the usual.
+  package var ejection: Martlet_Waypoint_Ejection {
+    get {_ejection ?? Martlet_Waypoint_Ejection()}
+    set {_ejection = newValue}
+  }
+  /// Returns true if `ejection` has been explicitly set.
+  package var hasEjection: Bool {self._ejection != nil}
+  /// Clears the value of `ejection`. Subsequent reads from it will return its default value.
+  package mutating func clearEjection() {self._ejection = nil}
+
+  package var requestsMax: UInt32 {
+    get {_requestsMax ?? 0}
+    set {_requestsMax = newValue}
+  }
+  /// Returns true if `requestsMax` has been explicitly set.
+  package var hasRequestsMax: Bool {self._requestsMax != nil}
+  /// Clears the value of `requestsMax`. Subsequent reads from it will return its default value.
+  package mutating func clearRequestsMax() {self._requestsMax = nil}
+
+  package var streamsMax: UInt32 {
+    get {_streamsMax ?? 0}
+    set {_streamsMax = newValue}
+  }
+  /// Returns true if `streamsMax` has been explicitly set.
+  package var hasStreamsMax: Bool {self._streamsMax != nil}
+  /// Clears the value of `streamsMax`. Subsequent reads from it will return its default value.
+  package mutating func clearStreamsMax() {self._streamsMax = nil}
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package nonisolated enum OneOf_Choice: Equatable, Sendable {
@@ -1119,6 +1150,28 @@ package nonisolated struct Martlet_Waypoint_Balancing: Sendable {
   }
 
   package init() {}
+
+  fileprivate var _ejection: Martlet_Waypoint_Ejection? = nil
+  fileprivate var _requestsMax: UInt32? = nil
+  fileprivate var _streamsMax: UInt32? = nil
+}
+
+package nonisolated struct Martlet_Waypoint_Ejection: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var failures: UInt32 = 0
+
+  package var gatewayFailures: UInt32 = 0
+
+  package var timeUs: UInt64 = 0
+
+  package var percentMax: UInt32 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
 }
 
 package nonisolated struct Martlet_Waypoint_Telemetry: Sendable {
@@ -1139,11 +1192,78 @@ package nonisolated struct Martlet_Waypoint_Telemetry: Sendable {
   /// Clears the value of `traceCollector`. Subsequent reads from it will return its default value.
   package mutating func clearTraceCollector() {self._traceCollector = nil}
 
+  package var accessLogStyle: Martlet_Waypoint_Telemetry.AccessLogStyle {
+    get {_accessLogStyle ?? Martlet_Waypoint_Telemetry.AccessLogStyle()}
+    set {_accessLogStyle = newValue}
+  }
+  /// Returns true if `accessLogStyle` has been explicitly set.
+  package var hasAccessLogStyle: Bool {self._accessLogStyle != nil}
+  /// Clears the value of `accessLogStyle`. Subsequent reads from it will return its default value.
+  package mutating func clearAccessLogStyle() {self._accessLogStyle = nil}
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package nonisolated struct AccessLogStyle: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    package var encoding: Martlet_Waypoint_Telemetry.AccessLogStyle.Encoding = .text
+
+    package var format: String {
+      get {_format ?? String()}
+      set {_format = newValue}
+    }
+    /// Returns true if `format` has been explicitly set.
+    package var hasFormat: Bool {self._format != nil}
+    /// Clears the value of `format`. Subsequent reads from it will return its default value.
+    package mutating func clearFormat() {self._format = nil}
+
+    package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    package nonisolated enum Encoding: SwiftProtobuf.Enum, Swift.CaseIterable {
+      package typealias RawValue = Int
+      case text // = 0
+      case json // = 1
+      case UNRECOGNIZED(Int)
+
+      package init() {
+        self = .text
+      }
+
+      package init?(rawValue: Int) {
+        switch rawValue {
+        case 0: self = .text
+        case 1: self = .json
+        default: self = .UNRECOGNIZED(rawValue)
+        }
+      }
+
+      package var rawValue: Int {
+        switch self {
+        case .text: return 0
+        case .json: return 1
+        case .UNRECOGNIZED(let i): return i
+        }
+      }
+
+      // The compiler won't synthesize support with the UNRECOGNIZED case.
+      package static let allCases: [Martlet_Waypoint_Telemetry.AccessLogStyle.Encoding] = [
+        .text,
+        .json,
+      ]
+
+    }
+
+    package init() {}
+
+    fileprivate var _format: String? = nil
+  }
 
   package init() {}
 
   fileprivate var _traceCollector: String? = nil
+  fileprivate var _accessLogStyle: Martlet_Waypoint_Telemetry.AccessLogStyle? = nil
 }
 
 package nonisolated struct Martlet_Waypoint_Gate: Sendable {
@@ -1698,56 +1818,102 @@ nonisolated extension Martlet_Waypoint_ServiceRules: SwiftProtobuf.Message, Swif
   package static let protoMessageName: String = _protobuf_package + ".ServiceRules"
   package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}key\0\u{1}routes\0\u{1}streams\0\u{1}gate\0\u{1}balancing\0\u{1}telemetry\0")
 
+  fileprivate class _StorageClass {
+    var _key: Martlet_Waypoint_Name? = nil
+    var _routes: [Martlet_Waypoint_HTTPRoute] = []
+    var _streams: [Martlet_Waypoint_StreamRoute] = []
+    var _gate: Martlet_Waypoint_Gate? = nil
+    var _balancing: Martlet_Waypoint_Balancing? = nil
+    var _telemetry: Martlet_Waypoint_Telemetry? = nil
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _key = source._key
+      _routes = source._routes
+      _streams = source._streams
+      _gate = source._gate
+      _balancing = source._balancing
+      _telemetry = source._telemetry
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
+
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularMessageField(value: &self._key) }()
-      case 2: try { try decoder.decodeRepeatedMessageField(value: &self.routes) }()
-      case 3: try { try decoder.decodeRepeatedMessageField(value: &self.streams) }()
-      case 4: try { try decoder.decodeSingularMessageField(value: &self._gate) }()
-      case 5: try { try decoder.decodeSingularMessageField(value: &self._balancing) }()
-      case 6: try { try decoder.decodeSingularMessageField(value: &self._telemetry) }()
-      default: break
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularMessageField(value: &_storage._key) }()
+        case 2: try { try decoder.decodeRepeatedMessageField(value: &_storage._routes) }()
+        case 3: try { try decoder.decodeRepeatedMessageField(value: &_storage._streams) }()
+        case 4: try { try decoder.decodeSingularMessageField(value: &_storage._gate) }()
+        case 5: try { try decoder.decodeSingularMessageField(value: &_storage._balancing) }()
+        case 6: try { try decoder.decodeSingularMessageField(value: &_storage._telemetry) }()
+        default: break
+        }
       }
     }
   }
 
   package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    // The use of inline closures is to circumvent an issue where the compiler
-    // allocates stack space for every if/case branch local when no optimizations
-    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-    // https://github.com/apple/swift-protobuf/issues/1182
-    try { if let v = self._key {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
-    } }()
-    if !self.routes.isEmpty {
-      try visitor.visitRepeatedMessageField(value: self.routes, fieldNumber: 2)
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      try { if let v = _storage._key {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+      } }()
+      if !_storage._routes.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._routes, fieldNumber: 2)
+      }
+      if !_storage._streams.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._streams, fieldNumber: 3)
+      }
+      try { if let v = _storage._gate {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+      } }()
+      try { if let v = _storage._balancing {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
+      } }()
+      try { if let v = _storage._telemetry {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 6)
+      } }()
     }
-    if !self.streams.isEmpty {
-      try visitor.visitRepeatedMessageField(value: self.streams, fieldNumber: 3)
-    }
-    try { if let v = self._gate {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
-    } }()
-    try { if let v = self._balancing {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
-    } }()
-    try { if let v = self._telemetry {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 6)
-    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: Martlet_Waypoint_ServiceRules, rhs: Martlet_Waypoint_ServiceRules) -> Bool {
-    if lhs._key != rhs._key {return false}
-    if lhs.routes != rhs.routes {return false}
-    if lhs.streams != rhs.streams {return false}
-    if lhs._gate != rhs._gate {return false}
-    if lhs._balancing != rhs._balancing {return false}
-    if lhs._telemetry != rhs._telemetry {return false}
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._key != rhs_storage._key {return false}
+        if _storage._routes != rhs_storage._routes {return false}
+        if _storage._streams != rhs_storage._streams {return false}
+        if _storage._gate != rhs_storage._gate {return false}
+        if _storage._balancing != rhs_storage._balancing {return false}
+        if _storage._telemetry != rhs_storage._telemetry {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3010,7 +3176,7 @@ nonisolated extension Martlet_Waypoint_StreamBackend: SwiftProtobuf.Message, Swi
 
 nonisolated extension Martlet_Waypoint_Balancing: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Balancing"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}simple\0\u{3}hash_header\0\u{3}hash_cookie\0\u{3}hash_query\0\u{3}retry_budget_percent\0\u{3}retries_min\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}simple\0\u{3}hash_header\0\u{3}hash_cookie\0\u{3}hash_query\0\u{3}retry_budget_percent\0\u{3}retries_min\0\u{1}ejection\0\u{3}requests_max\0\u{3}streams_max\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3057,6 +3223,9 @@ nonisolated extension Martlet_Waypoint_Balancing: SwiftProtobuf.Message, SwiftPr
       }()
       case 5: try { try decoder.decodeSingularUInt32Field(value: &self.retryBudgetPercent) }()
       case 6: try { try decoder.decodeSingularUInt32Field(value: &self.retriesMin) }()
+      case 7: try { try decoder.decodeSingularMessageField(value: &self._ejection) }()
+      case 8: try { try decoder.decodeSingularUInt32Field(value: &self._requestsMax) }()
+      case 9: try { try decoder.decodeSingularUInt32Field(value: &self._streamsMax) }()
       default: break
       }
     }
@@ -3092,6 +3261,15 @@ nonisolated extension Martlet_Waypoint_Balancing: SwiftProtobuf.Message, SwiftPr
     if self.retriesMin != 0 {
       try visitor.visitSingularUInt32Field(value: self.retriesMin, fieldNumber: 6)
     }
+    try { if let v = self._ejection {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 7)
+    } }()
+    try { if let v = self._requestsMax {
+      try visitor.visitSingularUInt32Field(value: v, fieldNumber: 8)
+    } }()
+    try { if let v = self._streamsMax {
+      try visitor.visitSingularUInt32Field(value: v, fieldNumber: 9)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3099,6 +3277,9 @@ nonisolated extension Martlet_Waypoint_Balancing: SwiftProtobuf.Message, SwiftPr
     if lhs.choice != rhs.choice {return false}
     if lhs.retryBudgetPercent != rhs.retryBudgetPercent {return false}
     if lhs.retriesMin != rhs.retriesMin {return false}
+    if lhs._ejection != rhs._ejection {return false}
+    if lhs._requestsMax != rhs._requestsMax {return false}
+    if lhs._streamsMax != rhs._streamsMax {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3152,9 +3333,54 @@ nonisolated extension Martlet_Waypoint_Balancing.Cookie: SwiftProtobuf.Message, 
   }
 }
 
+nonisolated extension Martlet_Waypoint_Ejection: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Ejection"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}failures\0\u{3}gateway_failures\0\u{3}time_us\0\u{3}percent_max\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.failures) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.gatewayFailures) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.timeUs) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.percentMax) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.failures != 0 {
+      try visitor.visitSingularUInt32Field(value: self.failures, fieldNumber: 1)
+    }
+    if self.gatewayFailures != 0 {
+      try visitor.visitSingularUInt32Field(value: self.gatewayFailures, fieldNumber: 2)
+    }
+    if self.timeUs != 0 {
+      try visitor.visitSingularUInt64Field(value: self.timeUs, fieldNumber: 3)
+    }
+    if self.percentMax != 0 {
+      try visitor.visitSingularUInt32Field(value: self.percentMax, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Martlet_Waypoint_Ejection, rhs: Martlet_Waypoint_Ejection) -> Bool {
+    if lhs.failures != rhs.failures {return false}
+    if lhs.gatewayFailures != rhs.gatewayFailures {return false}
+    if lhs.timeUs != rhs.timeUs {return false}
+    if lhs.percentMax != rhs.percentMax {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
 nonisolated extension Martlet_Waypoint_Telemetry: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Telemetry"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}access_log\0\u{3}trace_percent\0\u{3}trace_collector\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}access_log\0\u{3}trace_percent\0\u{3}trace_collector\0\u{3}access_log_style\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3165,6 +3391,7 @@ nonisolated extension Martlet_Waypoint_Telemetry: SwiftProtobuf.Message, SwiftPr
       case 1: try { try decoder.decodeSingularBoolField(value: &self.accessLog) }()
       case 2: try { try decoder.decodeSingularDoubleField(value: &self.tracePercent) }()
       case 3: try { try decoder.decodeSingularStringField(value: &self._traceCollector) }()
+      case 4: try { try decoder.decodeSingularMessageField(value: &self._accessLogStyle) }()
       default: break
       }
     }
@@ -3184,6 +3411,9 @@ nonisolated extension Martlet_Waypoint_Telemetry: SwiftProtobuf.Message, SwiftPr
     try { if let v = self._traceCollector {
       try visitor.visitSingularStringField(value: v, fieldNumber: 3)
     } }()
+    try { if let v = self._accessLogStyle {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3191,9 +3421,53 @@ nonisolated extension Martlet_Waypoint_Telemetry: SwiftProtobuf.Message, SwiftPr
     if lhs.accessLog != rhs.accessLog {return false}
     if lhs.tracePercent != rhs.tracePercent {return false}
     if lhs._traceCollector != rhs._traceCollector {return false}
+    if lhs._accessLogStyle != rhs._accessLogStyle {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
+}
+
+nonisolated extension Martlet_Waypoint_Telemetry.AccessLogStyle: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = Martlet_Waypoint_Telemetry.protoMessageName + ".AccessLogStyle"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}encoding\0\u{1}format\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularEnumField(value: &self.encoding) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self._format) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.encoding != .text {
+      try visitor.visitSingularEnumField(value: self.encoding, fieldNumber: 1)
+    }
+    try { if let v = self._format {
+      try visitor.visitSingularStringField(value: v, fieldNumber: 2)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Martlet_Waypoint_Telemetry.AccessLogStyle, rhs: Martlet_Waypoint_Telemetry.AccessLogStyle) -> Bool {
+    if lhs.encoding != rhs.encoding {return false}
+    if lhs._format != rhs._format {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Martlet_Waypoint_Telemetry.AccessLogStyle.Encoding: SwiftProtobuf._ProtoNameProviding {
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0TEXT\0\u{1}JSON\0")
 }
 
 nonisolated extension Martlet_Waypoint_Gate: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {

@@ -20,16 +20,4 @@ package struct WeightedChoice: Sendable {
         for (index, sum) in self.sums.enumerated() where point < sum { return index }
         return nil
     }
-
-    /// All but some: for a retry that wants another backend.
-    package func choose(_ random: UInt64, except skipped: Int) -> Int? {
-        guard self.sums.indices.contains(skipped) else { return self.choose(random) }
-        let before = skipped == 0 ? 0 : self.sums[skipped - 1]
-        let weight = self.sums[skipped] - before
-        guard let total = self.sums.last, total > weight else { return nil }
-        var point = random.multipliedFullWidth(by: total - weight).high
-        if point >= before { point += weight }
-        for (index, sum) in self.sums.enumerated() where point < sum { return index }
-        return nil
-    }
 }

@@ -1,7 +1,5 @@
 /// Why a request's token is no good. The texts are the body of the answer; they are those that Istio's users know.
 package enum TokenRefusal: Error, Hashable, Sendable, CustomStringConvertible {
-    /// Required, and there is none. Policies require tokens, a RequestAuthentication alone does not.
-    case missing
     case malformed
     case tooLarge
     case issuerNotConfigured
@@ -17,7 +15,6 @@ package enum TokenRefusal: Error, Hashable, Sendable, CustomStringConvertible {
 
     package var description: String {
         switch self {
-        case .missing: "Jwt is missing"
         case .malformed: "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections"
         case .tooLarge: "Jwt is too large"
         case .issuerNotConfigured: "Jwt issuer is not configured"
@@ -38,7 +35,7 @@ package enum TokenRefusal: Error, Hashable, Sendable, CustomStringConvertible {
     package func challenge(_ request: RequestHead) -> String {
         let realm = "\(request.scheme)://\(request.authority)\(RequestPath.path(request.path))"
             .filter { $0 != "\"" && $0 != "\\" }
-        return self == .missing ? "Bearer realm=\"\(realm)\"" : "Bearer realm=\"\(realm)\", error=\"invalid_token\""
+        return "Bearer realm=\"\(realm)\", error=\"invalid_token\""
     }
 }
 

@@ -4,6 +4,7 @@ package import MeshIdentity
 internal import MeshLoop
 internal import MeshModel
 package import MeshProcess
+internal import MeshRoutes
 package import MeshTelemetry
 package import MeshTunnel
 package import MeshXDS
@@ -39,10 +40,16 @@ package struct WaypointConfiguration: Sendable {
     package var tunnelWindowBytes = 16 << 20
     package var frameBytesMax = 1 << 20
     package var drainDeadline = Duration.seconds(5)
+    /// Of ``drainDeadline`` the first part: connections are still taken. Who ends us tells the mesh at the same time, and
+    /// until the last node proxy has heard of it, some clients come here, for whom there may be nobody else.
+    package var farewell: Duration { min(.seconds(3), self.drainDeadline / 5) }
     package var onlyPostQuantum = false
     package var logFormat = LogLine.Format.plain
     package var logDirectives = LogDirectives()
-    package var accessLog = AccessLogFormat.standard
+    /// Nil: as the control plane says.
+    package var accessLog: AccessLogFormat?
+    /// For `%ENVIRONMENT(X)%` of formats that come later.
+    package var environment: [String: String]
     package var seriesMax = Self.seriesMaxDefault
     /// `INBOUND_PORT`, and what the mesh's charts have fixed.
     package var hbonePort: UInt16 = 15008
@@ -62,6 +69,7 @@ package struct WaypointConfiguration: Sendable {
         fileExists: (String) -> Bool = { FileManager.default.fileExists(atPath: $0) }
     ) throws(InvalidSetting) {
         let reader = EnvironmentReader(variables: environment)
+        self.environment = environment
         self.gatewayName = try Self.required(
             "GATEWAY_NAME", "the name of the Gateway that this waypoint is for", reader)
         self.podNamespace = try Self.required("POD_NAMESPACE", "the namespace of our pod and of its Gateway", reader)
@@ -119,37 +127,24 @@ package struct WaypointConfiguration: Sendable {
         return text
     }
 
-    /// `ACCESS_LOG_ENCODING` and `ACCESS_LOG_FORMAT`, as MeshConfig `accessLogEncoding` and `accessLogFormat`.
-    static func accessLog(_ reader: EnvironmentReader) throws(InvalidSetting) -> AccessLogFormat {
-        let encoding = reader.text("ACCESS_LOG_ENCODING") ?? AccessLogFormat.Encoding.text.rawValue
-        guard let known = AccessLogFormat.Encoding(rawValue: encoding) else {
-            throw InvalidSetting("ACCESS_LOG_ENCODING", encoding, wanted: "TEXT or JSON")
-        }
+    /// `ACCESS_LOG_ENCODING` and `ACCESS_LOG_FORMAT`, as MeshConfig `accessLogEncoding` and `accessLogFormat`, for this
+    /// waypoint alone. Nil: neither is set.
+    static func accessLog(_ reader: EnvironmentReader) throws(InvalidSetting) -> AccessLogFormat? {
         let format = reader.text("ACCESS_LOG_FORMAT")
+        let style: AccessLogStyle
+        switch reader.text("ACCESS_LOG_ENCODING") {
+        case nil:
+            guard format != nil else { return nil }
+            style = AccessLogStyle(.text, format: format)
+        case "TEXT": style = AccessLogStyle(.text, format: format)
+        case "JSON": style = AccessLogStyle(.json, format: format)
+        case let other?: throw InvalidSetting("ACCESS_LOG_ENCODING", other, wanted: "TEXT or JSON")
+        }
         do throws(InvalidAccessLogFormat) {
-            switch known {
-            case .text:
-                return try AccessLogFormat(
-                    text: format ?? AccessLogFormat.standardText, environment: reader.variables)
-            case .json:
-                return try AccessLogFormat(
-                    members: format.map(Self.members) ?? AccessLogFormat.standardMembers,
-                    environment: reader.variables)
-            }
+            return try AccessLogFormat(style, environment: reader.variables)
         } catch {
             throw InvalidSetting("ACCESS_LOG_FORMAT", format ?? "", wanted: "a format that is understood: \(error)")
         }
-    }
-
-    /// Sorted by name, as Envoy writes them.
-    private static func members(_ json: String) throws(InvalidAccessLogFormat) -> [(key: String, format: String)] {
-        let members: [String: String]
-        do {
-            members = try JSONDecoder().decode([String: String].self, from: Data(json.utf8))
-        } catch {
-            throw .noObject("{\"status\": \"%RESPONSE_CODE%\"} for example")
-        }
-        return members.sorted { $0.key < $1.key }.map { (key: $0.key, format: $0.value) }
     }
 }
 

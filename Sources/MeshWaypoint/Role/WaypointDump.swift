@@ -56,6 +56,10 @@ package struct WaypointDump {
         Self.write(rules.gate, &json)
         json.object("telemetry") { json in
             json.member("accessLog", rules.telemetry.isAccessLogEnabled)
+            if let style = rules.telemetry.accessLog {
+                json.member("accessLogEncoding", style.encoding == .json ? "JSON" : "TEXT")
+                if let format = style.format { json.member("accessLogFormat", format) }
+            }
             json.member("tracePercent", "\(rules.telemetry.tracePercent)")
             if let collector = rules.telemetry.traceCollector {
                 json.member("traceCollector", collector)
@@ -83,13 +87,18 @@ package struct WaypointDump {
             for port in service.ports.sorted(by: { $0.port < $1.port }) {
                 json.object { json in
                     json.member("service", service.key.description)
-                    json.member("addresses", service.addresses.map(\.description))
+                    json.member("addresses", service.addresses.map(self.text))
                     json.member("port", port.port)
                     json.member("protocol", "\(port.appProtocol)")
                     Self.write(rules.gate, &json)
                 }
             }
         }
+    }
+
+    /// Addresses of our own network go without its name.
+    private func text(_ address: NetworkAddress) -> String {
+        address.network == self.configuration.network ? address.address.description : address.description
     }
 
     private func writeRoutes(_ json: inout JSONText) {
@@ -146,8 +155,13 @@ package struct WaypointDump {
                     json.object { json in
                         json.member("cluster", "inbound-vip|\(port.port)|http|\(service.hostname)")
                         json.member("workload", endpoint.workload)
-                        json.member("address", endpoint.key.address.description)
-                        json.member("protocol", endpoint.route == nil ? "TCP" : "HBONE")
+                        json.member(
+                            "address",
+                            endpoint.key.host.map { "\($0):\(endpoint.key.address.port)" }
+                                ?? endpoint.key.address.description)
+                        json.member(
+                            "protocol",
+                            endpoint.route.map { $0.inner == nil ? "HBONE" : "DOUBLEHBONE" } ?? "TCP")
                         json.member("identities", endpoint.key.expected.map(\.description))
                         json.member("priority", endpoint.priority)
                         json.member("weight", endpoint.weight)

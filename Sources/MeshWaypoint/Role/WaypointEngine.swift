@@ -1,3 +1,4 @@
+internal import MeshDirectory
 internal import MeshExchange
 package import MeshIdentity
 package import MeshTunnel

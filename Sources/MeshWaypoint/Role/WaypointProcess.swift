@@ -15,7 +15,8 @@ internal import NIOPosix
 ///
 /// 1. Readiness answers, with what is missing. 2. Admin and metrics. 3. The control plane is followed and our certificate
 /// fetched. 4. Once both the mesh and our certificate are there, the engine starts and listens. At the end: not ready any
-/// more, GOAWAY to all clients, what is under way finishes or is cut at the deadline.
+/// more, and once the mesh had time to hear of it GOAWAY to all clients; what is under way finishes or is cut at the
+/// deadline.
 package struct WaypointProcess: Sendable {
     /// What stands outside; scripted in tests.
     package struct Surroundings: Sendable {
@@ -95,8 +96,15 @@ package struct WaypointProcess: Sendable {
         let spans = SpanExporter(
             exchangeMetrics, resource: configuration.spanResource, version: self.version, log: self.log.logger("trace"),
             post: self.surroundings.post)
+        let access = self.log.logger("access_log")
+        let formats = AccessLogFormats(own: configuration.accessLog, environment: configuration.environment) {
+            problem in
+            access.warning(
+                "a format that MeshConfig or a Telemetry asks for cannot be used; the standard one is",
+                metadata: ["why": "\(problem)"])
+        }
         let telemetry = ExchangeTelemetry(
-            log: self.log, format: configuration.accessLog, metrics: exchangeMetrics, flows: FlowTable(trafficMetrics),
+            log: self.log, formats: formats, metrics: exchangeMetrics, flows: FlowTable(trafficMetrics),
             picture: MeshPicture(state: MeshState(nodeName: nil), network: configuration.network))
         registry.observedGauge("martlet_waypoint_streams_open", "Opaque streams that are open") {
             Int64(telemetry.openStreams)
@@ -162,9 +170,14 @@ package struct WaypointProcess: Sendable {
             readiness.block(on: "shutting down")
             start.cancel()
             await directory.stopWaiting()
-            certificates.forget([configuration.identity])
+            // Who waits for it does so no longer; who serves needs it until the end.
+            if slot.engine == nil { certificates.forget([configuration.identity]) }
             let outcome = await start.result
-            await slot.engine?.drain(deadline: configuration.drainDeadline)
+            if let engine = slot.engine {
+                try? await _Concurrency.Task.sleep(for: configuration.farewell)
+                certificates.forget([configuration.identity])
+                await engine.drain(deadline: configuration.drainDeadline - configuration.farewell)
+            }
             tasks.cancelAll()
             return outcome
         }

@@ -1,9 +1,7 @@
 internal import MeshDirectory
 internal import MeshExchange
-internal import MeshIdentity
 internal import MeshModel
 internal import MeshRoutes
-internal import MeshTunnel
 internal import Synchronization
 
 /// The endpoints of services as the engine takes them, worked out once for as long as the service stays as it is: most
@@ -21,6 +19,8 @@ package final class BackendTable: Sendable {
         let service: ServiceEntry
         let own: WorkloadEntry?
         let balancing: BackendBalancing
+        let gateways: [GatewayAddress: GatewayPeers]
+        let use: BackendUse
         let backend: Backend
     }
     private let known = Mutex<[Key: Known]>([:])
@@ -29,80 +29,37 @@ package final class BackendTable: Sendable {
 
     func backend(
         _ service: ServiceEntry, _ port: ServicePort, _ balancing: BackendBalancing, own: WorkloadEntry?,
-        _ settings: WaypointSettings
+        _ settings: WaypointSettings, _ state: MeshState
     ) -> Backend {
         let key = Key(service: service.key, port: port.port)
-        if let found = self.known.withLock({ $0[key] }), found.service === service, found.own === own,
-            found.balancing == balancing
+        let known = self.known.withLock { $0[key] }
+        if let found = known, found.service === service, found.own === own, found.balancing == balancing,
+            found.gateways.allSatisfy({ $1.isCurrent($0, from: settings.gateway.namespace, state) })
         {
             return found.backend
         }
+        var builder = EndpointBuilder(service, port, own: own, settings, state)
+        let endpoints = builder.build()
+        let use = known?.use ?? BackendUse()
         let backend = Backend(
             service: service.key, port: port.port, appProtocol: port.appProtocol, balancing: balancing,
-            endpoints: Self.endpoints(service, port, own, settings))
+            endpoints: endpoints, use: use, reasonForNone: builder.reasonForNone)
+        let new = Known(
+            service: service, own: own, balancing: balancing, gateways: builder.gateways, use: use, backend: backend)
         self.known.withLock { known in
             if known.count >= Self.backendsMax { known.removeAll() }
-            known[key] = Known(service: service, own: own, balancing: balancing, backend: backend)
+            known[key] = new
         }
         return backend
     }
 
     /// The one endpoint of a request for a workload's own address.
-    static func workload(_ entry: WorkloadEntry, port: UInt16, _ settings: WaypointSettings) -> Backend {
-        let endpoint = Self.endpoint(entry, port: port, nil, priority: 0, settings)
+    static func workload(
+        _ entry: WorkloadEntry, port: UInt16, own: WorkloadEntry?, _ settings: WaypointSettings
+    ) -> Backend {
+        let endpoint = EndpointBuilder.direct(
+            entry, port: port, nil, headers: EndpointBuilder.headers(own: own, host: nil), priority: 0, settings)
         return Backend(service: nil, port: port, appProtocol: .unknown, endpoints: endpoint.map { [$0] } ?? [])
-    }
-
-    private static func endpoints(
-        _ service: ServiceEntry, _ port: ServicePort, _ own: WorkloadEntry?, _ settings: WaypointSettings
-    ) -> [UpstreamEndpoint] {
-        let balancing = service.service.loadBalancing
-        let isRanked = balancing.mode == .strict || balancing.mode == .failover
-        let preference = isRanked ? balancing.routingPreference : []
-        let place = own?.place
-        return service.endpoints.compactMap { endpoint in
-            guard let target = endpoint.targetPort(of: port.port) ?? (port.targetPort > 0 ? port.targetPort : nil)
-            else {
-                return nil
-            }
-            var priority = 0
-            if let place, !preference.isEmpty {
-                guard let rank = place.rank(preference, endpoint.workload.place, isStrict: balancing.mode == .strict)
-                else { return nil }
-                // A rank is at most the number of scopes, and once more for the network.
-                priority = preference.count * 2 - rank
-            }
-            return Self.endpoint(endpoint.workload, port: target, service.service, priority: priority, settings)
-        }
-    }
-
-    /// Nil when it cannot be reached: on another network, or without an address.
-    private static func endpoint(
-        _ entry: WorkloadEntry, port: UInt16, _ service: Service?, priority: Int, _ settings: WaypointSettings
-    ) -> UpstreamEndpoint? {
-        let workload = entry.workload
-        guard workload.network == settings.network, workload.capacity > 0,
-            let address = workload.addresses.first(where: { Self.allows($0, service?.ipFamilies) })
-        else { return nil }
-        let target = IPEndpoint(address: address, port: port)
-        var route: TunnelRoute?
-        if workload.tunnelProtocol == .hbone {
-            var expected = (service?.subjectAltNames ?? []).compactMap { try? WorkloadIdentity(spiffe: $0) }
-            if !expected.contains(entry.identity) { expected.append(entry.identity) }
-            route = TunnelRoute(
-                peer: IPEndpoint(address: address, port: settings.tunnelPort), authority: target.description,
-                source: settings.identity, expected: expected, headers: [], labels: WaypointSnapshot.labels)
-        }
-        return UpstreamEndpoint(
-            workload: workload.uid, address: target, route: route, priority: priority, weight: workload.capacity)
-    }
-
-    private static func allows(_ address: IPAddress, _ families: Service.IPFamilies?) -> Bool {
-        switch families ?? .automatic {
-        case .automatic, .dual: true
-        case .v4Only: !address.isV6
-        case .v6Only: address.isV6
-        }
     }
 }
 
@@ -112,17 +69,19 @@ struct BackendFinder: Sendable {
     let settings: WaypointSettings
     let table: BackendTable
 
+    private var own: WorkloadEntry? { self.picture.state.workload(uid: self.settings.workload) }
+
     /// Nil: there is no such service, or it has no such port.
     @Sendable func find(_ key: NamespacedName, _ port: UInt16) -> Backend? {
         guard let service = self.picture.state.service(key),
             let listed = service.service.ports.first(where: { $0.port == port })
         else { return nil }
         return self.table.backend(
-            service, listed, self.picture.rules(of: key)?.rules.balancing ?? BackendBalancing(),
-            own: self.picture.state.workload(uid: self.settings.workload), self.settings)
+            service, listed, self.picture.rules(of: key)?.rules.balancing ?? BackendBalancing(), own: self.own,
+            self.settings, self.picture.state)
     }
 
     func workload(_ entry: WorkloadEntry, port: UInt16) -> Backend {
-        BackendTable.workload(entry, port: port, self.settings)
+        BackendTable.workload(entry, port: port, own: self.own, self.settings)
     }
 }

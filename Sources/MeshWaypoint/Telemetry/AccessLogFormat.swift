@@ -1,7 +1,8 @@
+internal import Foundation
+package import MeshRoutes
+
 /// What a line of the access log says: Envoy's format strings (its documentation, "Access logging"), text or JSON.
 package struct AccessLogFormat: Sendable {
-    package enum Encoding: String, Hashable, Sendable { case text = "TEXT", json = "JSON" }
-
     /// A literal, or the value of an operator.
     enum Piece: Hashable, Sendable {
         case literal([UInt8])
@@ -84,6 +85,28 @@ package struct AccessLogFormat: Sendable {
         for (key, format) in members { parsed.append((key, try Self.pieces(format, environment))) }
         guard parsed.reduce(0, { $0 + $1.pieces.count }) <= Self.piecesMax else { throw .tooLong }
         self.shape = .json(parsed)
+    }
+
+    package init(
+        _ style: AccessLogStyle, environment: [String: String] = [:]
+    ) throws(InvalidAccessLogFormat) {
+        switch style.encoding {
+        case .text: try self.init(text: style.format ?? Self.standardText, environment: environment)
+        case .json:
+            try self.init(
+                members: try style.format.map(Self.members) ?? Self.standardMembers, environment: environment)
+        }
+    }
+
+    /// Sorted by name, as Envoy writes them.
+    private static func members(_ json: String) throws(InvalidAccessLogFormat) -> [(key: String, format: String)] {
+        let members: [String: String]
+        do {
+            members = try JSONDecoder().decode([String: String].self, from: Data(json.utf8))
+        } catch {
+            throw .noObject("{\"status\": \"%RESPONSE_CODE%\"} for example")
+        }
+        return members.sorted { $0.key < $1.key }.map { (key: $0.key, format: $0.value) }
     }
 
     /// `%OPERATOR%`, `%OPERATOR(argument)%`, `%OPERATOR(argument):length%`; `%%` is a percent sign.

@@ -14,19 +14,20 @@ package final class ExchangeTelemetry: ExchangeObserver {
 
     private struct Settings {
         var picture: MeshPicture
-        var logs = true
+        /// How lines are written; nil: none are.
+        var log: AccessLogFormat?
         /// Of services that differ.
         var logsOf: TreeDictionary<NamespacedName, WaypointTelemetry> = [:]
 
-        func isLogged(_ service: NamespacedName?) -> Bool {
-            if self.logsOf.isEmpty { return self.logs }
-            return service.flatMap { self.logsOf[$0]?.isAccessLogEnabled } ?? self.logs
+        func log(of service: NamespacedName?, _ formats: AccessLogFormats) -> AccessLogFormat? {
+            guard !self.logsOf.isEmpty, let own = service.flatMap({ self.logsOf[$0] }) else { return self.log }
+            return own.isAccessLogEnabled ? formats.format(own.accessLog) : nil
         }
         var spans: SpanQueue?
     }
 
     private let log: MeshLog
-    private let format: AccessLogFormat
+    private let formats: AccessLogFormats
     private let exchanges: ExchangeTable
     private let flows: FlowTable
     private let settings: Mutex<Settings>
@@ -43,13 +44,13 @@ package final class ExchangeTelemetry: ExchangeObserver {
     }
 
     package init(
-        log: MeshLog, format: AccessLogFormat, metrics: ExchangeMetrics, flows: FlowTable, picture: MeshPicture
+        log: MeshLog, formats: AccessLogFormats, metrics: ExchangeMetrics, flows: FlowTable, picture: MeshPicture
     ) {
         self.log = log
-        self.format = format
+        self.formats = formats
         self.exchanges = ExchangeTable(metrics)
         self.flows = flows
-        self.settings = Mutex(Settings(picture: picture))
+        self.settings = Mutex(Settings(picture: picture, log: formats.format(nil)))
         self.shards = (0..<Self.shardCount).map { _ in Shard() }
     }
 
@@ -60,7 +61,8 @@ package final class ExchangeTelemetry: ExchangeObserver {
     package func publish(_ snapshot: WaypointSnapshot, spans: SpanQueue) {
         self.settings.withLock { settings in
             settings.picture = snapshot.mesh
-            settings.logs = snapshot.picture.waypoint?.telemetry.isAccessLogEnabled ?? true
+            let own = snapshot.picture.waypoint?.telemetry ?? WaypointTelemetry()
+            settings.log = own.isAccessLogEnabled ? self.formats.format(own.accessLog) : nil
             settings.logsOf = snapshot.picture.telemetry
             settings.spans = snapshot.picture.traceCollector == nil ? nil : spans
         }
@@ -69,19 +71,21 @@ package final class ExchangeTelemetry: ExchangeObserver {
     /// - Parameter spans: where spans go; nil: none are made.
     package func publish(isAccessLogEnabled: Bool, spans: SpanQueue?) {
         self.settings.withLock { settings in
-            settings.logs = isAccessLogEnabled
+            settings.log = isAccessLogEnabled ? self.formats.format(nil) : nil
             settings.spans = spans
         }
     }
 
     package func finished(_ report: borrowing ExchangeReport) {
         let service = report.ends.service
-        let (picture, logs, spans) = self.settings.withLock { ($0.picture, $0.isLogged(service), $0.spans) }
+        let (picture, format, spans) = self.settings.withLock {
+            ($0.picture, $0.log(of: service, self.formats), $0.spans)
+        }
         let series = self.exchanges.series(report, in: picture)
         series.count(report)
-        if logs, self.log.allows(.info, scope: Self.scope) {
+        if let format, self.log.allows(.info, scope: Self.scope) {
             let entry = AccessLogEntry(report, nowMicroseconds: Timestamp.microsecondsNow())
-            self.log.write(raw: self.format.line(entry))
+            self.log.write(raw: format.line(entry))
         }
         if let spans, let trace = report.trace, trace.isSampled {
             spans.add(Span(report, trace, series.facts, nowMicroseconds: Timestamp.microsecondsNow()))
@@ -121,11 +125,11 @@ package final class ExchangeTelemetry: ExchangeObserver {
         }
         (live?.labels ?? self.labels(stream)).countEnd(end.flags.text)
         let service = stream.ends.service
-        guard self.settings.withLock({ $0.isLogged(service) }), self.log.allows(.info, scope: Self.scope) else {
-            return
-        }
+        guard let format = self.settings.withLock({ $0.log(of: service, self.formats) }),
+            self.log.allows(.info, scope: Self.scope)
+        else { return }
         let entry = AccessLogEntry(stream, end, nowMicroseconds: Timestamp.microsecondsNow())
-        self.log.write(raw: self.format.line(entry))
+        self.log.write(raw: format.line(entry))
     }
 
     /// Combinations of labels whose counters are at hand.

@@ -114,6 +114,9 @@ extension BackendBalancing {
         guard proto.retryBudgetPercent <= 100 else { throw Reason("retry budget \(proto.retryBudgetPercent) %") }
         self.retryBudgetPercent = proto.retryBudgetPercent
         self.retriesMin = proto.retriesMin
+        if proto.hasEjection { self.ejection = try EndpointEjection(decoding: proto.ejection) }
+        self.requestsMax = proto.hasRequestsMax ? proto.requestsMax : nil
+        self.streamsMax = proto.hasStreamsMax ? proto.streamsMax : nil
     }
 
     var proto: Martlet_Waypoint_Balancing {
@@ -134,6 +137,30 @@ extension BackendBalancing {
             }
             $0.retryBudgetPercent = self.retryBudgetPercent
             $0.retriesMin = self.retriesMin
+            if self.ejection != EndpointEjection() { $0.ejection = self.ejection.proto }
+            if let max = self.requestsMax { $0.requestsMax = max }
+            if let max = self.streamsMax { $0.streamsMax = max }
+        }
+    }
+}
+
+extension EndpointEjection {
+    init(decoding proto: Martlet_Waypoint_Ejection) throws(Reason) {
+        if !proto.unknownFields.data.isEmpty { throw Reason("an ejection with parts unknown to this version") }
+        self.init()
+        self.failures = proto.failures
+        self.gatewayFailures = proto.gatewayFailures
+        self.time = try decodeDuration(proto.timeUs, "an ejection")
+        guard proto.percentMax <= 100 else { throw Reason("ejection of \(proto.percentMax) %") }
+        self.percentMax = proto.percentMax
+    }
+
+    var proto: Martlet_Waypoint_Ejection {
+        .with {
+            $0.failures = self.failures
+            $0.gatewayFailures = self.gatewayFailures
+            $0.timeUs = self.time.protoMicroseconds
+            $0.percentMax = self.percentMax
         }
     }
 }
@@ -145,6 +172,11 @@ extension WaypointTelemetry {
         self.isAccessLogEnabled = proto.accessLog
         self.tracePercent = proto.tracePercent
         self.traceCollector = proto.hasTraceCollector ? try decodeText(proto.traceCollector) : nil
+        guard proto.hasAccessLogStyle else { return }
+        let style = proto.accessLogStyle
+        self.accessLog = AccessLogStyle(
+            try decodeEnum(style.encoding.rawValue, "encoding of the access log"),
+            format: style.hasFormat ? try decodeText(style.format) : nil)
     }
 
     var proto: Martlet_Waypoint_Telemetry {
@@ -152,6 +184,12 @@ extension WaypointTelemetry {
             $0.accessLog = self.isAccessLogEnabled
             $0.tracePercent = self.tracePercent
             if let collector = self.traceCollector { $0.traceCollector = collector }
+            if let style = self.accessLog {
+                $0.accessLogStyle = .with {
+                    $0.encoding = .init(rawValue: Int(style.encoding.rawValue)) ?? .text
+                    if let format = style.format { $0.format = format }
+                }
+            }
         }
     }
 }

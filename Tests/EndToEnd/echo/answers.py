@@ -6,6 +6,7 @@ import re
 import socket
 
 DELAY_MAX = 300.0
+BODY_MAX = 16 << 20
 UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -15,6 +16,7 @@ class Request:
     def __init__(self, method, target, host, protocol, headers, tls=None):
         self.method, self.target, self.host, self.protocol = method, target, host, protocol
         self.headers, self.tls = headers, tls
+        self.body = b""
 
     @property
     def path(self):
@@ -64,6 +66,8 @@ def answer(request):
     if request.path.startswith("/status/"):
         code = re.fullmatch(r"/status/([2-5]\d\d)", request.target)
         return int(code[1]) if code else 400, [], b""
+    if request.path == "/mirror":
+        return 200, [*asked_for(request), ("Content-Type", "application/octet-stream")], request.body
     headers = {}
     for name, value in request.headers:
         headers.setdefault(canonical(name), []).append(value)

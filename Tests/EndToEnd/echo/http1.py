@@ -73,7 +73,7 @@ async def serve(stream, writer, tls, h2c_only):
             return
         if headers.get("expect", "").lower() == "100-continue":
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        await body(stream, headers)
+        request.body = await body(stream, headers)
         await asyncio.sleep(answers.delay_of(request))
         status, fields, content = answers.answer(request)
         if h2c_only:
@@ -105,15 +105,19 @@ def parse(head, tls):
 
 
 async def body(stream, headers):
-    if headers.get("transfer-encoding", "").lower() == "chunked":
-        while True:
-            size = int((await stream.until(b"\r\n")).split(b";")[0], 16)
-            if size == 0:
-                while await stream.until(b"\r\n"):
-                    pass
-                return
-            await stream.exactly(size + 2)
-    await stream.exactly(int(headers.get("content-length", "0")))
+    if headers.get("transfer-encoding", "").lower() != "chunked":
+        size = int(headers.get("content-length", "0"))
+        if size > answers.BODY_MAX:
+            raise ValueError("a body over the limit")
+        return await stream.exactly(size)
+    content = b""
+    while size := int((await stream.until(b"\r\n")).split(b";")[0], 16):
+        if len(content) + size > answers.BODY_MAX:
+            raise ValueError("a body over the limit")
+        content += (await stream.exactly(size + 2))[:-2]
+    while await stream.until(b"\r\n"):
+        pass
+    return content
 
 
 def response(status, fields, content, length=None):

@@ -63,6 +63,7 @@ class Connection:
         host = pseudo.get(":authority") or dict(fields).get("host", "")
         request = answers.Request(
             pseudo.get(":method", ""), pseudo.get(":path", ""), host, "HTTP/2.0", fields, self.tls)
+        request.body = body
         answers.log(request, self.peer)
         try:
             await asyncio.sleep(answers.delay_of(request))

@@ -48,6 +48,14 @@ def ask(url, *arguments):
 
 
 @pytest.mark.parametrize("version", ["1", "2"])
+def test_a_mirror_gives_the_body_back(ports, version):
+    answer = ask(
+        f"http://127.0.0.1:{ports['http']}/mirror", "--method", "POST", "--body", "some words" * 1000,
+        *(["--http2"] if version == "2" else []))
+    assert answer["code"] == 200 and answer["body"] == "some words" * 1000
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
 def test_a_request_comes_back(ports, version):
     answer = ask(
         f"http://127.0.0.1:{ports['http']}/a/b?x=1", "-H", "x-mine: v", "-H", "Host: echo", "-H",

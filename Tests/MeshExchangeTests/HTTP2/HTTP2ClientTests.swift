@@ -181,6 +181,23 @@ struct HTTP2ClientTests {
         #expect(endpoint.head(1)?["x-a"] == long && endpoint.head(1)?["x-b"] == long)
     }
 
+    @Test("MAX_HEADER_LIST_SIZE: what the endpoint would not take is answered with 431, and not sent")
+    func headerList() {
+        let scene = Scene()
+        scene.get(1)
+        let endpoint = scene.waypoint.endpoint(0, [HTTP2Setting(.maxHeaderListSize, 1_000)])
+        endpoint.headers(1, Self.ok)
+        scene.get(3, [("x-a", String(repeating: "~", count: 1_000))])
+        scene.settle()
+        #expect(scene.client.head(3)?[":status"] == "431")
+        #expect(scene.report?.attempts == 1 && scene.report?.flags.isEmpty == true)
+        // The connection goes on, and the endpoint has heard of nothing.
+        scene.get(5)
+        endpoint.listen()
+        #expect(endpoint.head(3) == nil && endpoint.resetCode(3) == nil && endpoint.head(5) != nil)
+        #expect(scene.waypoint.upstreams.count == 1)
+    }
+
     // MARK: Responses
 
     @Test("informational heads go through, and not for ever")
@@ -315,68 +332,5 @@ struct HTTP2ClientTests {
         scene.client.listen()
         #expect(scene.client.body(1) == "quick")
         #expect(endpoint.goAways.isEmpty)
-    }
-
-    // MARK: Extended CONNECT
-
-    static let websocket = [
-        (":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", "/chat"),
-        (":authority", "cart"), ("sec-websocket-version", "13"),
-    ]
-
-    @Test("an extended CONNECT goes to an HTTP/1 endpoint as an upgrade, with a key")
-    func upgradeDown() {
-        let waypoint = MemoryWaypoint()
-        let client = waypoint.client()
-        client.headers(1, Self.websocket, end: false)
-        waypoint.settle()
-        let request = String(decoding: waypoint.upstreams[0].take(), as: UTF8.self)
-        #expect(request.hasPrefix("GET /chat HTTP/1.1\r\n"))
-        #expect(request.contains("upgrade: websocket\r\n") && request.contains("connection: upgrade\r\n"))
-        #expect(request.contains("sec-websocket-key: ") && request.contains("sec-websocket-version: 13\r\n"))
-        waypoint.upstreams[0].deliver(
-            "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
-                + "sec-websocket-accept: x\r\n\r\nhello")
-        client.listen()
-        #expect(client.head(1)?[":status"] == "200" && client.head(1)?["sec-websocket-accept"] == nil)
-        #expect(client.body(1) == "hello")
-        client.data(1, "there")
-        #expect(String(decoding: waypoint.upstreams[0].take(), as: UTF8.self) == "there")
-    }
-
-    @Test("an upgrade goes to an HTTP/2 endpoint as an extended CONNECT, when it has said that it knows that")
-    func upgradeUp() {
-        let waypoint = MemoryWaypoint(backendSpeaks: .http2)
-        let peer = waypoint.accept()
-        peer.deliver(
-            "GET /chat HTTP/1.1\r\nhost: cart\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
-                + "sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
-        waypoint.settle()
-        let endpoint = waypoint.endpoint(0, [HTTP2Setting(.enableConnectProtocol, 1)])
-        #expect(endpoint.head(1)?[":method"] == "CONNECT" && endpoint.head(1)?[":protocol"] == "websocket")
-        #expect(endpoint.head(1)?["sec-websocket-key"] == nil)
-        endpoint.headers(1, Self.ok, end: false)
-        endpoint.data(1, "hello")
-        let text = String(decoding: peer.take(), as: UTF8.self)
-        #expect(text.hasPrefix("HTTP/1.1 101 "))
-        #expect(text.contains("upgrade: websocket\r\n"))
-        // The example of RFC 6455, 1.3.
-        #expect(text.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"))
-        #expect(text.hasSuffix("\r\n\r\nhello"))
-        peer.deliver("there")
-        endpoint.listen()
-        #expect(endpoint.body(1) == "there")
-    }
-
-    @Test("an endpoint without extended CONNECT is not asked")
-    func noUpgrade() {
-        let waypoint = MemoryWaypoint(backendSpeaks: .http2)
-        let client = waypoint.client()
-        client.headers(1, Self.websocket, end: false)
-        waypoint.settle()
-        let endpoint = waypoint.endpoint()
-        client.listen()
-        #expect(endpoint.head(1) == nil)
-        #expect(client.head(1)?[":status"] == "502")
     }
 }

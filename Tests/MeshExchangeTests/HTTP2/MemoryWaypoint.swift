@@ -51,11 +51,8 @@ final class MemoryWaypoint {
         self.server.serve(
             ServedStream(
                 pipe: channel, target: ServedTarget(.service(Rig.service, port: 80), local: Rig.servicePort),
-                question: InboundQuestion(
-                    pod: Rig.pod("waypoint"), source: IPEndpoint(address: Rig.loopback, port: 1_000),
-                    local: IPEndpoint(address: Rig.loopback, port: 15_008), identity: Rig.identity("client"),
-                    via: .hbone(authority: Rig.servicePort.description, headers: [])),
-                authority: Rig.servicePort.description, dialer: self.dialer))
+                source: IPEndpoint(address: Rig.loopback, port: 1_000), identity: Rig.identity("client"),
+                dialer: self.dialer))
         return channel
     }
 
@@ -107,6 +104,10 @@ private final class MemoryDialer: UpstreamDialer {
         self.channels.append(channel)
         self.connecting.append(connected)
         return channel
+    }
+
+    func resolve(_ host: String, answered: @escaping (Result<[IPAddress], HostUnresolved>) -> Void) {
+        preconditionFailure("the endpoints of this test have addresses")
     }
 
     func connectAll() {

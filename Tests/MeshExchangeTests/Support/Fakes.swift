@@ -47,11 +47,17 @@ final class FakeMesh: MeshView {
     private let own: WorkloadIdentity
     private let route: TunnelRoute?
     private let target: ServedTarget?
+    private let asked: Log<Rig.Asked>?
 
     /// - Parameters:
     ///   - route: of every outbound connection.
     ///   - serves: every CONNECT is served as this; nil: its authority is dialled.
-    init(identity: WorkloadIdentity, route: TunnelRoute? = nil, serves target: ServedTarget? = nil) {
+    ///   - asked: gets every request for a stream.
+    init(
+        identity: WorkloadIdentity, route: TunnelRoute? = nil, serves target: ServedTarget? = nil,
+        asked: Log<Rig.Asked>? = nil
+    ) {
+        self.asked = asked
         self.own = identity
         self.route = route
         self.target = target
@@ -64,9 +70,11 @@ final class FakeMesh: MeshView {
     }
 
     func admitInbound(_ question: InboundQuestion) -> InboundAnswer {
-        guard case .hbone(let authority, _) = question.via, let asked = IPEndpoint(authority) else {
+        guard case .hbone(let authority, let headers) = question.via, let asked = IPEndpoint(authority) else {
             return .refuse(status: 400, RefusalReason(.none, "only tunnels to an address"), labels: nil)
         }
+        self.asked?.add(
+            Rig.Asked(headers: headers.map { "\($0.name): \($0.value)" }, identity: question.identity))
         let facts = ConnectionFacts(
             identity: question.identity, source: question.source.address, destination: asked)
         guard case .permit(let permit) = PolicySet.empty.decide(facts, namespace: "shop", named: []) else {
@@ -78,6 +86,22 @@ final class FakeMesh: MeshView {
 }
 
 final class FakeLabels: ConnectionLabels {}
+
+/// Answers what a test says.
+final class FakeResolver: HostResolver {
+    typealias Completion = @Sendable (Result<ResolvedHost, HostUnresolved>) -> Void
+    /// Questions, as they came.
+    let asked = Log<(host: String, completion: Completion)>()
+    private let answer: @Sendable (String) -> Result<ResolvedHost, HostUnresolved>?
+
+    /// - Parameter answer: nil: the test answers itself, or nobody does.
+    init(_ answer: @escaping @Sendable (String) -> Result<ResolvedHost, HostUnresolved>?) { self.answer = answer }
+
+    func resolve(_ host: String, completion: @escaping Completion) {
+        self.asked.add((host, completion))
+        if let answer = self.answer(host) { completion(answer) }
+    }
+}
 
 final class SilentConnections: ConnectionObserver {
     func opened(_ connection: ConnectionRecord) {}

@@ -23,6 +23,17 @@ struct Rig {
     /// What the waypoint serves; a test may change it while the rig runs.
     let port: FakePort
     private let clientPorts: TunnelConfiguration.Ports
+    /// Of all engines.
+    let certificates: FakeCertificates
+    /// Requests for streams that the far engine got.
+    let asked = Log<Asked>()
+    /// The far engine's HBONE port.
+    let farPort: UInt16
+
+    struct Asked: Sendable {
+        var headers: [String]
+        var identity: WorkloadIdentity?
+    }
 
     /// - Parameters:
     ///   - servers: ports on loopback; each is an endpoint, named `server-0` and so on, all of the same priority.
@@ -35,20 +46,24 @@ struct Rig {
         balancing: BackendBalancing = BackendBalancing(),
         configure: (inout ExchangeConfiguration) -> Void = { _ in },
         configureTunnel: (inout TunnelConfiguration) -> Void = { _ in },
+        resolver: (any HostResolver)? = nil,
         plan: (@Sendable (RequestHead, RequestOrigin, Backend) -> ExchangePlan)? = nil,
         stream: (@Sendable (String?, RequestOrigin, Backend) -> StreamPlan)? = nil
     ) throws {
         let certificates = FakeCertificates(try TestCA())
+        self.certificates = certificates
         var far: TunnelEngine?
         var farPort: UInt16 = 0
         if isMeshed {
             let engine = try TunnelEngine(
-                configuration: Self.configuration(), view: FakeMesh(identity: Self.identity("server")),
+                configuration: Self.configuration(),
+                view: FakeMesh(identity: Self.identity("server"), asked: self.asked),
                 certificates: certificates, observer: SilentConnections())
             farPort = try engine.addPod(Self.pod("server"), namespace: -1).inboundTunnel
             far = engine
         }
         self.far = far
+        self.farPort = farPort
         self.backend = Backend(
             service: Self.service, port: Self.servicePort.port, appProtocol: backendSpeaks ?? speaks,
             balancing: balancing,
@@ -72,7 +87,7 @@ struct Rig {
             view: FakeMesh(
                 identity: Self.identity("waypoint"),
                 serves: ServedTarget(.service(Self.service, port: 80), local: Self.servicePort)),
-            certificates: certificates, observer: SilentConnections(),
+            certificates: certificates, observer: SilentConnections(), resolver: resolver,
             makeServer: { [configuration] loop in
                 ExchangeServer(loop: loop, configuration: configuration, view: port, observer: observer, seed: 7)
             })
@@ -150,7 +165,7 @@ struct Rig {
             expected: [Self.identity(expecting)], headers: [], labels: FakeLabels())
     }
 
-    private static func configuration() -> TunnelConfiguration {
+    static func configuration() -> TunnelConfiguration {
         var configuration = TunnelConfiguration()
         configuration.ports = TunnelConfiguration.Ports(outbound: 0, inboundPlaintext: 0, inboundTunnel: 0)
         configuration.outboundDestination = .fixed(Self.servicePort)
