@@ -209,7 +209,7 @@ let package = Package(
                 protobuf, crypto, log,
             ]),
         // Envoy's configuration, made from the same values that our own waypoint follows.
-        target("MeshEnvoy", ["MeshProto", "MeshRoutes", "MeshModel", "MeshIdentity", protobuf]),
+        target("MeshEnvoy", ["MeshProto", "KubeAPI", "MeshRoutes", "MeshModel", "MeshIdentity", protobuf]),
         // JSON Web Tokens: what the waypoint's engine asks, without knowing cryptography.
         target("MeshTokens", ["MeshRoutes", "MeshHTTP", "KubeAPI", crypto, cryptoExtras]),
         target("MeshZDS", ["MeshLinux", log]),

@@ -320,10 +320,17 @@ struct EnvoyWaypointTests {
             }
             #expect(try await Self.get(client, "/prefix", other).status == 200)
 
-            var keyless = first
-            keyless.gate.tokens[0].rules[0].keys = nil
-            world.publish(keyless)
-            while try await Self.get(client, "/open", good).status != 401 {}
+            for keys in [nil, "{", #"{"keys":[{"kty":"EC"}, 7]}"#] {
+                var keyless = first
+                keyless.gate.tokens[0].rules[0].keys = keys
+                world.publish(keyless)
+                while try await Self.get(client, "/open", good).status != 401 {}
+                world.publish(first)
+                while try await Self.get(client, "/open", good).status != 200 {}
+            }
+            for type in world.xds.clients.flatMap(\.types) {
+                #expect(type.refusals == 0, "\(type.type): \(type.lastRefusal)")
+            }
             #expect(try await Self.get(client, "/open").status == 200)
             await client.stop()
         }
