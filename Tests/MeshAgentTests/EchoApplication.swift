@@ -32,12 +32,6 @@ final class EchoApplication: Sendable {
                         "HTTP/1.1 \(status) Some\r\ncontent-length: \(body.utf8.count)\r\nx-app: \(name)\r\n\r\n\(body)"
                             .utf8)
                     // Where no proxy takes the field for itself, the client waits for the end.
-                    // Only this half: who closes all of it takes back what is still on its way.
-                    if head.contains("connection: close") {
-                        socket.finishWriting()
-                        _ = try socket.receiveToEnd()
-                        return
-                    }
                 }
             } catch {
                 // The client went away; so does this thread.

@@ -250,7 +250,19 @@ struct EnvoyWaypointTests {
             let client = try await world.client()
             let stream = try await world.client(port: EnvoyWorld.opaquePort)
             #expect(try await Self.get(client, "/").status == 200)
-            #expect(try await Self.get(stream, "/raw").body.contains("GET /raw HTTP/1.1\r\nhost: echo"))
+            let port = stream.port
+            let raw = try await offThread {
+                let socket = try BlockingSocket.connect(port: port)
+                try socket.send("GET /raw HTTP/1.1\r\nhost: nobody\r\n\r\n".utf8)
+                var text = ""
+                while !text.contains("host: nobody") {
+                    let more = try socket.receive()
+                    if more.isEmpty { break }
+                    text += String(decoding: more, as: UTF8.self)
+                }
+                return text
+            }
+            #expect(raw.contains("GET /raw HTTP/1.1\r\nhost: nobody"), "as it was sent: no proxy has looked into it")
             // The servers prove to be somebody else than the mesh says they are.
             world.publish(account: "somebody-else")
             while try await Self.get(client, "/").status == 200 {}
