@@ -162,7 +162,8 @@ let package = Package(
         target(
             "MeshControl",
             [
-                "MeshXDS", "MeshEnvoy", "MeshCA", "MeshChannel", "KubeClient", "KubeAPI", "MeshCollections", "MeshRoutes",
+                "MeshXDS", "MeshEnvoy", "MeshCA", "MeshChannel", "KubeClient", "KubeAPI", "MeshCollections",
+                "MeshRoutes",
                 "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshLinux", nio("NIOCore"),
                 nio("NIOPosix"), nioSSL, log,
                 .product(name: "NIOCertificateReloading", package: "swift-nio-extras"), lifecycle, grpcCore,
@@ -208,7 +209,7 @@ let package = Package(
                 protobuf, crypto, log,
             ]),
         // Envoy's configuration, made from the same values that our own waypoint follows.
-        target("MeshEnvoy", ["MeshProto", "MeshRoutes", "MeshModel", "MeshIdentity", protobuf]),
+        target("MeshEnvoy", ["MeshProto", "KubeAPI", "MeshRoutes", "MeshModel", "MeshIdentity", protobuf]),
         // JSON Web Tokens: what the waypoint's engine asks, without knowing cryptography.
         target("MeshTokens", ["MeshRoutes", "MeshHTTP", "KubeAPI", crypto, cryptoExtras]),
         target("MeshZDS", ["MeshLinux", log]),

@@ -170,13 +170,15 @@ package struct AgentProcess: Sendable {
             to: URL(fileURLWithPath: configuration.bootstrapPath), options: .atomic)
     }
 
+    /// What a changed policy leaves to connections of the filter chains that it changes (Istio's `drainDuration`).
+    private static let drainSeconds = 45
+
     private static func arguments(_ configuration: AgentConfiguration) -> [String] {
         var arguments = [
             "-c", configuration.bootstrapPath, "--disable-hot-restart", "--concurrency",
             "\(configuration.concurrency)", "--admin-address-path", configuration.adminAddressPath, "--log-level",
             configuration.envoyLogLevel,
-            "--drain-time-s", "\(max(1, configuration.drainDeadline.components.seconds))", "--drain-strategy",
-            "immediate",
+            "--drain-time-s", "\(Self.drainSeconds)", "--drain-strategy", "immediate",
         ]
         if !configuration.envoyComponentLogLevel.isEmpty {
             arguments += ["--component-log-level", configuration.envoyComponentLogLevel]
@@ -190,7 +192,7 @@ package struct AgentProcess: Sendable {
         let end = ContinuousClock.now + self.configuration.drainDeadline
         while envoy.isRunning, ContinuousClock.now < end {
             if await admin.openTunnelConnections == 0 { return }
-            try? await _Concurrency.Task.sleep(for: Self.askInterval)
+            try? await _Concurrency.Task.sleep(for: Self.lookInterval)
         }
     }
 

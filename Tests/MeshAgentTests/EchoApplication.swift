@@ -31,6 +31,7 @@ final class EchoApplication: Sendable {
                     try socket.send(
                         "HTTP/1.1 \(status) Some\r\ncontent-length: \(body.utf8.count)\r\nx-app: \(name)\r\n\r\n\(body)"
                             .utf8)
+                    // Where no proxy takes the field for itself, the client waits for the end.
                 }
             } catch {
                 // The client went away; so does this thread.

@@ -250,7 +250,19 @@ struct EnvoyWaypointTests {
             let client = try await world.client()
             let stream = try await world.client(port: EnvoyWorld.opaquePort)
             #expect(try await Self.get(client, "/").status == 200)
-            #expect(try await Self.get(stream, "/raw").body.contains("GET /raw HTTP/1.1\r\nhost: echo"))
+            let port = stream.port
+            let raw = try await offThread {
+                let socket = try BlockingSocket.connect(port: port)
+                try socket.send("GET /raw HTTP/1.1\r\nhost: nobody\r\n\r\n".utf8)
+                var text = ""
+                while !text.contains("host: nobody") {
+                    let more = try socket.receive()
+                    if more.isEmpty { break }
+                    text += String(decoding: more, as: UTF8.self)
+                }
+                return text
+            }
+            #expect(raw.contains("GET /raw HTTP/1.1\r\nhost: nobody"), "as it was sent: no proxy has looked into it")
             // The servers prove to be somebody else than the mesh says they are.
             world.publish(account: "somebody-else")
             while try await Self.get(client, "/").status == 200 {}
@@ -320,10 +332,17 @@ struct EnvoyWaypointTests {
             }
             #expect(try await Self.get(client, "/prefix", other).status == 200)
 
-            var keyless = first
-            keyless.gate.tokens[0].rules[0].keys = nil
-            world.publish(keyless)
-            while try await Self.get(client, "/open", good).status != 401 {}
+            for keys in [nil, "{", #"{"keys":[{"kty":"EC"}, 7]}"#] {
+                var keyless = first
+                keyless.gate.tokens[0].rules[0].keys = keys
+                world.publish(keyless)
+                while try await Self.get(client, "/open", good).status != 401 {}
+                world.publish(first)
+                while try await Self.get(client, "/open", good).status != 200 {}
+            }
+            for type in world.xds.clients.flatMap(\.types) {
+                #expect(type.refusals == 0, "\(type.type): \(type.lastRefusal)")
+            }
             #expect(try await Self.get(client, "/open").status == 200)
             await client.stop()
         }

@@ -164,12 +164,14 @@ final class EnvoyWorld: Sendable {
                 // It ends by itself only when something is wrong.
                 do { try await agent.value } catch { Issue.record("the agent ended: \(error)") }
             }
-            while try await HTTPText.get("127.0.0.1", UInt16(readiness), "/healthz/ready").status != 200 {
+            // It refuses connections until it has begun, which the test's time limit ends.
+            while (try? await HTTPText.get("127.0.0.1", UInt16(readiness), "/healthz/ready"))?.status != 200 {
                 try await Task.sleep(for: .milliseconds(20))
             }
-            try await body()
+            let outcome = await Task { try await body() }.result
             shutdown.request("the test is over")
-            try await agent.value
+            _ = await agent.result
+            try outcome.get()
             self.xds.drain()
             grpc.beginGracefulShutdown()
             group.cancelAll()

@@ -79,7 +79,8 @@ struct EnvoySessionTests {
         _ = try self.ask(XDSType.routes, ["r"])
         var changes: [EnvoyResourceSet.Name: EncodedResource?] = [:]
         for (type, name) in [
-            (XDSType.routes, "r"), (XDSType.listener, "l"), (XDSType.endpoints, "new"), (XDSType.cluster, "new"),
+            (XDSType.routes, "r"), (XDSType.listener, "l"), (XDSType.listener, "connect_originate|who"),
+            (XDSType.endpoints, "new"), (XDSType.cluster, "new"),
         ] {
             changes.updateValue(
                 EncodedResource(type: type, name: name, bytes: [1]), forKey: .init(type: type, name: name))
@@ -90,7 +91,8 @@ struct EnvoySessionTests {
         self.set.advance(changes)
         #expect(
             self.pushed() == [
-                "cluster new", "endpoints new", "listener l", "routes r", "listener -gone", "cluster -old",
+                "cluster new", "listener connect_originate|who", "endpoints new", "listener l", "routes r",
+                "listener -gone", "cluster -old",
             ])
     }
 
@@ -102,6 +104,10 @@ struct EnvoySessionTests {
         _ = try self.ask(XDSType.endpoints, ["a", "b"])
         self.put(XDSType.cluster, ["a"], "2")
         #expect(self.pushed() == ["cluster a", "endpoints a"])
+        self.put(XDSType.endpoints, ["c"])
+        #expect(self.pushed().isEmpty)
+        self.put(XDSType.cluster, ["c"])
+        #expect(self.pushed() == ["cluster c", "endpoints c"], "a new one need not ask first")
     }
 
     @Test("a reconnect hears what changed and what is gone")

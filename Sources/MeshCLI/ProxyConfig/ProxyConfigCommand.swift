@@ -46,6 +46,13 @@ struct ProxyConfigOptions: ParsableArguments {
         if pod.labels["app"] == "ztunnel" {
             throw CommandError("\(pod.key) is a node proxy; look at it with: martlet ztunnel-config (zc)")
         }
+        let programs = (pod.spec["containers"]?.array ?? []).map { $0["args"]?.array?.compactMap(\.string) ?? [] }
+        if programs.contains(where: { $0.starts(with: ["proxy", "waypoint"]) }) {
+            throw CommandError(
+                "\(pod.key) runs Envoy, which answers for itself: kubectl port-forward -n \(pod.namespace) \(pod.name) "
+                    + "\(self.proxyAdminPort), then ask http://localhost:\(self.proxyAdminPort)/config_dump?include_eds"
+            )
+        }
         let answer = try await cluster.podRequest(
             namespace: pod.namespace, pod: pod.name, port: self.proxyAdminPort, method: method, path: path)
         guard answer.status == 200 else {

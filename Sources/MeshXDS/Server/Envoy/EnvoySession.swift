@@ -115,25 +115,51 @@ package struct EnvoySession {
                 ?? Set(set.names(type)).union(held.versions.keys)
             differences[type] = self.difference(type, touched, set, isAsked: [])
         }
-        // A cluster that is changed waits for its endpoints, also when it had them before.
-        let clusters = Set(differences[XDSType.cluster]?.upserted.map(\.name) ?? [])
-        if !clusters.isEmpty, let wanted = self.held[XDSType.endpoints]?.wanted {
-            let sent = Set(differences[XDSType.endpoints]?.upserted.map(\.name) ?? [])
-            let again = clusters.intersection(wanted).subtracting(sent).sorted()
-            differences[XDSType.endpoints, default: Difference()].upserted += again.compactMap {
-                set.resource(XDSType.endpoints, $0)
-            }
-        }
+        self.addEndpoints(of: differences[XDSType.cluster]?.upserted ?? [], &differences, set)
         var responses: [Response] = []
-        for type in self.served {
-            guard let difference = differences[type], !difference.upserted.isEmpty else { continue }
-            responses.append(self.response(type, Difference(upserted: difference.upserted), set))
+        for (type, upserted) in self.ordered(differences) where !upserted.isEmpty {
+            responses.append(self.response(type, Difference(upserted: upserted), set))
         }
         for type in self.served.reversed() {
             guard let difference = differences[type], !difference.removed.isEmpty else { continue }
             responses.append(self.response(type, Difference(removed: difference.removed), set))
         }
         return responses
+    }
+
+    /// A cluster that is new or changed is not used before its endpoints are there, also when it had them before. They go
+    /// out with it: until it has asked for them, routes that lead to it would have arrived.
+    private mutating func addEndpoints(
+        of clusters: [EncodedResource], _ differences: inout [String: Difference], _ set: EnvoyResourceSet
+    ) {
+        guard self.held[XDSType.endpoints]?.wanted != nil else { return }
+        let sent = Set(differences[XDSType.endpoints]?.upserted.map(\.name) ?? [])
+        for name in clusters.map(\.name) where !sent.contains(name) {
+            guard let endpoints = set.resource(XDSType.endpoints, name) else { continue }
+            self.held[XDSType.endpoints]?.wanted?.insert(name)
+            self.held[XDSType.endpoints]?.versions[name] = endpoints.version
+            differences[XDSType.endpoints, default: Difference()].upserted.append(endpoints)
+        }
+    }
+
+    /// How the names of listeners begin that endpoints lead to.
+    package static let tunnelPrefix = "connect_originate|"
+
+    /// Endpoints name the listeners that open their tunnels, so those come before them; all others lead to clusters, and
+    /// come behind.
+    private func ordered(_ differences: [String: Difference]) -> [(type: String, upserted: [EncodedResource])] {
+        self.served.flatMap { type -> [(type: String, upserted: [EncodedResource])] in
+            let upserted = differences[type]?.upserted ?? []
+            let listeners = differences[XDSType.listener]?.upserted ?? []
+            switch type {
+            case XDSType.endpoints:
+                return [
+                    (XDSType.listener, listeners.filter { $0.name.hasPrefix(Self.tunnelPrefix) }), (type, upserted),
+                ]
+            case XDSType.listener: return [(type, upserted.filter { !$0.name.hasPrefix(Self.tunnelPrefix) })]
+            default: return [(type, upserted)]
+            }
+        }
     }
 
     private struct Difference {
