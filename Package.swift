@@ -89,7 +89,9 @@ let package = Package(
         // Executables: argv decides the role.
         .executableTarget(
             name: "martlet",
-            dependencies: ["MeshProxy", "MeshWaypoint", "MeshControl", "MeshNode", "MeshCLI", arguments, log],
+            dependencies: [
+                "MeshProxy", "MeshWaypoint", "MeshAgent", "MeshControl", "MeshNode", "MeshCLI", arguments, log,
+            ],
             swiftSettings: strict),
         .executableTarget(
             name: "martlet-cni", dependencies: ["MeshCNI"],
@@ -149,10 +151,18 @@ let package = Package(
                 "MeshModel", "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), http, log,
                 collections,
             ]),
+        // The agent beside an Envoy.
+        target(
+            "MeshAgent",
+            [
+                "MeshCertificates", "MeshProcess", "MeshTunnel", "MeshXDS", "MeshEnvoy", "MeshCA", "MeshChannel",
+                "MeshTelemetry", "MeshIdentity", "MeshLinux", "KubeAPI", grpcCore, grpcNIO, nio("NIOCore"),
+                nio("NIOPosix"), http, log,
+            ]),
         target(
             "MeshControl",
             [
-                "MeshXDS", "MeshCA", "MeshChannel", "KubeClient", "KubeAPI", "MeshCollections", "MeshRoutes",
+                "MeshXDS", "MeshEnvoy", "MeshCA", "MeshChannel", "KubeClient", "KubeAPI", "MeshCollections", "MeshRoutes",
                 "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshLinux", nio("NIOCore"),
                 nio("NIOPosix"), nioSSL, log,
                 .product(name: "NIOCertificateReloading", package: "swift-nio-extras"), lifecycle, grpcCore,
@@ -197,6 +207,8 @@ let package = Package(
                 "MeshProto", "MeshChannel", "MeshRoutes", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf,
                 protobuf, crypto, log,
             ]),
+        // Envoy's configuration, made from the same values that our own waypoint follows.
+        target("MeshEnvoy", ["MeshProto", "MeshRoutes", "MeshModel", "MeshIdentity", protobuf]),
         // JSON Web Tokens: what the waypoint's engine asks, without knowing cryptography.
         target("MeshTokens", ["MeshRoutes", "MeshHTTP", "KubeAPI", crypto, cryptoExtras]),
         target("MeshZDS", ["MeshLinux", log]),
@@ -324,7 +336,20 @@ let package = Package(
                 "MeshRoutes", "MeshHTTP", "MeshXDS", "MeshCA", "MeshTelemetry", "MeshModel", "MeshIdentity",
                 "MeshTestSupport", log,
             ]),
+        test(
+            "MeshAgentTests",
+            [
+                "MeshAgent", "MeshControl", "MeshEnvoy", "MeshXDS", "MeshCA", "MeshChannel", "MeshCertificates",
+                "MeshProcess", "MeshTelemetry", "MeshRoutes", "MeshModel", "MeshIdentity", "MeshTestSupport", "KubeAPI",
+                log,
+            ]),
         test("MeshTelemetryTests", ["MeshTelemetry", "MeshTestSupport", log, nio("NIOCore"), nio("NIOPosix")]),
+        test(
+            "MeshEnvoyTests",
+            [
+                "MeshEnvoy", "MeshXDS", "MeshProto", "MeshChannel", "MeshRoutes", "MeshModel", "MeshIdentity",
+                "MeshTestSupport", grpcCore, grpcNIO, protobuf, log,
+            ]),
         test(
             "MeshXDSTests",
             [

@@ -19,7 +19,7 @@ protoc --proto_path="$protos" --plugin=protoc-gen-swift="$swift_plugin" \
 protoc --proto_path="$protos" --plugin=protoc-gen-grpc-swift-2="$grpc_plugin" \
     --grpc-swift-2_out="$fresh" \
     --grpc-swift-2_opt=Visibility=Package,UseAccessLevelOnImports=true,Server=true,Client=true \
-    "$protos"/ca.proto "$protos"/discovery.proto
+    "$protos"/ca.proto "$protos"/discovery.proto "$protos"/secret.proto
 if [ "${1:-}" = --check ]; then
     diff -r "$out" "$fresh"
 else

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import MeshAgent
 import MeshCLI
 import MeshControl
 import MeshNode
@@ -16,6 +17,10 @@ enum Martlet {
         let environment = ProcessInfo.processInfo.environment
         let version = MartletVersion.current
         switch arguments.first {
+        case "proxy" where AgentRole.isMeant(rest):
+            await Self.run("proxy \(rest[0])") {
+                try await AgentRole.run(environment: environment, arguments: rest, version: version)
+            }
         case "proxy":
             await Self.run("proxy") {
                 try await ProxyRole.run(environment: environment, arguments: rest, version: version)

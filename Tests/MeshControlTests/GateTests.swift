@@ -456,13 +456,14 @@ struct GateTests {
     @Test("who may call itself a waypoint: the Gateway's account, and what its pods run as")
     func accounts() {
         let mesh = Mesh.withWaypoint()
-        #expect(mesh.index.waypointAccounts["ns1/w"] == ["w"])
+        #expect(mesh.index.waypointRunners["ns1/w"] == WaypointRunners(accounts: ["w"]))
         mesh.set(Make.pod("p", labels: ["gateway.networking.k8s.io/gateway-name": "w"]))
-        #expect(mesh.index.waypointAccounts["ns1/w"] == ["w", "sa1"])
+        #expect(mesh.index.waypointRunners["ns1/w"]?.accounts == ["w", "sa1"])
         mesh.set(Make.gateway("other", className: "nginx"))
-        #expect(mesh.index.waypointAccounts["ns1/other"] == nil, "not one of ours")
+        #expect(mesh.index.waypointRunners["ns1/other"] == nil, "not one of ours")
         mesh.set(Make.gateway("fresh", labels: ["istio.io/waypoint-for": "all"], addresses: nil))
-        #expect(mesh.index.waypointAccounts["ns1/fresh"] == ["fresh"], "it has to start before it has an address")
+        let fresh = mesh.index.waypointRunners["ns1/fresh"]
+        #expect(fresh?.accounts == ["fresh"], "it has to start before it has an address")
         #expect(mesh.index.waypointRules["ns1/fresh"]?.trafficType == .all)
     }
 }

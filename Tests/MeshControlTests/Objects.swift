@@ -147,11 +147,13 @@ final class Mesh {
         settings.clusterID = "cluster0"
         settings.domainSuffix = "company.com"
         settings.waypoints.image = "hub/martlet:1"
+        settings.waypoints.envoyImage = "hub/proxy:1"
         self.index = MeshIndex(settings)
         self.index.workloads.observe { [unowned self] in self.events.formUnion($0.map(\.key)) }
         self.index.meshServices.observe { [unowned self] in self.events.formUnion($0.map(\.key)) }
         self.index.policies.observe { [unowned self] in self.events.formUnion($0.map(\.key)) }
         self.index.serviceRules.observe { [unowned self] in self.events.formUnion($0.map { "rules \($0.key)" }) }
+        self.index.envoyResources.observe { [unowned self] in self.events.formUnion($0.map { "envoy \($0.key)" }) }
         self.index.waypointRules.observe { [unowned self] in self.events.formUnion($0.map { "waypoint \($0.key)" }) }
         self.set(
             KubeObject(

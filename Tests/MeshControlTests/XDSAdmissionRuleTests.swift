@@ -52,6 +52,15 @@ struct XDSAdmissionRuleTests {
         #expect(try rule.check(proxy, ["GATEWAY_NAME": "w"]) == .nodeProxy)
     }
 
+    @Test("an Envoy waypoint is served Envoy's configuration")
+    func envoys() throws {
+        let rule = XDSAdmissionRule(
+            nodeProxies: [], waypoints: { _ in ["w", "e"] }, runsEnvoy: { $0.description == "shop/e" })
+        let caller = AuthenticatedCaller(namespace: "shop", serviceAccount: "w")
+        #expect(try rule.check(caller, ["GATEWAY_NAME": "e"]) == .envoy("shop/e"))
+        #expect(try rule.check(caller, ["GATEWAY_NAME": "w"]) == .waypoint("shop/w"))
+    }
+
     @Test("callers are shown by the address that they have")
     func peers() {
         #expect(readable(peer: "ipv6:[::ffff:10.1.0.9]:4711") == "ipv4:10.1.0.9:4711")

@@ -3,6 +3,7 @@ import MeshExchange
 import MeshHTTP
 import MeshIdentity
 import MeshModel
+import MeshRoutes
 import MeshTestSupport
 import MeshTunnel
 import Testing
@@ -15,7 +16,7 @@ struct EndpointTests {
     private static func named(_ endpoint: UpstreamEndpoint, _ host: String = "api.example") -> Backend {
         let nowhere = IPAddress(v4: 0)
         var route = endpoint.route
-        route?.peer.address = nowhere
+        if let port = route?.peer.port { route?.peer = IPEndpoint(address: nowhere, port: port) }
         return Backend(
             service: Rig.service, port: 80, appProtocol: .http11,
             endpoints: [
@@ -200,7 +201,7 @@ struct EndpointTests {
     ) -> Backend {
         guard let direct = endpoint.route else { preconditionFailure("the rig has no tunnels") }
         var route = direct
-        route.peer.port = gateway
+        route.peer = IPEndpoint(address: Rig.loopback, port: gateway)
         route.authority = direct.peer.description
         route.expected = [Rig.identity("gateway")]
         route.inner = InnerTunnel(

@@ -112,6 +112,9 @@ package struct ImageCatalogue: Sendable {
             HostImage.Bind(source: "\(installation)/\($0)", target: "/usr/local/bin/\($0)")
         }
         catalogue.add("martlet/martlet", HostImage(entrypoint: ["/usr/local/bin/martlet"], binds: programs))
+        let envoy = HostImage.Bind(
+            source: self.tool("envoy", installation: installation, data: data), target: "/usr/local/bin/envoy")
+        catalogue.add("martlet/proxy", HostImage(entrypoint: ["/usr/local/bin/martlet"], binds: programs + [envoy]))
         return catalogue
     }
 
@@ -126,6 +129,18 @@ package struct ImageCatalogue: Sendable {
             directory = (directory as NSString).deletingLastPathComponent
         }
         return "\(data)/httpbin"
+    }
+
+    /// A program that `make prepare` got: of the source tree, or of the installation.
+    private static func tool(_ name: String, installation: String, data: String) -> String {
+        var directory = installation
+        for _ in 0..<4 {
+            // What is bound into a container has to be the program, and not a link that leads to nowhere there.
+            let candidate = URL(fileURLWithPath: "\(directory)/.tools/bin/\(name)").resolvingSymlinksInPath().path
+            if FileManager.default.isExecutableFile(atPath: candidate) { return candidate }
+            directory = (directory as NSString).deletingLastPathComponent
+        }
+        return "\(data)/\(name)"
     }
 
     /// The folder of the echo server: of the source tree, or of the installation.

@@ -133,7 +133,8 @@ package enum Components {
     /// What the control plane has to know to deploy proxies: it cannot see which image it came from.
     private static func waypoints(_ values: InstallValues) -> [String: String] {
         var environment = [
-            "WAYPOINT_IMAGE": values.image, "WAYPOINT_IMAGE_PULL_POLICY": values.pullPolicy,
+            "WAYPOINT_IMAGE": values.image, "WAYPOINT_ENVOY_IMAGE": values.envoyImage,
+            "WAYPOINT_IMAGE_PULL_POLICY": values.pullPolicy,
             "WAYPOINT_LOG_LEVEL": values.waypointLogLevel,
         ]
         if values.logsAsJSON { environment["WAYPOINT_LOG_AS_JSON"] = "true" }

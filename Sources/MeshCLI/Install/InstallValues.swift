@@ -55,6 +55,8 @@ package struct InstallValues: Hashable, Sendable {
     package var binDir: String { self.cniBinDir ?? Self.platforms[self.platform]!.bin }
     package var netnsDir: String { self.cniNetnsDir ?? Self.platforms[self.platform]!.netns }
     package var image: String { "\(self.hub)/martlet:\(self.tag)" }
+    /// Our program and Envoy.
+    package var envoyImage: String { "\(self.hub)/proxy:\(self.tag)" }
 
     /// The paths that ``set(_:to:)`` understands, for the help and for the refusal of others.
     package static let paths = [

@@ -88,10 +88,10 @@ struct Uninstaller: Sendable {
             }
         }
         guard self.includesKinds else { return removed }
-        let ours = ["istio.io/mesh-controller", "istio.io/unmanaged-gateway"]
+        let ours = ["istio.io/mesh-controller", "istio.io/unmanaged-gateway", "martlet.dev/envoy-waypoint"]
         do {
             for object in try await self.cluster.list(.gatewayClasses).items
-            where ["istio-waypoint", "istio-remote"].contains(object.name)
+            where ["istio-waypoint", "istio-remote", "martlet-envoy-waypoint"].contains(object.name)
                 && ours.contains(object.spec["controllerName"]?.string ?? "")
             {
                 removed += try await self.remove(.gatewayClasses, name: object.name)

@@ -4,6 +4,8 @@ package import KubeClient
 /// The Gateway that asks for a waypoint.
 package struct Waypoint: Hashable, Sendable {
     package static let className = "istio-waypoint"
+    /// The classes that the control plane makes: our own proxy, and Envoy.
+    package static let classNames = [Self.className, "martlet-envoy-waypoint"]
     package static let useLabel = "istio.io/use-waypoint"
     package static let useNamespaceLabel = "istio.io/use-waypoint-namespace"
     package static let forLabel = "istio.io/waypoint-for"
@@ -17,10 +19,19 @@ package struct Waypoint: Hashable, Sendable {
     package let namespace: String?
     package let trafficType: String?
     package let revision: String?
+    package let gatewayClass: String
 
     /// - Parameter name: empty means `waypoint`.
-    /// - Throws: ``CommandError`` for a reserved name and for a traffic type that does not exist.
-    package init(name: String, namespace: String?, trafficType: String? = nil, revision: String? = nil) throws {
+    /// - Throws: ``CommandError`` for a reserved name, and for a traffic type or a class that does not exist.
+    package init(
+        name: String, namespace: String?, trafficType: String? = nil, revision: String? = nil,
+        gatewayClass: String = Self.className
+    ) throws {
+        guard Self.classNames.contains(gatewayClass) else {
+            throw CommandError(
+                "--class: \"\(gatewayClass)\" is no class of waypoints; it is one of "
+                    + Self.classNames.joined(separator: ", "))
+        }
         guard name != Self.reservedName else {
             throw CommandError(
                 "a waypoint cannot be named \"none\": that value of the label \(Self.useLabel) means to use no waypoint"
@@ -35,6 +46,7 @@ package struct Waypoint: Hashable, Sendable {
         self.namespace = namespace
         self.trafficType = trafficType
         self.revision = revision
+        self.gatewayClass = gatewayClass
     }
 
     package var object: KubeObject {
@@ -45,7 +57,7 @@ package struct Waypoint: Hashable, Sendable {
             .gateways, namespace: self.namespace, name: self.name, labels: labels,
             [
                 "spec": [
-                    "gatewayClassName": .string(Self.className),
+                    "gatewayClassName": .string(self.gatewayClass),
                     "listeners": [["name": "mesh", "port": 15008, "protocol": "HBONE"]],
                 ]
             ])
@@ -63,7 +75,7 @@ package struct Waypoint: Hashable, Sendable {
     }
 
     package static func isWaypoint(_ gateway: KubeObject) -> Bool {
-        gateway.spec["gatewayClassName"]?.string == Self.className
+        gateway.spec["gatewayClassName"]?.string.map(Self.classNames.contains) ?? false
     }
 
     static let noGatewayAPI =

@@ -13,6 +13,10 @@ struct WaypointKindOptions: ParsableArguments {
     @Option(name: .customLong("for"), help: "Traffic it is for: service, workload, all or none (default: service).")
     var trafficType: String?
     @Option(name: [.short, .long], help: "Control plane revision that is to serve it.") var revision: String?
+    @Option(
+        name: .customLong("class"),
+        help: "GatewayClass: istio-waypoint, or martlet-envoy-waypoint for Envoy (default: istio-waypoint).")
+    var gatewayClass = Waypoint.className
 }
 
 struct WaypointWaitOptions: ParsableArguments {
@@ -40,7 +44,7 @@ struct WaypointCommand: AsyncParsableCommand {
         func run() async throws {
             let waypoint = try Waypoint(
                 name: self.options.name ?? "", namespace: self.options.namespace, trafficType: self.kind.trafficType,
-                revision: self.kind.revision)
+                revision: self.kind.revision, gatewayClass: self.kind.gatewayClass)
             print(try waypoint.object.json.yaml, terminator: "")
         }
     }
@@ -60,12 +64,14 @@ struct WaypointCommand: AsyncParsableCommand {
             let limit = self.wait == true ? try self.waiting.limit() : nil
             let named = try self.enroll.map(WaypointApply.Enrolment.init(parsing:))
             // Refused before a cluster is asked.
-            _ = try Waypoint(name: self.options.name ?? "", namespace: nil, trafficType: self.kind.trafficType)
+            _ = try Waypoint(
+                name: self.options.name ?? "", namespace: nil, trafficType: self.kind.trafficType,
+                gatewayClass: self.kind.gatewayClass)
             try await self.options.global.withCluster { cluster in
                 let namespace = self.options.namespace ?? cluster.configuration.namespace
                 let waypoint = try Waypoint(
                     name: self.options.name ?? "", namespace: namespace, trafficType: self.kind.trafficType,
-                    revision: self.kind.revision)
+                    revision: self.kind.revision, gatewayClass: self.kind.gatewayClass)
                 try await WaypointApply(
                     cluster: cluster, waypoint: waypoint, namespace: namespace,
                     enrolled: (self.enrollNamespace ? [.namespace(namespace)] : []) + named,

@@ -12,7 +12,7 @@ package struct ServedRules: Hashable, Sendable {
 struct RulesCollections {
     let services: MeshCollection<ServedRules>
     let waypoints: MeshCollection<WaypointRules>
-    let accounts: MeshCollection<Set<String>>
+    let runners: MeshCollection<WaypointRunners>
 
     init(
         _ graph: Graph, _ inputs: MeshInputs, _ services: ServiceCollections, _ routes: RouteCollections,
@@ -33,11 +33,15 @@ struct RulesCollections {
         let podsByGateway = inputs.pods.index { _, pod in
             pod.labels[Names.gatewayName].map { ["\(pod.namespace)/\($0)"] } ?? []
         }
-        self.accounts = graph.map(waypoints) { key, rules, fetch in
+        self.runners = graph.map(waypoints) { key, rules, fetch in
             // Its Deployment's account has the Gateway's name unless something else was asked for; then that, or pods
             // of the same namespace, tell.
-            Set(fetch.get(podsByGateway, key).map(\.value.serviceAccount))
-                .union([fetch.get(inputs.gateways, key)?.serviceAccount ?? rules.key.name])
+            let view = fetch.get(inputs.gateways, key)
+            let engine = view.flatMap { GatewayKind($0, class: fetch.get(inputs.gatewayClasses, $0.className))?.engine }
+            return WaypointRunners(
+                accounts: Set(fetch.get(podsByGateway, key).map(\.value.serviceAccount))
+                    .union([view?.serviceAccount ?? rules.key.name]),
+                engine: engine ?? .martlet)
         }
         self.services = graph.map(services.all) { _, service, fetch in
             guard let (binding, target) = services.binding(of: service, fetch), let waypoint = binding.primary else {
@@ -56,8 +60,7 @@ struct RulesCollections {
 
     /// One that we run.
     private static func isWaypoint(_ view: GatewayView, _ gatewayClass: GatewayClassView?) -> Bool {
-        gatewayClass.map { $0.controllerName == GatewayClassView.waypointController }
-            ?? (view.className == "istio-waypoint")
+        GatewayKind(view, class: gatewayClass)?.engine != nil
     }
 }
 

@@ -1,5 +1,8 @@
 package import KubeAPI
 
+/// What runs in the pods of a waypoint.
+package enum WaypointEngine: Hashable, Sendable { case martlet, envoy }
+
 /// What the Gateways of a class are to this control plane: decided by the class's controller name, so that classes of
 /// one's own work like the built-in ones.
 ///
@@ -7,7 +10,7 @@ package import KubeAPI
 /// ours: we make no class for them and leave their Gateways to whoever does.
 package enum GatewayKind: Hashable, Sendable {
     /// Gets proxies, a Service and an address from us.
-    case waypoint
+    case waypoint(WaypointEngine)
     /// Only says where another network's gateway is.
     case remote
 
@@ -18,9 +21,13 @@ package enum GatewayKind: Hashable, Sendable {
         self.init(controller: controller ?? "")
     }
 
+    /// What its pods run; nil: it has none of ours.
+    package var engine: WaypointEngine? { if case .waypoint(let engine) = self { engine } else { nil } }
+
     init?(controller: String) {
         switch controller {
-        case GatewayClassView.waypointController: self = .waypoint
+        case GatewayClassView.waypointController: self = .waypoint(.martlet)
+        case GatewayClassView.envoyController: self = .waypoint(.envoy)
         case GatewayClassView.remoteController: self = .remote
         default: return nil
         }
@@ -28,7 +35,8 @@ package enum GatewayKind: Hashable, Sendable {
 
     var controllerName: String {
         switch self {
-        case .waypoint: GatewayClassView.waypointController
+        case .waypoint(.martlet): GatewayClassView.waypointController
+        case .waypoint(.envoy): GatewayClassView.envoyController
         case .remote: GatewayClassView.remoteController
         }
     }
@@ -51,6 +59,9 @@ package enum GatewayKind: Hashable, Sendable {
         BuiltinClass(
             name: "istio-waypoint", controllerName: GatewayClassView.waypointController,
             description: "Layer-7 proxies for services and workloads of the mesh"),
+        BuiltinClass(
+            name: "martlet-envoy-waypoint", controllerName: GatewayClassView.envoyController,
+            description: "Envoy as the layer-7 proxy for services of the mesh"),
         BuiltinClass(
             name: "istio-remote", controllerName: GatewayClassView.remoteController,
             description: "Where the gateway of another network is"),

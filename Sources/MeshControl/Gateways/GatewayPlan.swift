@@ -41,7 +41,8 @@ struct GatewayPlans {
 
         let outcomes: MeshCollection<Outcome> = graph.map(inputs.gateways) { _, gateway, fetch in
             let settings = inputs.settings(fetch)
-            guard GatewayKind(gateway, class: fetch.get(classes, gateway.className)) == .waypoint,
+            let gatewayClass = fetch.get(classes, gateway.className)
+            guard let engine = GatewayKind(gateway, class: gatewayClass)?.engine,
                 settings.owns(gateway, in: fetch.get(namespaces, gateway.namespace))
             else { return nil }
             guard GatewayPlan.isManaged(gateway), !gateway.isBeingDeleted else { return .nothing }
@@ -52,12 +53,7 @@ struct GatewayPlans {
                 gateway.listeners.contains(where: { ListenerReport.isTunnel($0) })
             else { return .nothing }
             do throws(InvalidParameters) {
-                if settings.waypoints.image.isEmpty, gateway.annotations[Names.proxyImage] == nil {
-                    throw InvalidParameters(
-                        description:
-                            "the control plane was not told which image waypoints run; set WAYPOINT_IMAGE in its "
-                            + "environment")
-                }
+                try Self.check(gateway, gatewayClass, engine, settings)
                 var overlays: [GatewayOverlay] = []
                 let ofClass = fetch.get(defaults, gateway.className).map(\.value)
                     .filter { $0.namespace == settings.controlPlaneNamespace }
@@ -69,7 +65,9 @@ struct GatewayPlans {
                 return .plan(
                     GatewayPlan(
                         gateway: NamespacedName(namespace: gateway.namespace, name: gateway.name), uid: gateway.uid,
-                        children: try WaypointObjects(gateway, settings, network: inputs.network(fetch)).all(overlays),
+                        children: try WaypointObjects(
+                            gateway, settings, network: inputs.network(fetch), engine: engine
+                        ).all(overlays),
                         stampsVersion: version < WaypointObjects.controllerVersion))
             } catch {
                 return .invalid(error)
@@ -111,8 +109,27 @@ struct GatewayPlans {
             var report = GatewayReport(
                 generation: view.generation,
                 [StatusCondition("Accepted", true, reason: "Accepted", message: "Handled by Istio controller")])
-            if kind == .waypoint { report.features = GatewayKind.features }
+            if kind.engine != nil { report.features = GatewayKind.features }
             return report
+        }
+    }
+
+    private static func check(
+        _ gateway: GatewayView, _ gatewayClass: GatewayClassView?, _ engine: WaypointEngine, _ settings: MeshSettings
+    ) throws(InvalidParameters) {
+        if settings.waypoints.image(of: engine).isEmpty, gateway.annotations[Names.proxyImage] == nil {
+            let variable = engine == .envoy ? "WAYPOINT_ENVOY_IMAGE" : "WAYPOINT_IMAGE"
+            throw InvalidParameters(
+                description:
+                    "the control plane was not told which image waypoints of this class run; set \(variable) in its "
+                    + "environment")
+        }
+        let traffic = Waypoint.traffic(of: gateway, gatewayClass)
+        if engine == .envoy, traffic == .workload || traffic == .all {
+            throw InvalidParameters(
+                description:
+                    "Envoy as a waypoint serves services only; \(Names.waypointFor)=\(traffic.rawValue) needs the class "
+                    + "istio-waypoint")
         }
     }
 

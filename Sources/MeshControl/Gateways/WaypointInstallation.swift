@@ -5,6 +5,8 @@ package import KubeAPI
 package struct WaypointInstallation: Hashable, Sendable {
     /// `WAYPOINT_IMAGE`. Empty: nobody said so, and nothing can be deployed.
     package var image = ""
+    /// `WAYPOINT_ENVOY_IMAGE`: holds our program and Envoy. Empty: waypoints that run Envoy cannot be deployed.
+    package var envoyImage = ""
     /// `WAYPOINT_IMAGE_PULL_POLICY`
     package var pullPolicy = "IfNotPresent"
     /// `WAYPOINT_LOG_LEVEL`, as `RUST_LOG` of the proxies.
@@ -18,6 +20,13 @@ package struct WaypointInstallation: Hashable, Sendable {
 
     package init() {}
 
+    package func image(of engine: WaypointEngine) -> String {
+        switch engine {
+        case .martlet: self.image
+        case .envoy: self.envoyImage
+        }
+    }
+
     package struct Invalid: Error, Hashable, CustomStringConvertible {
         package let description: String
     }
@@ -25,6 +34,7 @@ package struct WaypointInstallation: Hashable, Sendable {
     package init(environment: [String: String]) throws(Invalid) {
         func text(_ name: String) -> String? { environment[name].flatMap { $0.isEmpty ? nil : $0 } }
         self.image = text("WAYPOINT_IMAGE") ?? self.image
+        self.envoyImage = text("WAYPOINT_ENVOY_IMAGE") ?? self.envoyImage
         self.pullPolicy = text("WAYPOINT_IMAGE_PULL_POLICY") ?? self.pullPolicy
         self.logLevel = text("WAYPOINT_LOG_LEVEL") ?? self.logLevel
         self.logsAsJSON = text("WAYPOINT_LOG_AS_JSON") == "true"

@@ -19,16 +19,20 @@ package struct WaypointObjects {
     private let gateway: GatewayView
     private let settings: MeshSettings
     private let network: String
+    private let engine: WaypointEngine
     /// Of the Deployment, the Service and the rest.
     package let name: String
     private let account: String
     private let labels: [String: String]
     private let annotations: [String: String]
 
-    package init(_ gateway: GatewayView, _ settings: MeshSettings, network: String) {
+    package init(
+        _ gateway: GatewayView, _ settings: MeshSettings, network: String, engine: WaypointEngine = .martlet
+    ) {
         self.gateway = gateway
         self.settings = settings
         self.network = network
+        self.engine = engine
         self.name = Self.name(gateway)
         self.account = gateway.serviceAccount ?? self.name
         let infrastructure = gateway.infrastructure
@@ -141,7 +145,7 @@ package struct WaypointObjects {
         ]) { $1 }
         let pod = WaypointPod(
             account: self.account, network: self.network, workload: self.name, settings: self.settings,
-            image: self.gateway.annotations[Names.proxyImage])
+            image: self.gateway.annotations[Names.proxyImage], engine: self.engine)
         return [
             "selector": ["matchLabels": JSONValue(self.selector)],
             // A new pod serves before an old one goes: what stands behind a waypoint has no other way in.

@@ -1,6 +1,7 @@
 import KubeAPI
 
-/// The pod of a waypoint: one container, which runs `martlet waypoint` and needs nothing but its certificates.
+/// The pod of a waypoint: one container, which needs nothing but its certificates. It runs our own proxy, or Envoy under our
+/// agent, with the arguments of Istio's templates.
 struct WaypointPod {
     /// As in Istio, so that `kubectl logs -c istio-proxy` means the same.
     static let containerName = "istio-proxy"
@@ -10,28 +11,54 @@ struct WaypointPod {
     let settings: MeshSettings
     /// Annotation `sidecar.istio.io/proxyImage`; nil: the installation's.
     let image: String?
+    let engine: WaypointEngine
 
     var spec: JSONValue {
         [
             "serviceAccountName": .string(self.account),
             "terminationGracePeriodSeconds": .int(WaypointObjects.gracePeriodSeconds),
             "containers": [self.container],
-            "volumes": [
-                [
-                    "name": "istio-token",
-                    "projected": [
-                        "sources": [
-                            [
-                                "serviceAccountToken": [
-                                    "path": "istio-token", "expirationSeconds": 43200, "audience": "istio-ca",
-                                ]
+            "volumes": .array(self.volumes),
+        ]
+    }
+
+    private var volumes: [JSONValue] {
+        var volumes: [JSONValue] = [
+            [
+                "name": "istio-token",
+                "projected": [
+                    "sources": [
+                        [
+                            "serviceAccountToken": [
+                                "path": "istio-token", "expirationSeconds": 43200, "audience": "istio-ca",
                             ]
                         ]
-                    ],
+                    ]
                 ],
-                ["name": "istiod-ca-cert", "configMap": ["name": "istio-ca-root-cert"]],
-                ["name": "tmp", "emptyDir": [:]],
             ],
+            ["name": "istiod-ca-cert", "configMap": ["name": "istio-ca-root-cert"]],
+            ["name": "tmp", "emptyDir": [:]],
+        ]
+        // Its bootstrap and the agent's socket; in memory, as nothing of it is to outlive the pod.
+        if self.engine == .envoy { volumes.append(["name": "istio-envoy", "emptyDir": ["medium": "Memory"]]) }
+        return volumes
+    }
+
+    private var mounts: [JSONValue] {
+        var mounts: [JSONValue] = [
+            ["name": "istiod-ca-cert", "mountPath": "/var/run/secrets/istio"],
+            ["name": "istio-token", "mountPath": "/var/run/secrets/tokens"],
+            ["name": "tmp", "mountPath": "/tmp"],
+        ]
+        if self.engine == .envoy { mounts.append(["name": "istio-envoy", "mountPath": "/etc/istio/proxy"]) }
+        return mounts
+    }
+
+    private var arguments: JSONValue {
+        guard self.engine == .envoy else { return ["waypoint"] }
+        return [
+            "proxy", "waypoint", "--domain", .string("$(POD_NAMESPACE).svc.\(self.settings.domainSuffix)"),
+            "--serviceCluster", .string("\(self.account).$(POD_NAMESPACE)"), "--proxyLogLevel", "warning",
         ]
     }
 
@@ -39,8 +66,8 @@ struct WaypointPod {
         let installation = self.settings.waypoints
         let readiness: JSONValue = ["path": "/healthz/ready", "port": .int(WaypointObjects.readinessPort)]
         return [
-            "name": .string(Self.containerName), "image": .string(self.image ?? installation.image),
-            "imagePullPolicy": .string(installation.pullPolicy), "command": ["martlet"], "args": ["waypoint"],
+            "name": .string(Self.containerName), "image": .string(self.image ?? installation.image(of: self.engine)),
+            "imagePullPolicy": .string(installation.pullPolicy), "command": ["martlet"], "args": self.arguments,
             "ports": [
                 Self.port("hbone", WaypointObjects.hbonePort), Self.port("metrics", WaypointObjects.metricsPort),
                 Self.port("status-port", WaypointObjects.readinessPort),
@@ -54,11 +81,7 @@ struct WaypointPod {
                 "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": ["drop": ["ALL"]],
             ],
             "env": .array(self.environment),
-            "volumeMounts": [
-                ["name": "istiod-ca-cert", "mountPath": "/var/run/secrets/istio"],
-                ["name": "istio-token", "mountPath": "/var/run/secrets/tokens"],
-                ["name": "tmp", "mountPath": "/tmp"],
-            ],
+            "volumeMounts": .array(self.mounts),
         ]
     }
 

@@ -1,4 +1,5 @@
 package import MeshCollections
+package import MeshEnvoy
 package import MeshModel
 package import MeshRoutes
 
@@ -38,10 +39,14 @@ package final class MeshIndex {
     package let serviceRules: MeshCollection<ServedRules>
     /// By the Gateway's `<namespace>/<name>`: waypoints of ours, whether or not they have an address.
     package let waypointRules: MeshCollection<WaypointRules>
-    /// By the same: the service accounts that may call themselves that waypoint.
-    package let waypointAccounts: MeshCollection<Set<String>>
+    /// By the same: the service accounts that may call themselves that waypoint, and what they run.
+    package let waypointRunners: MeshCollection<WaypointRunners>
     /// By ``KeySource/key``: what has to be fetched.
     package let keySources: MeshCollection<WantedKeys>
+    /// By ``EnvoyKey``: what Envoy waypoints are told.
+    package let envoyResources: MeshCollection<EnvoyResource>
+    /// By the Gateway's `<namespace>/<name>`: what its Envoys cannot do as it was asked for.
+    package let envoyProblems: MeshCollection<[EnvoyProblem]>
 
     /// By uid.
     package let workloads: MeshCollection<Workload>
@@ -84,10 +89,13 @@ package final class MeshIndex {
         let routes = RouteCollections(graph, inputs, gateways, services)
         let balancing = BalancingCollections(graph, inputs, services)
         let rules = RulesCollections(graph, inputs, services, routes, gates, balancing)
+        let envoys = EnvoyCollections(graph, inputs, services, workloads, rules)
+        self.envoyResources = envoys.resources
+        self.envoyProblems = envoys.problems
         let targets = PolicyTargets(inputs: inputs, gateways: gateways, services: services)
         self.serviceRules = rules.services
         self.waypointRules = rules.waypoints
-        self.waypointAccounts = rules.accounts
+        self.waypointRunners = rules.runners
         self.keySources = gates.keySources
         self.requestAuthenticationStatuses = gates.statuses(graph, .tokens, inputs.requestAuthentications, targets) {
             ($0.targets, $0.key.namespace, $0.generation)

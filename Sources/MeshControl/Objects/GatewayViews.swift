@@ -94,6 +94,8 @@ package struct GatewayView: Hashable, Sendable {
 /// otherwise.
 package struct GatewayClassView: Hashable, Sendable {
     package static let waypointController = "istio.io/mesh-controller"
+    /// Waypoints whose proxy is Envoy.
+    package static let envoyController = "martlet.dev/envoy-waypoint"
     package static let remoteController = "istio.io/unmanaged-gateway"
 
     package var name: String

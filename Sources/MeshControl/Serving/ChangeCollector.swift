@@ -1,4 +1,5 @@
 import MeshCollections
+import MeshEnvoy
 import MeshModel
 import MeshRoutes
 
@@ -13,7 +14,9 @@ final class ChangeCollector {
         var removedServiceRules: [NamespacedName] = []
         var waypointRules: [WaypointRules] = []
         var removedWaypoints: [NamespacedName] = []
-        var accounts: [(gateway: NamespacedName, accounts: Set<String>?)] = []
+        var envoys: [(key: EnvoyKey, resource: EnvoyResource?)] = []
+        var envoyProblems: [(gateway: String, problems: [EnvoyProblem])] = []
+        var runners: [(gateway: NamespacedName, runners: WaypointRunners?)] = []
         var keys: [(key: String, keys: WantedKeys?)] = []
         var statuses: [(kind: StatusWriter.Kind, key: String, status: ObjectStatus?)] = []
         var reports: [(kind: GatewayStatusWriter.Kind, key: String, report: GatewayReport?)] = []
@@ -79,9 +82,17 @@ final class ChangeCollector {
                 }
             }
         }
-        index.waypointAccounts.observe { [weak self] in
+        index.envoyResources.observe { [weak self] in
             for change in $0 {
-                if let gateway = NamespacedName(change.key) { self?.changes.accounts.append((gateway, change.new)) }
+                if let key = EnvoyKey(change.key) { self?.changes.envoys.append((key, change.new)) }
+            }
+        }
+        index.envoyProblems.observe { [weak self] in
+            for change in $0 { self?.changes.envoyProblems.append((change.key, change.new ?? [])) }
+        }
+        index.waypointRunners.observe { [weak self] in
+            for change in $0 {
+                if let gateway = NamespacedName(change.key) { self?.changes.runners.append((gateway, change.new)) }
             }
         }
         index.keySources.observe { [weak self] in

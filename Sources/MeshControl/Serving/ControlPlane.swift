@@ -216,7 +216,8 @@ package actor ControlPlane {
                 serviceRules: changes.serviceRules.map { ($0.rules, $0.waypoints) },
                 removed: changes.removedServiceRules)
         }
-        for (gateway, accounts) in changes.accounts { self.waypoints.set(gateway, accounts) }
+        self.tell(envoys: changes)
+        for (gateway, runners) in changes.runners { self.waypoints.set(gateway, runners) }
         for (key, keys) in changes.keys { self.keyRequest.yield((key, keys)) }
         for (kind, key, status) in changes.statuses {
             self.statuses.want(kind, key, status)
@@ -229,6 +230,25 @@ package actor ControlPlane {
         for (kind, key, report) in changes.reports { self.gateways.statuses.want(kind, key, report) }
         for (key, plan) in changes.plans { self.gateways.deployer.want(key, plan) }
         for (kind, key, status) in changes.placed { self.placed.want(kind, key, status) }
+    }
+}
+
+extension ControlPlane {
+    private func tell(envoys changes: ChangeCollector.Changes) {
+        var byGateway: [String: [EnvoyResourceSet.Name: EncodedResource?]] = [:]
+        for (key, resource) in changes.envoys {
+            let encoded = resource.map { EncodedResource(type: $0.type, name: $0.name, bytes: $0.bytes) }
+            byGateway[key.gateway, default: [:]].updateValue(
+                encoded, forKey: EnvoyResourceSet.Name(type: key.type, name: key.name))
+        }
+        for (gateway, changes) in byGateway { self.server.apply(envoys: gateway, changes) }
+        for (gateway, problems) in changes.envoyProblems {
+            for problem in problems {
+                self.logger.warning(
+                    "an Envoy waypoint cannot do as it was asked for",
+                    metadata: ["gateway": "\(gateway)", "what": "\(problem)"])
+            }
+        }
     }
 }
 

@@ -109,7 +109,8 @@ package struct ControlServer: Sendable {
 
     private func admission(_ waypoints: WaypointRegistry) -> XDSServer.Admission {
         let rule = XDSAdmissionRule(
-            nodeProxies: self.options.trustedNodeAccounts, waypoints: { waypoints.gateways(of: $0) })
+            nodeProxies: self.options.trustedNodeAccounts, waypoints: { waypoints.gateways(of: $0) },
+            runsEnvoy: { waypoints.runsEnvoy($0) })
         return { caller, node, metadata in
             do throws(XDSAdmissionRule.Refusal) {
                 return try rule.check(caller, metadata, isOpening: node.isEmpty)

@@ -1,4 +1,5 @@
 package import MeshChannel
+package import MeshModel
 package import MeshXDS
 
 /// Who may follow the mesh's state, and as whom.
@@ -10,7 +11,8 @@ package import MeshXDS
 /// The reference serves whoever has a valid token.
 ///
 /// A waypoint is served what is for it: as the Gateway that its node metadata names (`GATEWAY_NAME`), if its token is of
-/// an account that this Gateway runs as, in its namespace.
+/// an account that this Gateway runs as, in its namespace. What it is served, our own rules or Envoy's configuration, the
+/// Gateway's class decides.
 ///
 /// And a caller is served as the node it is: what its node metadata says of its namespace and account has to be what its
 /// token proves.
@@ -19,10 +21,15 @@ package struct XDSAdmissionRule: Sendable {
     package var nodeProxies: Set<String>
     /// By account, `namespace/serviceAccount`: names of the Gateways in that namespace that run as it.
     package var waypoints: @Sendable (String) -> Set<String>
+    package var runsEnvoy: @Sendable (NamespacedName) -> Bool
 
-    package init(nodeProxies: Set<String>, waypoints: @escaping @Sendable (String) -> Set<String> = { _ in [] }) {
+    package init(
+        nodeProxies: Set<String>, waypoints: @escaping @Sendable (String) -> Set<String> = { _ in [] },
+        runsEnvoy: @escaping @Sendable (NamespacedName) -> Bool = { _ in false }
+    ) {
         self.nodeProxies = nodeProxies
         self.waypoints = waypoints
+        self.runsEnvoy = runsEnvoy
     }
 
     /// Told to the caller too: it says nothing that the caller does not know about itself.
@@ -61,6 +68,7 @@ package struct XDSAdmissionRule: Sendable {
                     : "service account \(caller.account) does not run Gateway \(name), but "
                         + gateways.sorted().joined(separator: ", "))
         }
-        return .waypoint("\(caller.namespace)/\(name)")
+        let gateway = NamespacedName(namespace: caller.namespace, name: name)
+        return self.runsEnvoy(gateway) ? .envoy(gateway.description) : .waypoint(gateway.description)
     }
 }

@@ -7,7 +7,7 @@ extension HeaderChange {
         "upgrade",
     ]
 
-    private static func mayChange(_ name: String) -> Bool {
+    package static func mayChange(_ name: String) -> Bool {
         !name.utf8.isEmpty && name.utf8.first != UInt8(ascii: ":") && !Self.untouchable.contains(name)
     }
 

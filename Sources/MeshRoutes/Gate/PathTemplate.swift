@@ -1,13 +1,13 @@
 /// A path of an AuthorizationPolicy with `{*}` for one segment that is not empty and `{**}` for any text, slashes
 /// included: `/a/{*}/b`, `/a/{**}`, `/{**}/b`. Each stands for a whole segment; behind `{**}` is only literal text.
-struct PathTemplate: Sendable {
-    private enum Segment: Sendable {
+package struct PathTemplate: Sendable {
+    package enum Segment: Sendable {
         case literal([UInt8])
         case one
     }
-    private let segments: [Segment]
+    package let segments: [Segment]
     /// With its slash; nil: there is no `{**}`.
-    private let rest: [UInt8]?
+    package let rest: [UInt8]?
 
     /// nil for what is no template: the policy cannot be enforced then.
     init?(_ text: String) {

@@ -1,8 +1,8 @@
-import MeshModel
+package import MeshModel
 
 /// Why a policy cannot be enforced as it stands.
-struct PolicyProblem: Error {
-    let text: String
+package struct PolicyProblem: Error {
+    package let text: String
 }
 
 /// A ``RequestPolicy``, ready to be asked.
@@ -10,12 +10,12 @@ struct PolicyProblem: Error {
 /// Where a request leaves open what an attribute's value is (a host with or without its port, a header that comes
 /// twice), the reading that refuses counts: positive values of DENY and AUDIT and negative ones of ALLOW take any
 /// reading, the others only the literal one. `isLoose` says which.
-struct CompiledPolicy: Sendable {
-    let key: NamespacedName
-    let action: RequestPolicy.Action
-    let isDryRun: Bool
+package struct CompiledPolicy: Sendable {
+    package let key: NamespacedName
+    package let action: RequestPolicy.Action
+    package let isDryRun: Bool
     /// With each one's index in the policy.
-    let rules: [(index: Int, rule: CompiledRule)]
+    package let rules: [(index: Int, rule: CompiledRule)]
 
     func match(_ facts: GateQuestion) -> PolicyMatch? {
         for (index, rule) in self.rules where rule.matches(facts) {
@@ -25,11 +25,11 @@ struct CompiledPolicy: Sendable {
     }
 }
 
-struct CompiledRule: Sendable {
+package struct CompiledRule: Sendable {
     /// Any of each list; an empty list asks nothing.
-    var from: [[AttributeTest]] = []
-    var to: [[AttributeTest]] = []
-    var when: [AttributeTest] = []
+    package fileprivate(set) var from: [[AttributeTest]] = []
+    package fileprivate(set) var to: [[AttributeTest]] = []
+    package fileprivate(set) var when: [AttributeTest] = []
 
     func matches(_ facts: GateQuestion) -> Bool {
         Self.any(self.from, facts) && Self.any(self.to, facts) && self.when.allSatisfy { $0.passes(facts) }
@@ -43,11 +43,11 @@ struct CompiledRule: Sendable {
 }
 
 /// One attribute: any of the wanted values (none: no question) and none of the unwanted.
-struct AttributeTest: Sendable {
-    let attribute: GateAttribute
-    let wanted: [ValueTest]
-    let unwanted: [ValueTest]
-    let isDenying: Bool
+package struct AttributeTest: Sendable {
+    package let attribute: GateAttribute
+    package let wanted: [ValueTest]
+    package let unwanted: [ValueTest]
+    package let isDenying: Bool
 
     func passes(_ facts: GateQuestion) -> Bool {
         if !self.wanted.isEmpty, !facts.has(self.attribute, self.wanted, isLoose: self.isDenying) { return false }
@@ -55,7 +55,7 @@ struct AttributeTest: Sendable {
     }
 }
 
-enum GateAttribute: Sendable {
+package enum GateAttribute: Sendable {
     case principal, namespace, trustDomain, serviceAccount, sourceIP, remoteIP, destinationIP, destinationPort
     case serverName, host, method, path, requestPrincipal, audiences, presenter
     case header(String)
@@ -72,7 +72,7 @@ enum GateAttribute: Sendable {
     }
 }
 
-enum ValueTest: Sendable {
+package enum ValueTest: Sendable {
     case text(TextPattern)
     case template(PathTemplate)
     case block(CIDR)
@@ -80,14 +80,19 @@ enum ValueTest: Sendable {
     case serviceAccount(AuthorizationPolicy.ServiceAccountMatch)
 }
 
-struct PolicyCompiler {
+package struct PolicyCompiler {
     /// The mesh's own and its aliases: they stand for one another in policies.
     let trustDomains: [String]
     /// Compile for streams, which have no attributes of requests: an ALLOW alternative that asks for one can never match;
     /// DENY and AUDIT forget the question, so that they match more.
     let forStreams: Bool
 
-    func compile(_ policy: RequestPolicy) throws(PolicyProblem) -> CompiledPolicy {
+    package init(trustDomains: [String], forStreams: Bool) {
+        self.trustDomains = trustDomains
+        self.forStreams = forStreams
+    }
+
+    package func compile(_ policy: RequestPolicy) throws(PolicyProblem) -> CompiledPolicy {
         var rules: [(Int, CompiledRule)] = []
         for (index, rule) in policy.rules.enumerated() {
             do throws(PolicyProblem) {

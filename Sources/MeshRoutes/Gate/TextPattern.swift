@@ -3,11 +3,12 @@ import MeshModel
 /// A ``AuthorizationPolicy/StringMatch``, ready to be asked about octets: texts that only look alike are different.
 ///
 /// The empty text matches nothing, it stands for what is not there.
-struct TextPattern: Sendable {
-    private enum Shape: Sendable { case exact, prefix, suffix, presence }
-    private let shape: Shape
-    private let text: [UInt8]
-    private let ignoresCase: Bool
+package struct TextPattern: Sendable {
+    package enum Shape: Sendable { case exact, prefix, suffix, presence }
+    package let shape: Shape
+    /// In lower case where that does not matter.
+    package let text: [UInt8]
+    package let ignoresCase: Bool
 
     init(_ match: AuthorizationPolicy.StringMatch, ignoresCase: Bool = false) {
         let text: String

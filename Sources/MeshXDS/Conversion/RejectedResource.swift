@@ -19,6 +19,13 @@ public enum XDSType {
     public static let serviceRules = "type.googleapis.com/martlet.waypoint.ServiceRules"
     public static let waypointRules = "type.googleapis.com/martlet.waypoint.WaypointRules"
 
+    // For Envoy.
+    public static let cluster = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+    public static let endpoints = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+    public static let listener = "type.googleapis.com/envoy.config.listener.v3.Listener"
+    public static let secret = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+    public static let routes = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+
     /// Whether each client gets only what is for it.
     static func isScoped(_ type: String) -> Bool { type == Self.serviceRules || type == Self.waypointRules }
 }

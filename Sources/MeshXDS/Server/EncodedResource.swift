@@ -64,6 +64,11 @@ package final class EncodedResource: Sendable {
         self.init(Self.encode(rules.proto, name, XDSType.waypointRules), audience: [name])
     }
 
+    /// A resource of Envoy's own types, encoded elsewhere.
+    package convenience init(type: String, name: String, bytes: [UInt8]) {
+        self.init(Self.resource(bytes, name, type), audience: [])
+    }
+
     private init(_ message: Envoy_Service_Discovery_V3_Resource, audience: Set<String>) {
         self.message = message
         self.aliases = []
@@ -86,6 +91,12 @@ package final class EncodedResource: Sendable {
         guard let bytes: [UInt8] = try? content.serializedBytes(options: options) else {
             preconditionFailure("\(name): a proto3 message without required fields always encodes")
         }
+        return Self.resource(bytes, name, type)
+    }
+
+    private static func resource(
+        _ bytes: [UInt8], _ name: String, _ type: String
+    ) -> Envoy_Service_Discovery_V3_Resource {
         let hash = SHA256.hash(data: bytes).prefix(Self.versionBytes)
         return .with {
             $0.name = name

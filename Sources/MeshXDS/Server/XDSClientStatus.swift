@@ -35,6 +35,8 @@ public enum XDSAdmission: Hashable, Sendable {
     case nodeProxy
     /// All addresses, and the rules that are for this waypoint: `<namespace>/<name>` of its Gateway.
     case waypoint(String)
+    /// Envoy's own configuration, for the Envoys of this waypoint: `<namespace>/<name>` of its Gateway.
+    case envoy(String)
     /// Not at all, and why; the caller is told.
     case refused(String)
 }

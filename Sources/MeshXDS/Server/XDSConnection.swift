@@ -36,7 +36,7 @@ final class XDSConnection: Sendable {
 
     var status: XDSClientStatus? { self.shown.withLock { $0 } }
 
-    func show(_ session: XDSSession, peer: String, account: String) {
+    func show(_ session: ClientSession, peer: String, account: String) {
         guard let node = session.node else { return }
         let types = session.types.sorted { $0.key < $1.key }.map { type, state in
             XDSClientStatus.TypeStatus(

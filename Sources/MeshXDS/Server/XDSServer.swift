@@ -35,6 +35,9 @@ public final class XDSServer: Sendable {
     struct State {
         var snapshot = XDSSnapshot()
         var pending: [String: [String: EncodedResource?]] = [:]
+        /// By Gateway.
+        var envoys: [String: EnvoyResourceSet] = [:]
+        var pendingEnvoys: [String: [EnvoyResourceSet.Name: EncodedResource?]] = [:]
         var debounce: Debounce
         /// Of rules, which are published by themselves.
         var rulesDebounce: Debounce
@@ -101,6 +104,25 @@ public final class XDSServer: Sendable {
 
     package func apply(waypointRules: [WaypointRules], removed: [NamespacedName]) {
         self.take(XDSType.waypointRules, waypointRules.map { EncodedResource($0) }, removed.map(\.description))
+    }
+
+    /// Changed resources of the Envoys of a waypoint, nil for those that are gone. They are published as rules are.
+    package func apply(envoys gateway: String, _ changes: [EnvoyResourceSet.Name: EncodedResource?]) {
+        let isTouched = self.state.withLock { state in
+            var isTouched = false
+            for (name, resource) in changes {
+                let published = state.envoys[gateway]?.resource(name.type, name.name)
+                if resource?.version == published?.version {
+                    state.pendingEnvoys[gateway]?.removeValue(forKey: name)
+                } else {
+                    isTouched = true
+                    state.pendingEnvoys[gateway, default: [:]].updateValue(resource, forKey: name)
+                }
+            }
+            if isTouched { state.rulesDebounce.changed(at: .now) }
+            return isTouched
+        }
+        if isTouched { self.rulesWake.yield() }
     }
 
     private func take(_ type: String, _ upserts: [EncodedResource], _ removals: [String]) {
@@ -178,8 +200,11 @@ public final class XDSServer: Sendable {
             } else {
                 state.debounce.published()
             }
-            if changes.isEmpty { return [] }
-            state.snapshot.advance(changes)
+            let envoys = state.pendingEnvoys.filter { !$0.value.isEmpty }
+            state.pendingEnvoys = [:]
+            for (gateway, changes) in envoys { state.envoys[gateway, default: EnvoyResourceSet()].advance(changes) }
+            if changes.isEmpty, envoys.isEmpty { return [] }
+            if !changes.isEmpty { state.snapshot.advance(changes) }
             return Array(state.clients.values)
         }
         if !clients.isEmpty { self.record(.published) }
@@ -187,6 +212,10 @@ public final class XDSServer: Sendable {
     }
 
     var snapshot: XDSSnapshot { self.state.withLock { $0.snapshot } }
+
+    func envoyResources(_ gateway: String) -> EnvoyResourceSet {
+        self.state.withLock { $0.envoys[gateway] ?? EnvoyResourceSet() }
+    }
 
     /// Ends every stream cleanly; clients connect again, to another replica if there is one.
     public func drain() {

@@ -60,7 +60,7 @@ package struct XDSService: Envoy_Service_Discovery_V3_AggregatedDiscoveryService
                 }
             }
             group.addTask {
-                var session: XDSSession?
+                var session: ClientSession?
                 events: for await event in connection.events {
                     switch event {
                     case .request(let request):
@@ -71,7 +71,7 @@ package struct XDSService: Envoy_Service_Discovery_V3_AggregatedDiscoveryService
                         connection.takeSignal()
                         try await self.write(
                             try self.ending { () throws(XDSSession.Ending) in
-                                try session?.push(self.server.snapshot) ?? []
+                                try session?.push(self.server) ?? []
                             }, writer)
                     case .ended: break events
                     }
@@ -86,21 +86,26 @@ package struct XDSService: Envoy_Service_Discovery_V3_AggregatedDiscoveryService
     }
 
     /// The first request says who the client is, which decides what it is served.
-    private func session(_ request: Request, _ id: UInt64, _ caller: AuthenticatedCaller) throws -> XDSSession {
+    private func session(_ request: Request, _ id: UInt64, _ caller: AuthenticatedCaller) throws -> ClientSession {
         let metadata = request.node.metadata.fields.compactMapValues { value -> String? in
             if case .stringValue(let text)? = value.kind { text } else { nil }
         }
-        let audience = try self.admit(caller, node: request.node.id, metadata)
-        return XDSSession(for: audience, nonces: Self.nonces(client: id))
+        let nonces = Self.nonces(client: id)
+        switch try self.admit(caller, node: request.node.id, metadata) {
+        case .nodeProxy: return .mesh(XDSSession(for: .nodeProxy, nonces: nonces))
+        case .waypoint(let gateway): return .mesh(XDSSession(for: .waypoint(gateway), nonces: nonces))
+        case .envoy(let gateway): return .envoy(EnvoySession(nonces: nonces), gateway: gateway)
+        // `admit` throws for these.
+        case .refused(let why): throw RPCError(code: .permissionDenied, message: why)
+        }
     }
 
     private func answer(
-        _ request: Request, _ session: inout XDSSession?, _ writer: RPCWriter<Response>, peer: String
+        _ request: Request, _ session: inout ClientSession?, _ writer: RPCWriter<Response>, peer: String
     ) async throws {
-        let snapshot = self.server.snapshot
         let result: (responses: [Response], note: XDSSession.Note?)
         do throws(XDSSession.Ending) {
-            result = try session?.receive(request, snapshot) ?? ([], nil)
+            result = try session?.receive(request, self.server) ?? ([], nil)
         } catch {
             throw self.rpcError(error)
         }
@@ -119,14 +124,10 @@ package struct XDSService: Envoy_Service_Discovery_V3_AggregatedDiscoveryService
     }
 
     private func admit(_ caller: AuthenticatedCaller, node: String, _ metadata: [String: String]) throws
-        -> XDSSession.Audience
+        -> XDSAdmission
     {
-        let reason: String
-        switch self.server.admission(caller, node, metadata) {
-        case .nodeProxy: return .nodeProxy
-        case .waypoint(let gateway): return .waypoint(gateway)
-        case .refused(let why): reason = why
-        }
+        let admission = self.server.admission(caller, node, metadata)
+        guard case .refused(let reason) = admission else { return admission }
         self.server.record(.notAdmitted)
         self.server.logger.warning(
             "xDS: client refused", metadata: ["caller": "\(caller.account)", "node": "\(node)", "why": "\(reason)"])
@@ -159,6 +160,51 @@ package struct XDSService: Envoy_Service_Discovery_V3_AggregatedDiscoveryService
         return {
             count += 1
             return "\(salt)-\(client)-\(count)"
+        }
+    }
+}
+
+/// A client's stream, whatever kind of client it is.
+enum ClientSession {
+    case mesh(XDSSession)
+    /// Of the waypoint `<namespace>/<name>`.
+    case envoy(EnvoySession, gateway: String)
+
+    var node: Envoy_Service_Discovery_V3_Node? {
+        switch self {
+        case .mesh(let session): session.node
+        case .envoy(let session, _): session.node
+        }
+    }
+
+    var types: [String: XDSSession.TypeState] {
+        switch self {
+        case .mesh(let session): session.types
+        case .envoy(let session, _): session.types
+        }
+    }
+
+    mutating func receive(
+        _ request: XDSSession.Request, _ server: XDSServer
+    ) throws(XDSSession.Ending) -> (responses: [XDSSession.Response], note: XDSSession.Note?) {
+        switch self {
+        case .mesh(var session):
+            defer { self = .mesh(session) }
+            return try session.receive(request, server.snapshot)
+        case .envoy(var session, let gateway):
+            defer { self = .envoy(session, gateway: gateway) }
+            return try session.receive(request, server.envoyResources(gateway))
+        }
+    }
+
+    mutating func push(_ server: XDSServer) throws(XDSSession.Ending) -> [XDSSession.Response] {
+        switch self {
+        case .mesh(var session):
+            defer { self = .mesh(session) }
+            return try session.push(server.snapshot)
+        case .envoy(var session, let gateway):
+            defer { self = .envoy(session, gateway: gateway) }
+            return session.push(server.envoyResources(gateway))
         }
     }
 }

@@ -41,6 +41,30 @@ package struct XDSSession {
         /// On-demand only: what was asked for, and which resources were sent because of it.
         var wanted: Set<String> = []
         var delivered: Set<String> = []
+
+        /// A request that answers a response.
+        mutating func answered(_ request: Request) -> Note {
+            guard let index = self.outstanding.firstIndex(where: { $0.nonce == request.responseNonce }) else {
+                return .staleNonce(type: request.typeURL)
+            }
+            let answered = self.outstanding[index]
+            self.outstanding.removeSubrange(...index)
+            guard request.hasErrorDetail else {
+                (self.ackedNonce, self.ackedRevision) = answered
+                return .acknowledged(type: request.typeURL)
+            }
+            self.refusals += 1
+            self.lastRefusal = request.errorDetail.message
+            return .refused(type: request.typeURL, reason: request.errorDetail.message)
+        }
+
+        mutating func sent(_ nonce: String, _ revision: UInt64, resources: Int) {
+            self.sentNonce = nonce
+            self.sentRevision = revision
+            self.resourcesSent += UInt64(resources)
+            self.outstanding.append((nonce, revision))
+            if self.outstanding.count > XDSSession.outstandingMax { self.outstanding.removeFirst() }
+        }
     }
 
     /// As whom the client is served: which types there are for it, and which resources of them.
@@ -82,19 +106,8 @@ package struct XDSSession {
         }
         var note: Note?
         if !request.responseNonce.isEmpty {
-            guard let index = state.outstanding.firstIndex(where: { $0.nonce == request.responseNonce }) else {
-                return ([], .staleNonce(type: type))
-            }
-            let answered = state.outstanding[index]
-            state.outstanding.removeSubrange(...index)
-            if request.hasErrorDetail {
-                state.refusals += 1
-                state.lastRefusal = request.errorDetail.message
-                note = .refused(type: type, reason: request.errorDetail.message)
-            } else {
-                (state.ackedNonce, state.ackedRevision) = answered
-                note = .acknowledged(type: type)
-            }
+            note = state.answered(request)
+            if case .staleNonce = note { return ([], note) }
         }
         self.types[type] = state
         let response = try self.subscribe(
@@ -301,14 +314,7 @@ package struct XDSSession {
         _ snapshot: XDSSnapshot
     ) -> Response {
         let nonce = self.nonces()
-        if var state = self.types[type] {
-            state.sentNonce = nonce
-            state.sentRevision = snapshot.revision
-            state.resourcesSent += UInt64(resources.count)
-            state.outstanding.append((nonce, snapshot.revision))
-            if state.outstanding.count > Self.outstandingMax { state.outstanding.removeFirst() }
-            self.types[type] = state
-        }
+        self.types[type]?.sent(nonce, snapshot.revision, resources: resources.count)
         return .with {
             $0.systemVersionInfo = String(snapshot.revision)
             $0.typeURL = type

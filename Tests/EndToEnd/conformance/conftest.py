@@ -148,7 +148,7 @@ def prepare(cluster):
         if os.environ.get("CONFORMANCE_WAYPOINT") != "no":
             cluster.ok(
                 "martlet", "waypoint", "apply", "-n", namespace, "--enroll-namespace", "--overwrite", "--wait",
-                timeout=180)
+                "--class", os.environ.get("CONFORMANCE_CLASS", "istio-waypoint"), timeout=180)
     for namespace, version in APPLICATIONS.values():
         cluster.kubectl(
             "rollout", "status", f"deploy/echo-{version}", "-n", namespace, "--timeout=120s", timeout=180)

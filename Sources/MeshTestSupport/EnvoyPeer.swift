@@ -1,28 +1,27 @@
-import Foundation
-import MeshTestSupport
+internal import Foundation
 
 /// A running Envoy as one half of an HBONE pair, with a certificate of the test's authority.
-final class Envoy: Sendable {
+package final class Envoy: Sendable {
     /// `ENVOY_BIN`, or `envoy` where programs are.
-    static let path = ProcessInfo.processInfo.environment["ENVOY_BIN"] ?? PeerProgram.find("envoy")
+    package static let path = ProcessInfo.processInfo.environment["ENVOY_BIN"] ?? PeerProgram.find("envoy")
 
-    struct DidNotStart: Error, CustomStringConvertible {
-        var description: String
+    package struct DidNotStart: Error, CustomStringConvertible {
+        package var description: String
     }
 
     /// Stays ours when Envoy is stopped, so that another can be started there.
-    let reserved: ReservedPort
-    var port: UInt16 { self.reserved.port }
+    package let reserved: ReservedPort
+    package var port: UInt16 { self.reserved.port }
     private let folder: PeerFolder
     private let process: ChildProgram
 
     /// Listens on `reserved` (nil: another free port) for HBONE, and dials the authority of each CONNECT.
-    static func server(_ issued: TestCA.Issued, at reserved: ReservedPort? = nil) async throws -> Envoy {
+    package static func server(_ issued: TestCA.Issued, at reserved: ReservedPort? = nil) async throws -> Envoy {
         try await Envoy(issued, at: reserved) { Self.serverConfiguration(port: $0) }
     }
 
     /// Listens for plain TCP; each connection is a CONNECT for `authority` at the HBONE port `peer` of 127.0.0.1.
-    static func client(_ issued: TestCA.Issued, authority: String, peer: UInt16) async throws -> Envoy {
+    package static func client(_ issued: TestCA.Issued, authority: String, peer: UInt16) async throws -> Envoy {
         try await Envoy(issued, at: nil) { Self.clientConfiguration(port: $0, authority: authority, peer: peer) }
     }
 
@@ -41,14 +40,16 @@ final class Envoy: Sendable {
         self.reserved = reserved
         self.folder = folder
         self.process = process
-        try await eventually { !process.isRunning || (try? BlockingSocket.connect(port: port)) != nil }
+        while process.isRunning, (try? BlockingSocket.connect(port: port)) == nil {
+            try await Task.sleep(for: .milliseconds(2))
+        }
         if !process.isRunning {
             throw DidNotStart(description: "\(path) ended with status \(process.waitStatus ?? 0); its reason is above")
         }
     }
 
     /// Cuts every connection and frees the port.
-    func stop() async {
+    package func stop() async {
         let process = self.process
         try? await offThread { process.stop() }
     }

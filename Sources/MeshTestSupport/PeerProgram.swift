@@ -1,13 +1,12 @@
-import Foundation
-import MeshLinux
-import MeshTestSupport
+package import Foundation
+internal import MeshLinux
 
 /// A program of another project that a test talks to.
-enum PeerProgram {
+package enum PeerProgram {
     /// Where `name` is: on the path, or among the tools that scripts/prepare.sh brings.
-    static func find(_ name: String) -> String? {
+    package static func find(_ name: String) -> String? {
         let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent()
         let path = ProcessInfo.processInfo.environment["PATH"] ?? ""
         return (path.split(separator: ":").map { "\($0)/\(name)" } + ["\(root.path)/.tools/bin/\(name)"])
             .first { FileManager.default.isExecutableFile(atPath: $0) }
@@ -16,7 +15,7 @@ enum PeerProgram {
     /// Runs to the end, half a minute at most; standard input is empty.
     ///
     /// - Returns: standard output, then standard error.
-    static func run(_ path: String, _ arguments: [String], in folder: PeerFolder) async throws -> String {
+    package static func run(_ path: String, _ arguments: [String], in folder: PeerFolder) async throws -> String {
         let command = ["env", "--chdir=\(folder.url.path)", path] + arguments
         return try await offThread {
             let output = try Program.run(command, timeout: .seconds(30))
@@ -26,10 +25,10 @@ enum PeerProgram {
 }
 
 /// A folder with `chain.pem`, `key.pem` and `roots.pem`, gone with its owner.
-final class PeerFolder: Sendable {
-    let url: URL
+package final class PeerFolder: Sendable {
+    package let url: URL
 
-    init(_ issued: TestCA.Issued) throws {
+    package init(_ issued: TestCA.Issued) throws {
         self.url = FileManager.default.temporaryDirectory.appending(path: "martlet-peer-\(UUID())")
         try FileManager.default.createDirectory(at: self.url, withIntermediateDirectories: true)
         try self.write("chain.pem", issued.chain.map { Self.pem("CERTIFICATE", $0) }.joined())
@@ -39,7 +38,7 @@ final class PeerFolder: Sendable {
 
     deinit { try? FileManager.default.removeItem(at: self.url) }
 
-    func write(_ name: String, _ text: String) throws {
+    package func write(_ name: String, _ text: String) throws {
         try text.write(to: self.url.appending(path: name), atomically: true, encoding: .utf8)
     }
 
