@@ -113,6 +113,8 @@ class Soak:
         self.random = random.Random(options.seed)
         self.events = []
         self.memory = collections.defaultdict(list)
+        # Of the whole machine: one that is too busy answers late, and whoever reads the result has to know.
+        self.busy = []
         self.replicas = {"restless": 2, **{f"{app}-{v}": 2 for app in APPLICATIONS for v in ("v1", "v2")}}
         self.flipped = set()
         self.over = threading.Event()
@@ -222,6 +224,7 @@ class Soak:
 
     def sample(self, watched, started):
         while not self.over.wait(SAMPLE_SECONDS):
+            self.busy.append(os.getloadavg()[0])
             for name, pid in watched.items():
                 self.memory[name].append((time.time() - started, resident(pid)))
 
@@ -282,7 +285,9 @@ class Soak:
         return {
             "good": good, "seed": self.options.seed, "seconds": round(seconds), "load": seen,
             "events": collections.Counter(event["what"] for event in self.events), "wrong": wrong,
-            "failed": len(failed), "explained": explained, "unexplained": unexplained, "memory": memory}
+            "failed": len(failed), "explained": explained, "unexplained": unexplained, "memory": memory,
+            "load_average": {"mean": round(sum(self.busy) / max(1, len(self.busy)), 1), "max": round(max(self.busy, default=0), 1)},
+            "cores": os.cpu_count()}
 
 
 def markdown(result):
@@ -295,7 +300,8 @@ def markdown(result):
     return f"""# Soak: {'good' if result['good'] else 'NOT GOOD'}
 
 {result['seconds']} s, seed {result['seed']}: {load['requests']} requests ({load['rate']}/s, p99 {load['p99_ms']} ms), and
-{load['counts'].get('websocket', 0)} frames and {load['counts'].get('lines', 0)} lines on held connections.
+{load['counts'].get('websocket', 0)} frames and {load['counts'].get('lines', 0)} lines on held connections. The machine has
+{result['cores']} cores and had a load average of {result['load_average']['mean']}, {result['load_average']['max']} at most.
 
 - wrong answers: {len(result['wrong'])}
 - failed: {result['failed']}; explained: {explained}; unexplained: {len(result['unexplained'])}
