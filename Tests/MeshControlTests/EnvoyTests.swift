@@ -12,6 +12,8 @@ struct EnvoyTests {
     /// A service behind an Envoy waypoint, with one pod.
     private static func mesh() -> Mesh {
         let mesh = Mesh()
+        // As in a cluster, where a class of another controller would make its Gateways somebody else's.
+        for built in GatewayKind.builtin { mesh.set(built.object) }
         mesh.set(
             Self.gateway, WaypointTests.service(WaypointTests.use), Make.pod("p", ip: "127.0.0.1"))
         return mesh

@@ -82,7 +82,7 @@ struct PolicyTargets {
         guard let gatewayClass = fetch.get(self.inputs.gatewayClasses, name) else {
             return Verdict(false, "TargetNotFound", "GatewayClass \(name) does not exist")
         }
-        guard gatewayClass.controllerName == GatewayClassView.waypointController else {
+        guard GatewayKind(controller: gatewayClass.controllerName)?.engine != nil else {
             return Verdict(
                 false, "Invalid",
                 "GatewayClass \(name) belongs to \(gatewayClass.controllerName), not to "

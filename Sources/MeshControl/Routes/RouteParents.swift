@@ -76,13 +76,12 @@ struct RouteParents {
         guard let gateway = fetch.get(self.inputs.gateways, key.description),
             let gatewayClass = fetch.get(self.inputs.gatewayClasses, gateway.className)
         else { return false }
-        return !gatewayClass.controllerName.hasPrefix("istio.io/")
+        return GatewayKind(gateway, class: gatewayClass) == nil && !gatewayClass.controllerName.hasPrefix("istio.io/")
     }
 
     private func gateway(_ parent: RouteView.Parent, _ fetch: Fetch) -> Outcome {
         guard let gateway = fetch.get(self.inputs.gateways, parent.key),
-            fetch.get(self.inputs.gatewayClasses, gateway.className)?.controllerName
-                == GatewayClassView.waypointController
+            GatewayKind(gateway, class: fetch.get(self.inputs.gatewayClasses, gateway.className))?.engine != nil
         else { return .foreign }
         return .refused(
             reason: "NotAllowedByListeners",
