@@ -1,3 +1,4 @@
+internal import MeshLoop
 internal import MeshRoutes
 
 /// How the endpoints do, as one loop sees it: requests under way, how long they take, and who fails.
@@ -98,9 +99,7 @@ package final class UpstreamBook {
             state.gatewayFailures = 0
             if state.ejectedUntil > now || backend.mayEject(self, at: now) {
                 state.ejections = min(state.ejections + 1, Self.ejectionsMax)
-                let (seconds, attoseconds) = policy.time.components
-                let time = UInt64(max(0, seconds)) &* 1_000_000_000 &+ UInt64(max(0, attoseconds / 1_000_000_000))
-                state.ejectedUntil = now &+ time &* UInt64(state.ejections)
+                state.ejectedUntil = now &+ policy.time.loopNanoseconds &* UInt64(state.ejections)
             }
         }
         self.states[key] = state

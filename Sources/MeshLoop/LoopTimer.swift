@@ -22,9 +22,7 @@ public final class LoopTimer {
     public func arm(after delay: Duration) {
         self.cancel()
         precondition(self.loop.timers.count < Self.armedMax, "too many timers")
-        let (seconds, attoseconds) = delay.components
-        let nanoseconds = UInt64(max(0, seconds)) &* 1_000_000_000 &+ UInt64(max(0, attoseconds / 1_000_000_000))
-        self.deadline = self.loop.now &+ nanoseconds
+        self.deadline = self.loop.now &+ delay.loopNanoseconds
         self.loop.timers.insert(self)
     }
 
@@ -33,6 +31,16 @@ public final class LoopTimer {
     }
 
     func fire() { self.action() }
+}
+
+extension Duration {
+    /// For sums with a loop's clock: whole nanoseconds, none below zero, and at most 31 years, so that some of them added
+    /// up still fit.
+    public var loopNanoseconds: UInt64 {
+        let (seconds, attoseconds) = self.components
+        return UInt64(clamping: min(seconds, 1_000_000_000)) * 1_000_000_000
+            + UInt64(clamping: attoseconds / 1_000_000_000)
+    }
 }
 
 /// A binary heap of timers that knows each one's place, so that cancelling costs a logarithm.

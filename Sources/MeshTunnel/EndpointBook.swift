@@ -1,3 +1,4 @@
+internal import MeshLoop
 public import MeshModel
 
 /// How the endpoints that one loop dials are doing: how many connections each carries, and which keep failing.
@@ -75,7 +76,7 @@ public final class EndpointBook {
             guard page.failures >= Self.failuresMax, now >= page.ejectedUntil else { return }
             let time = min(Self.ejectionMin * (1 << min(page.ejections, 10)), Self.ejectionMax)
             page.ejections += 1
-            page.ejectedUntil = now + Self.nanoseconds(time)
+            page.ejectedUntil = now + time.loopNanoseconds
             self.lastEjectionEnds = max(self.lastEjectionEnds, page.ejectedUntil)
             ejected = time
         }
@@ -94,14 +95,10 @@ public final class EndpointBook {
     private func forgetOld() {
         let now = self.clock()
         guard now >= self.nextCleaning else { return }
-        self.nextCleaning = now + Self.nanoseconds(Self.ejectionMin)
-        let old = Self.nanoseconds(Self.ejectionMax)
+        self.nextCleaning = now + Self.ejectionMin.loopNanoseconds
+        let old = Self.ejectionMax.loopNanoseconds
         self.pages = self.pages.filter { page in
             page.value.active > 0 || max(page.value.lastFailure, page.value.ejectedUntil) + old > now
         }
-    }
-
-    private static func nanoseconds(_ time: Duration) -> UInt64 {
-        UInt64(time.components.seconds) * 1_000_000_000 + UInt64(time.components.attoseconds / 1_000_000_000)
     }
 }

@@ -40,9 +40,7 @@ final class WaitingRoom {
     func enter(_ waiter: any MeshWaiter, for limit: Duration) -> Ticket? {
         guard self.places.count < Self.waitersMax else { return nil }
         self.lastTicket += 1
-        let (seconds, attoseconds) = limit.components
-        let wait = UInt64(seconds) &* 1_000_000_000 &+ UInt64(attoseconds / 1_000_000_000)
-        self.places[self.lastTicket] = Place(waiter: waiter, deadline: self.loop.now &+ wait)
+        self.places[self.lastTicket] = Place(waiter: waiter, deadline: self.loop.now &+ limit.loopNanoseconds)
         if self.timer?.isArmed != true { self.arm(after: limit) }
         return self.lastTicket
     }
