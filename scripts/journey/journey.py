@@ -61,8 +61,8 @@ class Journey:
         self.environment = dict(os.environ)
         self.environment.update(
             PATH=f"{BIN}:{ROOT}/.tools/bin:" + os.environ["PATH"], KUBECONFIG=str(WORK / "kubeconfig"), NO_COLOR="1",
-            # The shell that nsenter starts, and its prompt, are the tutorial's.
-            SHELL="/bin/sh", PS1="~ # ", ENV="")
+            # What nsenter starts in a node; without a file of settings its prompt is plain.
+            SHELL="/bin/sh", ENV="")
         self.steps = []
 
     # What is written down
