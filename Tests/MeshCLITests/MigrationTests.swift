@@ -78,7 +78,8 @@ struct MigrationTests {
         let migration = try self.one(input)
         #expect(migration.state == .sidecar && migration.labelsSet.isEmpty && migration.labelsRemoved.isEmpty)
         #expect(migration.commands == ["kubectl rollout restart -n shop deployment/cart"])
-        #expect(try self.one(self.shop(labels: ["istio.io/dataplane-mode": "ambient"], sidecar: false)).state == .ambient)
+        #expect(
+            try self.one(self.shop(labels: ["istio.io/dataplane-mode": "ambient"], sidecar: false)).state == .ambient)
     }
 
     @Test("a policy of connections goes on")
@@ -140,7 +141,8 @@ struct MigrationTests {
                 .authorizationPolicies, "all", namespace: "istio-system",
                 ["rules": [["to": [["operation": ["methods": ["GET"]]]]]]]))
         #expect(
-            finding.targets == [.init(group: "gateway.networking.k8s.io", kind: "GatewayClass", name: "istio-waypoint")])
+            finding.targets == [.init(group: "gateway.networking.k8s.io", kind: "GatewayClass", name: "istio-waypoint")]
+        )
     }
 
     @Test("with a waypoint, a policy by caller would see the waypoint instead")
@@ -169,7 +171,8 @@ struct MigrationTests {
             (.virtualServices, ["hosts": ["cart.shop.svc.cluster.local"], "gateways": ["mesh", "g"]], "waypoints do"),
             (.virtualServices, ["hosts": ["reviews.elsewhere"]], "clients of this namespace no longer follow it"),
             (
-                .destinationRules, ["host": "cart", "subsets": [["name": "v1"]], "trafficPolicy": ["tls": ["mode": "SIMPLE"]]],
+                .destinationRules,
+                ["host": "cart", "subsets": [["name": "v1"]], "trafficPolicy": ["tls": ["mode": "SIMPLE"]]],
                 "not followed: subsets, trafficPolicy.tls"
             ),
             (.telemetries, ["selector": ["matchLabels": ["app": "cart"]]], "is for selected workloads"),
@@ -179,7 +182,9 @@ struct MigrationTests {
         #expect(finding.verdict == .lost && finding.text.hasPrefix(said), "\(finding.text)")
     }
 
-    @Test("EnvoyFilters, Sidecars and WasmPlugins are lost", arguments: ["EnvoyFilter", "Sidecar", "WasmPlugin", "ProxyConfig"])
+    @Test(
+        "EnvoyFilters, Sidecars and WasmPlugins are lost",
+        arguments: ["EnvoyFilter", "Sidecar", "WasmPlugin", "ProxyConfig"])
     func foreign(kind: String) throws {
         let type = ResourceType(group: "x", version: "v1", plural: "x", kind: kind, isNamespaced: true)
         #expect(try self.finding(self.policy(type, [:])).verdict == .lost)

@@ -12,7 +12,8 @@ package enum MigrationPage {
         switch namespace.state {
         case .sidecar: output.line("Namespace \(namespace.name): from sidecars to the node proxy")
         case .ambient:
-            output.line("Namespace \(namespace.name): the node proxy takes its traffic already, and no pod has a sidecar")
+            output.line(
+                "Namespace \(namespace.name): the node proxy takes its traffic already, and no pod has a sidecar")
             return
         case .outside: output.line("Namespace \(namespace.name): not in the mesh; as if it were to join")
         }
@@ -43,7 +44,7 @@ package enum MigrationPage {
             output.line("  Restart \(restart.workload): \(self.count(restart.pods, "pod")) with a sidecar")
         }
         if namespace.restarts.isEmpty { output.line("  No pod has to be restarted") }
-        let byHand = namespace.findings.count { $0.verdict == .edit || $0.verdict == .lost }
+        let byHand = namespace.findings.count(where: { $0.verdict == .edit || $0.verdict == .lost })
         output.line("")
         output.line(
             byHand == 0

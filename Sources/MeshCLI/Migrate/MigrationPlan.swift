@@ -50,6 +50,11 @@ package struct Restart: Hashable, Sendable {
     /// `Deployment/cart`; `Pod/cart` for one that nobody would make again.
     package var workload: String
     package var pods: Int
+
+    package init(workload: String, pods: Int) {
+        self.workload = workload
+        self.pods = pods
+    }
 }
 
 /// What becomes of one object.

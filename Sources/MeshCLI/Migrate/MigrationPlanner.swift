@@ -46,7 +46,8 @@ package struct MigrationPlanner: Sendable {
     private func state(_ namespace: KubeObject) -> NamespaceMigration.State {
         let pods = self.pods(namespace.name)
         let labels = namespace.labels
-        let asks = labels[Self.injection] == "enabled" || (labels[Self.injection] == nil && labels[Self.revision] != nil)
+        let asks =
+            labels[Self.injection] == "enabled" || (labels[Self.injection] == nil && labels[Self.revision] != nil)
         // A namespace with both labels gets sidecars; a revision beside `ambient` names only who looks after it.
         let isAmbient = labels[Self.mode] == "ambient"
         if labels[Self.injection] == "enabled" || (asks && !isAmbient) || pods.contains(where: Self.hasSidecar) {

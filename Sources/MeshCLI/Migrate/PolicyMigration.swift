@@ -186,7 +186,8 @@ struct PolicyMigration {
             let which = mode == "DISABLE" ? "DISABLE" : "DISABLE of port \(ports.sorted().joined(separator: ", "))"
             self.find(
                 policy, .lost,
-                "\(which) is not supported and means PERMISSIVE: plaintext is accepted, and mesh clients come encrypted")
+                "\(which) is not supported and means PERMISSIVE: plaintext is accepted, and mesh clients come encrypted"
+            )
         } else {
             self.find(policy, .kept, "\(mode ?? "UNSET"), enforced by the node proxy")
         }
@@ -254,7 +255,8 @@ struct PolicyMigration {
             if isOurs || self.isVisible(object) {
                 self.find(
                     object, isOurs ? .lost : .note,
-                    "clients of this namespace no longer follow it: \(host) is the matter of a waypoint of that service")
+                    "clients of this namespace no longer follow it: \(host) is the matter of a waypoint of that service"
+                )
             }
             return
         }

@@ -14,7 +14,9 @@ enum RequestAttributes {
     static func of(_ rules: [JSONValue]) -> Set<String> {
         var found: Set<String> = []
         for rule in rules {
-            for element in rule["to"]?.array ?? [] { found.formUnion(self.lists(element["operation"], self.operations)) }
+            for element in rule["to"]?.array ?? [] {
+                found.formUnion(self.lists(element["operation"], self.operations))
+            }
             for element in rule["from"]?.array ?? [] { found.formUnion(self.lists(element["source"], self.sources)) }
             for condition in rule["when"]?.array ?? [] {
                 let key = condition["key"]?.string ?? ""
