@@ -11,8 +11,9 @@ struct StandInTests {
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: root) }
         let program = folder.appendingPathComponent("argo.py").path
-        FileManager.default.createFile(
+        let isMade = FileManager.default.createFile(
             atPath: program, contents: Data("#!/bin/sh\n".utf8), attributes: [.posixPermissions: 0o755])
+        #expect(isMade)
         try body(ImageCatalogue.builtIn(installation: root.path + "/.build/debug"), program)
     }
 

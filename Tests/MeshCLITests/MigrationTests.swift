@@ -30,9 +30,12 @@ struct MigrationTests {
         return pod
     }
 
+    private func policy(_ spec: JSONValue) -> KubeObject { self.policy(.authorizationPolicies, spec) }
+
+    private func policy(_ type: ResourceType, _ spec: JSONValue) -> KubeObject { self.policy(type, "p", spec) }
+
     private func policy(
-        _ type: ResourceType = .authorizationPolicies, _ name: String = "p", namespace: String = "shop",
-        _ spec: JSONValue
+        _ type: ResourceType, _ name: String, namespace: String = "shop", _ spec: JSONValue
     ) -> KubeObject {
         KubeObject(type, namespace: namespace, name: name, ["spec": spec])
     }

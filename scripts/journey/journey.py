@@ -60,7 +60,8 @@ class Journey:
     def __init__(self):
         self.environment = dict(os.environ)
         self.environment.update(
-            PATH=f"{BIN}:{ROOT}/.tools/bin:" + os.environ["PATH"], KUBECONFIG=str(WORK / "kubeconfig"), NO_COLOR="1",
+            # kubectl as it was in the tutorial's time: newer ones refuse the superfluous word in `exec deploy/sleep -n foo sleep --`.
+            PATH=f"{BIN}:{WORK}/bin:{ROOT}/.tools/bin:" + os.environ["PATH"], KUBECONFIG=str(WORK / "kubeconfig"), NO_COLOR="1",
             # What nsenter starts in a node; without a file of settings its prompt is plain.
             SHELL="/bin/sh", ENV="")
         self.steps = []
@@ -71,8 +72,10 @@ class Journey:
         return typed(article(name), facts)
 
     def type(self, name, facts=(), head=12, tail=12, status=0, **options):
-        """A block of the tutorial; its output."""
-        return self.show(self.command(name, facts), head, tail, status, **options)
+        """A block of the tutorial; its output. Lines that are commands of their own are typed one after the other."""
+        block = self.command(name, facts)
+        commands = [block] if "<<" in block or "\\\n" in block else block.splitlines()
+        return "".join(self.show(command, head, tail, status, **options) for command in commands)
 
     def show(self, command, head=12, tail=12, status=0, on_terminal=None, **options):
         """A command; its output. On a terminal when it asks for one. `status` None: any."""
@@ -86,6 +89,8 @@ class Journey:
         return output
 
     def note(self, command, output, head=12, tail=12):
+        # What is written again and again while something comes up is no result.
+        output = "".join(line for line in output.splitlines(keepends=True) if not line.startswith("- Waiting for "))
         public = output.replace(f"{ROOT}/", "").replace(str(ROOT), ".")
         self.steps[-1].typed.append(transcript.Typed(command, public, head, tail))
 
@@ -126,7 +131,10 @@ class Journey:
 
     def rolled_out(self, *workloads, namespace, seconds=90):
         for workload in workloads:
-            self.ask(f"kubectl rollout status {workload} -n {namespace} --timeout={seconds}s", seconds + 10)
+            said, status = self.try_out(f"kubectl rollout status {workload} -n {namespace} --timeout={seconds}s", seconds + 10)
+            if status:
+                why, _ = self.try_out(f"kubectl get pods -n {namespace} -o wide; kubectl get events -n {namespace} | tail -20")
+                raise Failed(f"{workload} in {namespace} is not there after {seconds} s:\n{said}\n{why}")
 
     def pod(self, label, namespace, output="{.items[0].metadata.name}"):
         return self.ask(f"kubectl get pods -n {namespace} -l {label} -o jsonpath='{output}'")
@@ -156,7 +164,8 @@ def prepare():
     if not (BIN / "martlet").exists():
         sys.exit("journey: nothing is built: run make build")
     shutil.rmtree(WORK, ignore_errors=True)
-    WORK.mkdir()
+    (WORK / "bin").mkdir(parents=True)
+    (WORK / "bin" / "kubectl").symlink_to(ROOT / ".tools" / "bin" / "kubectl-1.31")
     for name, which in MANIFESTS.values():
         (WORK / name).write_text(argo.manifest(which))
 
@@ -175,6 +184,8 @@ def main():
     try:
         for name, step in steps.STEPS.items():
             journey.take(name, step)
+            if journey.steps[0].failure:
+                sys.exit("journey: without a cluster there is nothing to see")
             if name == options.only:
                 break
         seconds = time.monotonic() - begun

@@ -24,8 +24,7 @@ def row(table, beginning):
 
 def create(j):
     said = j.type("01-create", head=40)
-    for node in NODES:
-        j.check(f"{node} is reported while it comes up", re.search(rf"{node} Ready", said), said)
+    j.check("each node is reported while it comes up", all(f"{node} Ready" in said for node in NODES), said)
     nodes = rows(j.show("kubectl get nodes"))
     j.check("five nodes are Ready", sorted(nodes) == sorted(NODES) and all(row[1] == "Ready" for row in nodes.values()), nodes)
     info = re.sub(r"\x1b\[[0-9;]*m", "", j.type("01-info"))
@@ -38,8 +37,8 @@ def install(j):
     _, j.unready = j.try_out("martlet verify-install --skip-traffic")
     said = j.type("02-install", head=30, on_terminal=True, typed="y\n", timeout=180)
     j.check("it asks (y/N)", "(y/N)" in said, said)
-    for component in ("Istio core", "Istiod", "CNI", "Ztunnel"):
-        j.check(f"{component} is reported", f"{component} installed" in said, said)
+    j.check("core, control plane, CNI and node proxy are reported", all(
+        f"✔ {component} installed" in said for component in ("Istio core", "Istiod", "CNI", "Ztunnel")), said)
     j.check("it says that it is complete", "nstallation complete" in said, said)
     files = j.show(f"martlet lab exec k3d-k3s-default-agent-1 -- ls /bin/istio-cni {CONF_DIRECTORY}")
     chain = j.ask(f"martlet lab exec k3d-k3s-default-agent-1 -- sh -c 'cat {CONF_DIRECTORY}/*.conflist'")
@@ -48,8 +47,8 @@ def install(j):
 
 def verify(j):
     said = j.type("03-verify", head=4, tail=10, timeout=180)
-    for kind in ("Deployment: istio-system/istiod", "DaemonSet: istio-system/ztunnel", "DaemonSet: istio-system/istio-cni-node"):
-        j.check(f"{kind} is checked", f"✔ {kind} checked successfully" in said, said)
+    j.check("each object is checked", all(f"✔ {what} checked successfully" in said for what in (
+        "Deployment: istio-system/istiod", "DaemonSet: istio-system/ztunnel", "DaemonSet: istio-system/istio-cni-node")), said)
     counts = re.search(r"Checked (\d+) custom resource definitions, (\d+) deployments, (\d+) daemon sets", said)
     j.check("definitions, deployments and daemon sets are counted",
             counts and int(counts[1]) > 0 and counts[2] == "1" and counts[3] == "2", said)
@@ -79,10 +78,9 @@ def argo_cd(j):
     j.check("seven pods run", len(pods) == 7 and all(row[1:3] == ["1/1", "Running"] for row in pods.values()), pods)
     command = j.command("04-forward")
     with j.beside(command, "Forwarding from 127.0.0.1:9999") as said:
-        answer = j.ask("curl -skv --max-time 20 https://localhost:9999/api/version 2>&1")
         j.note(command, "\n".join(line for line in said().splitlines() if line.startswith("Forwarding")))
-    kept = [line for line in answer.splitlines() if re.search(r"SSL connection|subject:|issuer:|^< HTTP|Version\"", line)]
-    j.note("curl -kv https://localhost:9999/api/version", "\n".join(kept))
+        answer = j.show("curl -skv --max-time 20 https://localhost:9999/api/version 2>&1 | "
+                        "grep -E 'SSL connection|subject:|issuer:|^< HTTP|Version'")
     j.check("the forwarded port carries HTTPS", "SSL connection using TLS" in answer and "CN=argocd-server" in answer
             and '"Version"' in answer, answer)
 
@@ -107,8 +105,8 @@ def sleep(j):
     pod = json.loads(j.ask("kubectl get pod -n foo -l app=sleep -o json"))["items"][0]
     first, beside = pod["spec"].get("initContainers", []), pod["spec"]["containers"]
     proxies = [c for c in first + beside if c["name"] == "istio-proxy"]
-    shown = [f"{kind} {c['name']} {c.get('args', [''])[0]}" for kind, cs in (("init", first), ("main", beside)) for c in cs]
-    j.note("kubectl get pod -n foo -l app=sleep -o yaml | grep -E 'name|args'", "\n".join(shown))
+    j.show("kubectl get pod -n foo -o 'custom-columns=INIT:.spec.initContainers[*].name,CONTAINERS:.spec.containers[*].name,"
+           "USER:.spec.containers[*].securityContext.runAsUser'")
     j.check("the pod is 2/2", row(table, "sleep-")[1:3] == ["2/2", "Running"], table)
     j.check("a container istio-proxy was added, which runs as 1337",
             len(proxies) == 1 and proxies[0].get("securityContext", {}).get("runAsUser") == 1337, proxies)
@@ -151,9 +149,9 @@ def generate(j):
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
         "metadata": {"labels": {"istio.io/waypoint-for": "service"}, "name": "waypoint", "namespace": "bar-2"},
         "spec": {"gatewayClassName": "istio-waypoint", "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}]}}, text)
-    for kind in ("workload", "all", "none"):
-        other = yaml.safe_load(j.ask(f"martlet waypoint generate --for {kind} -n bar-2"))
-        j.check(f"--for {kind} is written", other["metadata"]["labels"] == {"istio.io/waypoint-for": kind}, other)
+    others = {kind: yaml.safe_load(j.ask(f"martlet waypoint generate --for {kind} -n bar-2")) for kind in ("workload", "all", "none")}
+    j.check("--for takes workload, all and none, too", all(
+        other["metadata"]["labels"] == {"istio.io/waypoint-for": kind} for kind, other in others.items()), others)
     said = j.type("10-gateway", tail=1)
     j.check("the tutorial's own Gateway is accepted", "gateway.gateway.networking.k8s.io/waypoint created" in said, said)
 

@@ -1,4 +1,4 @@
-package import KubeAPI
+import KubeAPI
 
 /// Objects → ``MigrationPlan``. Pure: asks nobody.
 ///
