@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. Both need root for the lab.
-.PHONY: help prepare build build-tests demo demo-clean test lint unit e2e waypoint conformance soak bench bench-waypoint counts format sanitize
+.PHONY: help prepare build build-tests demo demo-clean journey test lint unit e2e waypoint conformance soak bench bench-waypoint counts format sanitize
 
 TOOLS := $(CURDIR)/.tools
 # The tests run on a debug build, which checks more (exclusive access, overflow) and is made in half the time.
@@ -12,6 +12,7 @@ RUN_TESTS := SWIFT_DETERMINISTIC_HASHING=1 scripts/timed.sh
 help:
 	@echo "make demo        a lab of five nodes, the mesh in it, and the proof of one connection"
 	@echo "make demo-clean  remove every trace of it"
+	@echo "make journey     the tutorial as typed, every step looked at; writes docs/journey.md (KEEP=1 leaves its lab running)"
 	@echo "make test        everything: format, build, unit, loopback and end-to-end tests"
 	@echo "make unit        unit, simulation and loopback tests"
 	@echo "make e2e         the suite in the lab and the demo, on the debug build"
@@ -38,6 +39,9 @@ demo: build
 demo-clean:
 	@scripts/demo-clean.sh
 
+journey: build
+	@scripts/timed.sh "journey" $(TOOLS)/python/bin/python scripts/journey/journey.py $(if $(KEEP),--keep)
+
 lint:
 	@swift format lint --strict -r Sources Lab Tests Benchmarks Fuzz Package.swift
 
@@ -47,7 +51,7 @@ format:
 unit: build-tests
 	@$(RUN_TESTS) "unit and loopback tests of the mesh" swift test --skip-build --no-parallel --skip '^Lab|TunnelSimulationTests'
 	@$(RUN_TESTS) "unit and loopback tests of the lab" swift test --skip-build --no-parallel --filter '^Lab'
-	@scripts/timed.sh "peers and tables of the conformance tests" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd/echo Tests/EndToEnd/conformance/test_tables.py Tests/EndToEnd/waypoint/test_load.py Tests/EndToEnd/pairs/test_cells.py
+	@scripts/timed.sh "peers and tables of the conformance tests" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd/echo Tests/EndToEnd/conformance/test_tables.py Tests/EndToEnd/waypoint/test_load.py Tests/EndToEnd/pairs/test_cells.py scripts/journey/test_journey.py
 	@$(RUN_TESTS) "simulation" swift test --skip-build --filter TunnelSimulationTests
 
 # The suite, and then the demo, which stops with a reason at the first thing that is not as it should be.

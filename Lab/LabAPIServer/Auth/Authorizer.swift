@@ -100,7 +100,8 @@ package struct Authorizer: Sendable {
             case "User": return name == caller.name
             case "Group": return caller.groups.contains(name)
             case "ServiceAccount":
-                let namespace = subject["namespace"]?.string ?? bindingNamespace
+                let own = subject["namespace"]?.string ?? ""
+                let namespace = own.isEmpty ? bindingNamespace : own
                 return caller.name == "system:serviceaccount:\(namespace):\(name)"
             default: return false
             }

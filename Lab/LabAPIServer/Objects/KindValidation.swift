@@ -171,7 +171,9 @@ enum KindValidation {
             if !["ServiceAccount", "User", "Group"].contains(kind) {
                 errors.append(.notSupported("\(place).kind", .string(kind), ["Group", "ServiceAccount", "User"]))
             }
-            if kind == "ServiceAccount", subject["namespace"]?.string ?? "" == "" {
+            // In a RoleBinding an account without a namespace is one of the binding's own.
+            let isCluster = object.at("metadata", "namespace")?.string ?? "" == ""
+            if kind == "ServiceAccount", isCluster, subject["namespace"]?.string ?? "" == "" {
                 errors.append(.required("\(place).namespace"))
             }
         }

@@ -107,6 +107,7 @@ package struct ImageCatalogue: Sendable {
         for name in ["echo-basic", "echo-advanced"] {
             catalogue.add("gcr.io/k8s-staging-gateway-api/\(name)", echoServer)
         }
+        catalogue.addArgo(self.standIn("argo.py", installation: installation, data: data))
         catalogue.add("registry.k8s.io/pause", HostImage(command: ["sleep", "infinity"]))
         let programs = ["martlet", "martlet-cni"].map {
             HostImage.Bind(source: "\(installation)/\($0)", target: "/usr/local/bin/\($0)")
@@ -152,6 +153,36 @@ package struct ImageCatalogue: Sendable {
             directory = (directory as NSString).deletingLastPathComponent
         }
         return "\(data)/echo"
+    }
+
+    /// A program of the folder of stand-ins: of the source tree, or of the installation.
+    private static func standIn(_ name: String, installation: String, data: String) -> String {
+        var directory = installation
+        for _ in 0..<4 {
+            let candidate = "\(directory)/Lab/StandIns/\(name)"
+            if FileManager.default.isExecutableFile(atPath: candidate) { return candidate }
+            directory = (directory as NSString).deletingLastPathComponent
+        }
+        return "\(data)/\(name)"
+    }
+
+    /// Argo CD and Argo Rollouts with what they need, as one program of ours that knows by its name whom it stands for.
+    private mutating func addArgo(_ program: String) {
+        func image(_ entrypoint: [String], _ targets: [String], user: Int64) -> HostImage {
+            var image = HostImage(
+                entrypoint: entrypoint, binds: targets.map { .init(source: program, target: $0) })
+            (image.user, image.group) = (user, user)
+            return image
+        }
+        let names = [
+            "", "-server", "-repo-server", "-application-controller", "-applicationset-controller", "-notifications",
+            "-dex",
+        ]
+        self.add("quay.io/argoproj/argocd", image([], names.map { "/usr/local/bin/argocd\($0)" }, user: 999))
+        self.add("ghcr.io/dexidp/dex", image([], ["/usr/local/bin/argocd-dex"], user: 1001))
+        self.add("redis", image(["/usr/local/bin/redis-server"], ["/usr/local/bin/redis-server"], user: 999))
+        let rollouts = "/usr/local/bin/rollouts-controller"
+        self.add("quay.io/argoproj/argo-rollouts", image([rollouts], [rollouts], user: 999))
     }
 
     /// What istio's helloworld sample answers.

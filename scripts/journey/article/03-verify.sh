@@ -1,0 +1,1 @@
+istioctl verify-install

@@ -1,0 +1,2 @@
+kubectl create namespace foo
+kubectl label namespace foo istio-injection=enabled

@@ -1,0 +1,1 @@
+kubectl get ns -L istio.io/dataplane-mode

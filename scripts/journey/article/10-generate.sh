@@ -1,0 +1,1 @@
+istioctl waypoint generate --for service -n bar-2

@@ -1,0 +1,1 @@
+istioctl waypoint apply -n bar-2 --enroll-namespace

@@ -1,0 +1,1 @@
+kubectl get pod -n bar-2

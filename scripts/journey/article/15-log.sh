@@ -1,0 +1,1 @@
+kubectl logs ztunnel-9t97l -n istio-system
