@@ -16,6 +16,8 @@ package struct ControlOptions: Sendable {
     package var plaintextGRPCPort: Int?
     package var readinessPort = 8080
     package var monitoringPort = 15014
+    /// HTTPS: `/inject` and `/validate`.
+    package var webhookPort = 15017
     package var kubeconfig: String?
     package var extraHostNames: [String] = []
     package var quiet = Duration.milliseconds(100)
@@ -83,10 +85,11 @@ package struct ControlOptions: Sendable {
             case "--plaintext-grpc-port": self.plaintextGRPCPort = try Self.port(parts[0], value)
             case "--http-port": self.readinessPort = try Self.port(parts[0], value)
             case "--monitoring-port": self.monitoringPort = try Self.port(parts[0], value)
+            case "--https-port": self.webhookPort = try Self.port(parts[0], value)
             default:
                 throw Invalid(
                     description: "unknown argument \(parts[0]); known are --kubeconfig, --bind, --secure-grpc-port, "
-                        + "--plaintext-grpc-port, --http-port and --monitoring-port")
+                        + "--plaintext-grpc-port, --http-port, --monitoring-port and --https-port")
             }
         }
     }
