@@ -87,6 +87,10 @@ package struct InjectionSettings: Hashable, Sendable {
 
     /// The network that pods of this cluster are in.
     package var network: String { self.text("global.network") ?? "" }
+    package var clusterID: String? { self.text("global.multiCluster.clusterName") }
+    package var clusterDomain: String? { self.text("global.proxy.clusterDomain") }
+    /// Of the sidecar.
+    package var image: String? { self.text("global.proxy.image") }
 
     func text(_ path: String) -> String? { self.value(path).map(\.plainText) }
     func flag(_ path: String) -> Bool? {

@@ -214,7 +214,10 @@ struct SidecarTemplate {
         guard try self.options.interception() == .redirect else { return nil }
         let traffic = "traffic.sidecar.istio.io"
         func value(_ name: String, _ fallback: String) -> String {
-            self.options.annotations["\(traffic)/\(name)"] ?? self.settings.text("global.proxy.\(name)") ?? fallback
+            // Values call the ranges so since before there were ports.
+            let setting = name.replacing("OutboundIPRanges", with: "IPRanges")
+            return self.options.annotations["\(traffic)/\(name)"] ?? self.settings.text("global.proxy.\(setting)")
+                ?? fallback
         }
         let excluded =
             ["\(Self.prometheusPort)", "\(Self.healthPort)"] + Self.words(value("excludeInboundPorts", ""))

@@ -185,7 +185,8 @@ package enum Components {
     package static func type(of object: KubeObject) -> ResourceType? {
         let known: [ResourceType] = [
             .customResourceDefinitions, .serviceAccounts, .clusterRoles, .clusterRoleBindings, .roles, .roleBindings,
-            .configMaps, .services, .deployments, .daemonSets, .namespaces,
+            .configMaps, .services, .deployments, .daemonSets, .namespaces, .mutatingWebhookConfigurations,
+            .validatingWebhookConfigurations,
         ]
         return known.first { $0.kind == object.kind && $0.apiVersion == object.apiVersion }
     }

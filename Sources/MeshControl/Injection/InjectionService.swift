@@ -7,8 +7,6 @@ internal import Synchronization
 
 /// Which nodes can run init containers that stay: all of them must, as nobody knows yet where a pod will go.
 package final class NodeVersions: Sendable {
-    /// Kubernetes 1.33 has them for good.
-    private static let minorMin = 33
     private let nodes = Mutex<[String: Bool]>([:])
 
     package init() {}
@@ -26,15 +24,7 @@ package final class NodeVersions: Sendable {
         }
     }
 
-    private static func can(_ node: KubeObject) -> Bool {
-        // v1.33.1+k3s1
-        let version = node.status.at("nodeInfo", "kubeletVersion")?.string ?? ""
-        let parts = version.drop { $0 == "v" }.split(separator: ".")
-        guard parts.count >= 2, let major = Int(parts[0]), let minor = Int(parts[1].prefix { $0.isNumber }) else {
-            return false
-        }
-        return major > 1 || (major == 1 && minor >= Self.minorMin)
-    }
+    private static func can(_ node: KubeObject) -> Bool { NativeSidecars.run(on: node) }
 }
 
 /// The mutating webhook `/inject`: puts sidecars into new pods, as the ConfigMap `istio-sidecar-injector` says.
@@ -46,6 +36,8 @@ final class InjectionService: Sendable {
     private let namespace: String
     private let settings: SettingsHolder
     private let nodes: NodeVersions
+    /// Nil: where the nodes can run them.
+    private let wantsNativeSidecars: Bool?
     private let logger: Logger
     /// Nil: not read yet, or there is none.
     private let current = Mutex<InjectionSettings?>(nil)
@@ -53,12 +45,13 @@ final class InjectionService: Sendable {
 
     init(
         _ cluster: any KubeCluster, namespace: String, settings: SettingsHolder, nodes: NodeVersions,
-        metrics: InjectionMetrics, logger: Logger
+        wantsNativeSidecars: Bool? = nil, metrics: InjectionMetrics, logger: Logger
     ) {
         self.cluster = cluster
         self.namespace = namespace
         self.settings = settings
         self.nodes = nodes
+        self.wantsNativeSidecars = wantsNativeSidecars
         self.metrics = metrics
         self.logger = logger
     }
@@ -109,7 +102,7 @@ final class InjectionService: Sendable {
         mesh.clusterID = settings.clusterID
         mesh.revision = settings.revision
         mesh.network = injection.network
-        mesh.runsNativeSidecars = self.nodes.runNativeSidecars
+        mesh.runsNativeSidecars = self.wantsNativeSidecars ?? self.nodes.runNativeSidecars
         let words = path.dropFirst(Self.path.count).split(separator: "/").map(String.init)
         for (name, value) in zip(words, words.dropFirst()) {
             if name == "cluster" { mesh.clusterID = value }
