@@ -75,7 +75,8 @@ package struct ControlServer: Sendable {
 
         let injection = InjectionService(
             self.cluster, namespace: self.options.namespace, settings: settings, nodes: nodeVersions,
-            wantsNativeSidecars: self.options.wantsNativeSidecars, metrics: InjectionMetrics(metrics.registry), logger: self.logger)
+            wantsNativeSidecars: self.options.wantsNativeSidecars, metrics: InjectionMetrics(metrics.registry),
+            logger: self.logger)
         var endpoints = try await self.endpoints(xds, plane, metrics)
         endpoints.append(try await self.webhooks(certificate, injection))
         var transports: [HTTP2ServerTransport.Posix] = [
