@@ -3,6 +3,7 @@ internal import KubeAPI
 /// Lets the kubelet ask the agent instead of the app: its probes carry no certificate, and would be captured.
 ///
 /// The agent knows from `ISTIO_KUBE_APP_PROBERS` what to ask the app when `/app-health/<container>/readyz` is asked for.
+/// Hooks of a container's life (`postStart`, `preStop`) stay as they are.
 struct ProbeRewriting {
     private(set) var probers: [String: JSONValue] = [:]
     let port: Int64
@@ -10,7 +11,6 @@ struct ProbeRewriting {
     private static let probes = [
         ("readinessProbe", "readyz"), ("livenessProbe", "livez"), ("startupProbe", "startupz"),
     ]
-    private static let hooks = [("preStop", "prestopz"), ("postStart", "poststartz")]
 
     init(port: Int64) { self.port = port }
 
@@ -28,15 +28,6 @@ struct ProbeRewriting {
             for kind in ["tcpSocket", "grpc"] { probe[kind] = nil }
             probe["httpGet"] = ["path": .string(path), "port": .int(self.port)]
             container[field] = probe
-        }
-        for (field, word) in Self.hooks {
-            guard var hook = container.at("lifecycle", field), hook["httpGet"] != nil,
-                let check = self.check(hook, container)
-            else { continue }
-            let path = "/app-lifecycle/\(name)/\(word)"
-            self.probers[path] = check
-            hook["httpGet"] = ["path": .string(path), "port": .int(self.port)]
-            container.set(["lifecycle", field], to: hook)
         }
     }
 
