@@ -186,7 +186,7 @@ let package = Package(
             resources: [
                 .embedInCode("Manifests/crds.yaml"), .embedInCode("Manifests/gateway-api.yaml"),
                 .embedInCode("Manifests/gateway-routes.yaml"),
-                .embedInCode("Manifests/istiod.yaml"),
+                .embedInCode("Manifests/istiod.yaml"), .embedInCode("Manifests/injector.yaml"),
                 .embedInCode("Manifests/cni.yaml"), .embedInCode("Manifests/ztunnel.yaml"),
             ]),
 
