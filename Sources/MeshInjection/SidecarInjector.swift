@@ -159,10 +159,7 @@ package struct SidecarInjector: Sendable {
         if options.metadata["ISTIO_META_ENABLE_HBONE"] == "true" { add("networking.istio.io/tunnel", "http") }
 
         var annotations = self.settings.injectedAnnotations
-        for (name, value) in annotations where KubeObject(original).annotations[name] != nil {
-            _ = value
-            annotations[name] = nil
-        }
+        for name in KubeObject(original).annotations.keys { annotations[name] = nil }
         if let merge = PrometheusMerge(KubeObject(original), options, self.mesh) {
             annotations.merge(merge.annotations) { $1 }
         }

@@ -123,13 +123,14 @@ struct SidecarTemplate {
             ("NODE_NAME", "spec.nodeName"), ("ISTIO_META_NODE_NAME", "spec.nodeName"),
         ].filter { extra[$0.0] == nil }
         // Before the others: arguments and values may name them.
-        return fields.map { ["name": .string($0.0), "valueFrom": ["fieldRef": ["fieldPath": .string($0.1)]]] }
-            + [
-                [
-                    "name": "ISTIO_CPU_LIMIT",
-                    "valueFrom": ["resourceFieldRef": ["resource": "limits.cpu", "divisor": "1"]],
-                ]
-            ] + values.map { ["name": .string($0.0), "value": .string($0.1)] }
+        var variables: [JSONValue] = fields.map {
+            ["name": .string($0.0), "valueFrom": ["fieldRef": ["fieldPath": .string($0.1)]]]
+        }
+        variables.append([
+            "name": "ISTIO_CPU_LIMIT", "valueFrom": ["resourceFieldRef": ["resource": "limits.cpu", "divisor": "1"]],
+        ])
+        variables += values.map { ["name": .string($0.0), "value": .string($0.1)] }
+        return variables
     }
 
     private var meshID: String {

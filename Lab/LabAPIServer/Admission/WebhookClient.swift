@@ -51,14 +51,7 @@ struct WebhookClient: Sendable {
                         try sync.addHandler(AnswerHandler(answer))
                     }
                 }
-            if let node = destination.node,
-                let socket = try await self.nodes.podSocket(
-                    node: node, host: destination.host, port: destination.port, timeout: timeout)
-            {
-                channel = try await bootstrap.withConnectedSocket(socket).get()
-            } else {
-                channel = try await bootstrap.connect(host: destination.host, port: destination.port).get()
-            }
+            channel = try await self.connect(bootstrap, to: destination, timeout)
         } catch {
             answer.fail(error)
             throw Failure(description: "dial tcp \(destination.host):\(destination.port): \(error)")
@@ -88,6 +81,24 @@ struct WebhookClient: Sendable {
         }
     }
 
+    private func connect(
+        _ bootstrap: ClientBootstrap, to destination: Destination, _ timeout: Duration
+    ) async throws -> any Channel {
+        if let node = destination.node {
+            let socket = try await self.nodes.podSocket(
+                node: node, host: destination.host, port: destination.port, timeout: timeout)
+            if let socket {
+                do {
+                    return try await bootstrap.withConnectedSocket(socket).get()
+                } catch {
+                    close(socket)
+                    throw error
+                }
+            }
+        }
+        return try await bootstrap.connect(host: destination.host, port: destination.port).get()
+    }
+
     private static func context(_ destination: Destination) throws -> NIOSSLContext {
         var configuration = TLSConfiguration.makeClientConfiguration()
         configuration.applicationProtocols = ["http/1.1"]
@@ -105,13 +116,6 @@ struct WebhookClient: Sendable {
         if case NIOSSLError.handshakeFailed(let why) = error { return "tls: the handshake failed: \(why)" }
         if error is NIOSSLExtraError { return "tls: the certificate is not the server's: \(error)" }
         return "\(error)"
-    }
-}
-
-extension TimeAmount {
-    init(_ duration: Duration) {
-        self = .nanoseconds(
-            duration.components.seconds * 1_000_000_000 + duration.components.attoseconds / 1_000_000_000)
     }
 }
 

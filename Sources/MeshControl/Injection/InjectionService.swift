@@ -1,5 +1,5 @@
 internal import KubeAPI
-internal import KubeClient
+package import KubeClient
 internal import Logging
 internal import MeshInjection
 internal import MeshTelemetry

@@ -1,5 +1,5 @@
 internal import Foundation
-internal import KubeAPI
+package import KubeAPI
 package import KubeClient
 package import Logging
 

@@ -1,6 +1,5 @@
 internal import Foundation
 package import KubeAPI
-internal import MeshModel
 
 /// Structural validation of Istio's kinds, with the place of each fault. What is not named here is left to the
 /// definitions' own schemas.

@@ -157,7 +157,7 @@ package struct SidecarRules: Hashable, Sendable {
 
     /// - Parameter removing: rules of the kernel's chains that are ours although nothing in them says so.
     private static func transaction(
-        _ present: [String: String], removing: ((String) -> Table)? = nil, _ wanted: (String) -> Table
+        _ present: [String: String], removing: ((String) -> Table)? = nil, _ wanted: @escaping (String) -> Table
     ) -> String {
         Self.tables.map { name in
             let lines = (present[name] ?? "").split(separator: "\n").map(String.init)
