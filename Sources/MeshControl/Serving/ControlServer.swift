@@ -191,7 +191,7 @@ package struct ControlServer: Sendable {
     private func webhooks(
         _ certificate: ServerCertificate, _ injection: InjectionService
     ) async throws -> HTTPEndpoints {
-        var tls = TLSConfiguration.makeServerConfiguration(certificateReloader: certificate)
+        var tls = try TLSConfiguration.makeServerConfiguration(certificateReloader: certificate)
         tls.minimumTLSVersion = .tlsv12
         tls.applicationProtocols = ["http/1.1"]
         let context = try NIOSSLContext(configuration: tls)
