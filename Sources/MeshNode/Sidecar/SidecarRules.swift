@@ -54,6 +54,8 @@ package struct SidecarRules: Hashable, Sendable {
         var builtin: [String] = []
         var chains: [String] = []
         var rules: [String] = []
+
+        mutating func add(_ chain: String, _ rule: String) { self.rules.append("-A \(chain) \(rule)") }
     }
 
     func table(_ name: String, _ family: Family) -> Table {
@@ -73,72 +75,72 @@ package struct SidecarRules: Hashable, Sendable {
     private func nat(_ family: Family) -> Table {
         var table = Table()
         table.chains = Self.chains
-        func rule(_ text: String) { table.rules.append("-A \(text)") }
         for interface in self.interfacesExcluded {
             table.builtin.append("-I PREROUTING -i \(interface) -j RETURN")
             table.builtin.append("-I OUTPUT -o \(interface) -j RETURN")
         }
         for interface in self.virtualInterfaces { table.builtin.append("-I PREROUTING -i \(interface) -j RETURN") }
-        rule("ISTIO_REDIRECT -p tcp -j REDIRECT --to-ports \(self.outboundPort)")
-        rule("ISTIO_IN_REDIRECT -p tcp -j REDIRECT --to-ports \(self.inboundPort)")
+        table.add("ISTIO_REDIRECT", "-p tcp -j REDIRECT --to-ports \(self.outboundPort)")
+        table.add("ISTIO_IN_REDIRECT", "-p tcp -j REDIRECT --to-ports \(self.inboundPort)")
         self.inbound(&table)
         self.outbound(&table, family)
         return table
     }
 
     private func inbound(_ table: inout Table) {
-        func rule(_ text: String) { table.rules.append("-A ISTIO_INBOUND \(text)") }
-        rule("-p tcp -m tcp --dport \(self.tunnelPort) -j RETURN")
+        let chain = "ISTIO_INBOUND"
+        table.add(chain, "-p tcp -m tcp --dport \(self.tunnelPort) -j RETURN")
         switch self.inboundPorts {
         case .only([]): return
         case .only(let ports):
-            for port in ports { rule("-p tcp -m tcp --dport \(port) -j ISTIO_IN_REDIRECT") }
+            for port in ports { table.add(chain, "-p tcp -m tcp --dport \(port) -j ISTIO_IN_REDIRECT") }
         case .all:
-            for port in self.inboundPortsExcluded { rule("-p tcp -m tcp --dport \(port) -j RETURN") }
-            rule("-p tcp -j ISTIO_IN_REDIRECT")
+            for port in self.inboundPortsExcluded { table.add(chain, "-p tcp -m tcp --dport \(port) -j RETURN") }
+            table.add(chain, "-p tcp -j ISTIO_IN_REDIRECT")
         }
         table.builtin.append("-A PREROUTING -p tcp -j ISTIO_INBOUND")
     }
 
     private func outbound(_ table: inout Table, _ family: Family) {
-        func rule(_ text: String) { table.rules.append("-A ISTIO_OUTPUT \(text)") }
+        let chain = "ISTIO_OUTPUT"
         table.builtin.append("-A OUTPUT -j ISTIO_OUTPUT")
         for port in self.outboundPortsExcluded {
-            rule("-p tcp -m tcp --dport \(port) -j RETURN")
-            rule("-p udp -m udp --dport \(port) -j RETURN")
+            table.add(chain, "-p tcp -m tcp --dport \(port) -j RETURN")
+            table.add(chain, "-p udp -m udp --dport \(port) -j RETURN")
         }
-        rule("-s \(family.passThroughSource) -o lo -j RETURN")
+        table.add(chain, "-s \(family.passThroughSource) -o lo -j RETURN")
         for (kind, ids) in [("uid", self.userIDs), ("gid", self.groupIDs)] {
             for id in ids {
                 let owner = "-m owner --\(kind)-owner \(id)"
                 // The proxy calls its own pod by the pod's address: in again, through the inbound listener.
-                rule(
+                table.add(
+                    chain,
                     "! -d \(family.loopback) -o lo -p tcp -m tcp ! --dport \(self.tunnelPort) \(owner) -j ISTIO_IN_REDIRECT"
                 )
                 // The app calls itself.
-                rule("-o lo -m owner ! --\(kind)-owner \(id) -j RETURN")
-                rule("\(owner) -j RETURN")
+                table.add(chain, "-o lo -m owner ! --\(kind)-owner \(id) -j RETURN")
+                table.add(chain, "\(owner) -j RETURN")
             }
         }
-        rule("-d \(family.loopback) -j RETURN")
+        table.add(chain, "-d \(family.loopback) -j RETURN")
         func of(_ blocks: [CIDR]) -> [CIDR] { blocks.filter { $0.base.isV6 == (family == .v6) } }
-        for block in of(self.outboundRangesExcluded) { rule("-d \(block) -j RETURN") }
-        for port in self.outboundPortsIncluded { rule("-p tcp -m tcp --dport \(port) -j ISTIO_REDIRECT") }
+        for block in of(self.outboundRangesExcluded) { table.add(chain, "-d \(block) -j RETURN") }
+        for port in self.outboundPortsIncluded { table.add(chain, "-p tcp -m tcp --dport \(port) -j ISTIO_REDIRECT") }
         switch self.outboundRanges {
         case .all:
             for interface in self.virtualInterfaces {
                 table.builtin.append("-I PREROUTING -i \(interface) -j ISTIO_REDIRECT")
             }
-            rule("-j ISTIO_REDIRECT")
+            table.add(chain, "-j ISTIO_REDIRECT")
         case .only([]): break
         case .only(let blocks):
             for block in of(blocks) {
                 for interface in self.virtualInterfaces {
                     table.builtin.append("-I PREROUTING -d \(block) -i \(interface) -j ISTIO_REDIRECT")
                 }
-                rule("-d \(block) -j ISTIO_REDIRECT")
+                table.add(chain, "-d \(block) -j ISTIO_REDIRECT")
             }
-            rule("-j RETURN")
+            table.add(chain, "-j RETURN")
         }
     }
 
@@ -147,37 +149,44 @@ package struct SidecarRules: Hashable, Sendable {
     /// - Parameter present: per table, what `iptables-save` says.
     /// - Returns: the transaction; rules of an earlier run are replaced in it. Empty: there is nothing to do.
     package func installation(_ family: Family, present: [String: String]) -> String {
-        Self.transaction(present) { self.table($0, family) }
+        var text = ""
+        for name in Self.tables {
+            let table = self.table(name, family)
+            text += Self.transaction(name, present[name] ?? "", wanted: table, ours: table)
+        }
+        return text
     }
 
     /// Takes everything of ours away.
     package func removal(_ family: Family, present: [String: String]) -> String {
-        Self.transaction(present, removing: { self.table($0, family) }) { _ in Table() }
+        var text = ""
+        for name in Self.tables {
+            text += Self.transaction(name, present[name] ?? "", wanted: Table(), ours: self.table(name, family))
+        }
+        return text
     }
 
-    /// - Parameter removing: rules of the kernel's chains that are ours although nothing in them says so.
-    private static func transaction(
-        _ present: [String: String], removing: ((String) -> Table)? = nil, _ wanted: @escaping (String) -> Table
-    ) -> String {
-        Self.tables.map { name in
-            let lines = (present[name] ?? "").split(separator: "\n").map(String.init)
-            let table = wanted(name)
-            let known = Set(((removing ?? wanted)(name)).builtin.map { $0.dropFirst(3) })
-            let foundChains = lines.filter { $0.hasPrefix(":\(Self.prefix)") }.compactMap {
-                $0.dropFirst().split(separator: " ").first.map(String.init)
+    /// - Parameter ours: has the rules of the kernel's chains that are ours although nothing in them says so.
+    private static func transaction(_ name: String, _ present: String, wanted: Table, ours: Table) -> String {
+        let lines = present.split(separator: "\n").map(String.init)
+        let known = Set(ours.builtin.map { String($0.dropFirst(3)) })
+        var gone: [String] = []
+        var commands: [String] = []
+        for line in lines {
+            if line.hasPrefix(":\(Self.prefix)") {
+                let chain = String(line.dropFirst().prefix { $0 != " " })
+                if !wanted.chains.contains(chain) { gone.append(chain) }
+            } else if line.hasPrefix("-A "), !line.hasPrefix("-A \(Self.prefix)") {
+                let rule = String(line.dropFirst(3))
+                if rule.contains("-j \(Self.prefix)") || known.contains(rule) { commands.append("-D \(rule)") }
             }
-            let found = lines.filter { line in
-                guard line.hasPrefix("-A "), !line.hasPrefix("-A \(Self.prefix)") else { return false }
-                return line.contains("-j \(Self.prefix)") || known.contains(line.dropFirst(3))
-            }
-            var commands = found.map { "-D \($0.dropFirst(3))" }
-            let gone = foundChains.filter { !table.chains.contains($0) }
-            commands += gone.map { "-F \($0)" } + gone.map { "-X \($0)" }
-            commands += table.builtin + table.rules
-            if commands.isEmpty, table.chains.isEmpty { return "" }
-            // A chain that is there already is emptied by its declaration.
-            let declared = (table.chains + gone).map { ":\($0) - [0:0]" }
-            return (["*\(name)"] + declared + commands + ["COMMIT", ""]).joined(separator: "\n")
-        }.joined()
+        }
+        for chain in gone { commands.append("-F \(chain)") }
+        for chain in gone { commands.append("-X \(chain)") }
+        commands += wanted.builtin + wanted.rules
+        if commands.isEmpty, wanted.chains.isEmpty { return "" }
+        // A chain that is there already is emptied by its declaration.
+        let declared = (wanted.chains + gone).map { ":\($0) - [0:0]" }
+        return (["*\(name)"] + declared + commands + ["COMMIT", ""]).joined(separator: "\n")
     }
 }

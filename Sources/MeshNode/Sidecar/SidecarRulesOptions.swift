@@ -1,4 +1,4 @@
-package import MeshModel
+internal import MeshModel
 
 /// What `martlet istio-iptables` was told: Istio's flags, because its injection templates write them.
 package struct SidecarRulesOptions: Hashable, Sendable {

@@ -5,6 +5,7 @@ internal import MeshModel
 public enum SidecarRulesRole {
     /// Another program may hold the lock of iptables.
     private static let lockWaitSeconds = 30
+    private static let timeMax = Duration.seconds(40)
 
     package struct Failure: Error, CustomStringConvertible {
         package let description: String
@@ -16,14 +17,18 @@ public enum SidecarRulesRole {
     /// - Throws: for flags that cannot be used, and when iptables is missing or refuses.
     public static func run(environment: [String: String], arguments: [String]) throws -> String {
         let options = try SidecarRulesOptions(environment: environment, arguments: arguments)
-        return (options.notes + [try self.run(options, isIPv6: try self.hasIPv6())]).joined(separator: "\n")
+        var lines = options.notes
+        lines.append(try self.run(options, isIPv6: try self.hasIPv6()))
+        return lines.joined(separator: "\n")
     }
 
     /// In the network namespace of the calling thread.
     package static func run(_ options: SidecarRulesOptions, isIPv6: Bool) throws -> String {
         let families: [SidecarRules.Family] = isIPv6 ? [.v4, .v6] : [.v4]
         if options.isDryRun {
-            return families.map { "# \($0)\n" + options.rules.installation($0, present: [:]) }.joined()
+            var text = ""
+            for family in families { text += "# \(family)\n" + options.rules.installation(family, present: [:]) }
+            return text
         }
         for family in families {
             let present = try self.present(family)
@@ -66,17 +71,20 @@ public enum SidecarRulesRole {
 
     /// Whether the pod has an address that others reach over IPv6.
     private static func hasIPv6() throws -> Bool {
-        try InterfaceAddresses.all().contains { bytes in
-            let isLinkLocal = bytes.count == 16 && bytes[0] == 0xfe && bytes[1] & 0xc0 == 0x80
-            let isLoopback = bytes.count == 16 && bytes.dropLast().allSatisfy { $0 == 0 }
-            return bytes.count == 16 && !isLinkLocal && !isLoopback
+        for bytes in try InterfaceAddresses.all() where bytes.count == 16 {
+            // fe80::/10 and ::1
+            let isLinkLocal = bytes[0] == 0xfe && bytes[1] & 0xc0 == 0x80
+            if isLinkLocal || bytes.dropLast().allSatisfy({ $0 == 0 }) { continue }
+            return true
         }
+        return false
     }
 
     private static func run(_ arguments: [String], input: String = "") throws -> Program.Output {
         do {
-            return try Program.run(arguments, input: input, timeout: .seconds(self.lockWaitSeconds + 10))
-        } catch  where error.isNotFound {
+            return try Program.run(arguments, input: input, timeout: Self.timeMax)
+        } catch {
+            guard error.isNotFound else { throw error }
             throw Failure(description: "the program \(arguments[0]) is missing in this image; install iptables")
         }
     }
