@@ -7,14 +7,18 @@ final class EndpointHandler: ChannelInboundHandler {
     typealias OutboundOut = HTTPServerResponsePart
 
     private let routes: [EndpointRoute]
+    private let limits: HTTPEndpoints.Limits
     private var head: HTTPRequestHead?
     private var body: [UInt8] = []
     private var timer: Scheduled<Void>?
 
-    init(routes: [EndpointRoute]) { self.routes = routes }
+    init(routes: [EndpointRoute], limits: HTTPEndpoints.Limits) {
+        self.routes = routes
+        self.limits = limits
+    }
 
     func channelActive(context: ChannelHandlerContext) {
-        self.arm(HTTPEndpoints.headTimeout, context)
+        self.arm(self.limits.headTimeout, context)
         context.fireChannelActive()
     }
 
@@ -34,14 +38,14 @@ final class EndpointHandler: ChannelInboundHandler {
         case .head(let head):
             self.body = []
             if let length = head.headers.first(name: "content-length").flatMap({ Int($0) }),
-                length > HTTPEndpoints.bodyBytesMax
+                length > self.limits.bodyBytesMax
             {
                 return self.refuseBody(context)
             }
             self.head = head
         case .body(let part):
             guard self.head != nil else { return }
-            guard self.body.count + part.readableBytes <= HTTPEndpoints.bodyBytesMax else {
+            guard self.body.count + part.readableBytes <= self.limits.bodyBytesMax else {
                 return self.refuseBody(context)
             }
             self.body += part.readableBytesView

@@ -26,6 +26,8 @@ package struct MeshSettings: Hashable, Sendable {
     /// MeshConfig `defaultProviders.tracing`.
     package var tracingProviders: [String] = []
     package var accessLog = AccessLogSettings()
+    /// As it was written, for what is handed on to proxies.
+    package var meshConfig: JSONValue = [:]
 
     package init() {}
 
@@ -49,6 +51,7 @@ package struct MeshSettings: Hashable, Sendable {
         if let rules = root["serviceEntryVisibility"], !rules.isNull {
             settings.entryVisibility = try VisibilityRules(rules)
         }
+        settings.meshConfig = root
         settings.accessLog = try settings.accessLog.merging(root)
         for provider in root["extensionProviders"]?.array ?? [] {
             guard let name = provider["name"]?.string, let collector = provider["opentelemetry"] else { continue }

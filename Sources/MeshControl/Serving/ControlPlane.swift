@@ -27,6 +27,7 @@ package actor ControlPlane {
     private let gateways: GatewayWriters
     private let placed: PlacedStatusWriter
     private let waypoints: WaypointRegistry
+    private let nodeVersions: NodeVersions
     /// Keys to fetch, or not any more; as many at a time as there are RequestAuthentications.
     private let keyRequests: AsyncStream<(key: String, keys: WantedKeys?)>
     private let keyRequest: AsyncStream<(key: String, keys: WantedKeys?)>.Continuation
@@ -37,7 +38,7 @@ package actor ControlPlane {
     package init(
         _ initial: MeshSettings, settings: SettingsHolder, server: XDSServer, pods: PodRegistry,
         statuses: StatusWriter, addresses: AddressAllocator, placed: PlacedStatusWriter, waypoints: WaypointRegistry,
-        gateways: GatewayWriters, logger: Logger
+        gateways: GatewayWriters, nodeVersions: NodeVersions = NodeVersions(), logger: Logger
     ) {
         self.initial = initial
         self.settings = settings
@@ -48,6 +49,7 @@ package actor ControlPlane {
         self.statuses = statuses
         self.addresses = addresses
         self.gateways = gateways
+        self.nodeVersions = nodeVersions
         self.placed = placed
         self.waypoints = waypoints
         (self.keyRequests, self.keyRequest) = AsyncStream.makeStream()
@@ -99,7 +101,9 @@ package actor ControlPlane {
         }
         switch kind {
         case .namespaces: self.index.namespaces.take(event) { NamespaceView($0) }
-        case .nodes: self.index.nodes.take(event) { NodeView($0) }
+        case .nodes:
+            self.index.nodes.take(event) { NodeView($0) }
+            self.nodeVersions.observe(event)
         case .pods: self.receivePods(event)
         case .services: self.index.services.take(event) { ServiceView($0) }
         case .endpointSlices: self.index.slices.take(event) { SliceView($0) }
