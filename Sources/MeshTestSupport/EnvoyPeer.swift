@@ -94,12 +94,13 @@ extension Envoy {
         """
     }
 
-    private static func serverConfiguration(port: UInt16) -> String {
+    /// Of ``server(_:at:)``, for a folder of a peer.
+    package static func serverConfiguration(host: String = "127.0.0.1", port: UInt16) -> String {
         """
         static_resources:
           listeners:
           - name: in
-            address: {socket_address: {address: 127.0.0.1, port_value: \(port)}}
+            address: {socket_address: {address: \(host), port_value: \(port)}}
             enable_reuse_port: true
             filter_chains:
             - transport_socket:

@@ -26,6 +26,8 @@ package struct MeshSettings: Hashable, Sendable {
     /// MeshConfig `defaultProviders.tracing`.
     package var tracingProviders: [String] = []
     package var accessLog = AccessLogSettings()
+    /// MeshConfig `outboundTrafficPolicy.mode`: sidecars let their applications reach what is no service of the mesh.
+    package var allowsUnknownDestinations = true
 
     package init() {}
 
@@ -50,6 +52,13 @@ package struct MeshSettings: Hashable, Sendable {
             settings.entryVisibility = try VisibilityRules(rules)
         }
         settings.accessLog = try settings.accessLog.merging(root)
+        if let mode = root.at("outboundTrafficPolicy", "mode")?.string {
+            guard mode.hasPrefix("ALLOW_ANY") || mode == "REGISTRY_ONLY" else {
+                throw InvalidMeshConfig(
+                    description: "outboundTrafficPolicy: \"\(mode)\" is neither ALLOW_ANY nor REGISTRY_ONLY")
+            }
+            settings.allowsUnknownDestinations = mode != "REGISTRY_ONLY"
+        }
         for provider in root["extensionProviders"]?.array ?? [] {
             guard let name = provider["name"]?.string, let collector = provider["opentelemetry"] else { continue }
             settings.traceCollectors.updateValue(TraceCollector.address(collector), forKey: name)
