@@ -27,7 +27,8 @@ extension AgentConfiguration {
             guard value.count >= 2, value.first == "\"", value.last == "\"" else { continue }
             value = value.dropFirst().dropLast()
             // Labels have no characters that would be written in another way than behind a backslash.
-            labels[String(line[..<equals])] = value.replacing("\\\"", with: "\"").replacing("\\\\", with: "\\")
+            let text = String(value)
+            labels[String(line[..<equals])] = text.replacing("\\\"", with: "\"").replacing("\\\\", with: "\\")
         }
         return labels
     }

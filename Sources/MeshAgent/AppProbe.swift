@@ -1,7 +1,7 @@
 internal import AsyncHTTPClient
 internal import GRPCCore
 internal import GRPCNIOTransportHTTP2
-package import KubeAPI
+internal import KubeAPI
 package import MeshProcess
 internal import NIOCore
 internal import NIOPosix

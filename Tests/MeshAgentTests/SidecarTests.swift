@@ -119,8 +119,9 @@ struct SidecarTests {
         for name in ["server", "plain", "ambient", "bound"] {
             let address = ["server": 1, "plain": 2, "ambient": 3, "bound": 4][name] ?? 0
             try await settled {
-                try await get("http://10.96.0.\(address)/", "\(name).shop").status == 200
-                    && get("http://10.96.0.\(address):90/", "whatever").status == 200
+                let named = try await get("http://10.96.0.\(address)/", "\(name).shop").status
+                let any = try await get("http://10.96.0.\(address):90/", "whatever").status
+                return named == 200 && any == 200
             }
         }
         let plain = try await get("http://10.96.0.2/a?b", "plain.shop")
