@@ -21,10 +21,10 @@ final class PodNetwork: Sendable {
         self.pods = pods
         do {
             try Self.run("ip netns add \(self.bridge)")
-            try Self.run("ip -n \(self.bridge) link add br type bridge")
-            try Self.run("ip -n \(self.bridge) link set br up")
+            try Self.run("ip -n \(self.bridge) link add name br0 type bridge")
+            try Self.run("ip -n \(self.bridge) link set br0 up")
             // Where addresses of services are routed to, which nobody there answers.
-            try Self.run("ip -n \(self.bridge) addr add 10.77.255.254/16 dev br")
+            try Self.run("ip -n \(self.bridge) addr add 10.77.255.254/16 dev br0")
             for (number, pod) in pods.enumerated() { try self.add(pod, number + 1) }
         } catch {
             self.remove()
@@ -36,7 +36,7 @@ final class PodNetwork: Sendable {
         let name = self.namespace(pod)
         try Self.run("ip netns add \(name)")
         try Self.run("ip -n \(self.bridge) link add p\(number) type veth peer name eth0 netns \(name)")
-        try Self.run("ip -n \(self.bridge) link set p\(number) master br up")
+        try Self.run("ip -n \(self.bridge) link set p\(number) master br0 up")
         for command in [
             "link set lo up", "addr add \(Self.address(number))/16 dev eth0", "link set eth0 up",
             "route add default via 10.77.255.254",

@@ -30,7 +30,10 @@ package enum SidecarClusters {
 
     private static func application(_ name: String, _ appProtocol: ServicePort.AppProtocol) -> EnvoyCluster {
         var cluster = Self.onward(name)
-        cluster.upstreamBindConfig.sourceAddress.address = Self.source
+        cluster.upstreamBindConfig.sourceAddress = .with {
+            $0.address = Self.source
+            $0.portValue = 0
+        }
         cluster.typedExtensionProtocolOptions[EnvoyNames.httpOptions] = Self.http(appProtocol)
         return cluster
     }

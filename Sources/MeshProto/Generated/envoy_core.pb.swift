@@ -72,11 +72,26 @@ package nonisolated struct EnvoySocketAddress: Sendable {
 
   package var address: String = String()
 
-  package var portValue: UInt32 = 0
+  /// Has to be there, also when it is 0: any.
+  package var portSpecifier: EnvoySocketAddress.OneOf_PortSpecifier? = nil
+
+  package var portValue: UInt32 {
+    get {
+      if case .portValue(let v)? = portSpecifier {return v}
+      return 0
+    }
+    set {portSpecifier = .portValue(newValue)}
+  }
 
   package var ipv4Compat: Bool = false
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  /// Has to be there, also when it is 0: any.
+  package nonisolated enum OneOf_PortSpecifier: Equatable, Sendable {
+    case portValue(UInt32)
+
+  }
 
   package init() {}
 }
@@ -1079,7 +1094,14 @@ nonisolated extension EnvoySocketAddress: SwiftProtobuf.Message, SwiftProtobuf._
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 2: try { try decoder.decodeSingularStringField(value: &self.address) }()
-      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.portValue) }()
+      case 3: try {
+        var v: UInt32?
+        try decoder.decodeSingularUInt32Field(value: &v)
+        if let v = v {
+          if self.portSpecifier != nil {try decoder.handleConflictingOneOf()}
+          self.portSpecifier = .portValue(v)
+        }
+      }()
       case 6: try { try decoder.decodeSingularBoolField(value: &self.ipv4Compat) }()
       default: break
       }
@@ -1087,12 +1109,16 @@ nonisolated extension EnvoySocketAddress: SwiftProtobuf.Message, SwiftProtobuf._
   }
 
   package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
     if !self.address.isEmpty {
       try visitor.visitSingularStringField(value: self.address, fieldNumber: 2)
     }
-    if self.portValue != 0 {
-      try visitor.visitSingularUInt32Field(value: self.portValue, fieldNumber: 3)
-    }
+    try { if case .portValue(let v)? = self.portSpecifier {
+      try visitor.visitSingularUInt32Field(value: v, fieldNumber: 3)
+    } }()
     if self.ipv4Compat != false {
       try visitor.visitSingularBoolField(value: self.ipv4Compat, fieldNumber: 6)
     }
@@ -1101,7 +1127,7 @@ nonisolated extension EnvoySocketAddress: SwiftProtobuf.Message, SwiftProtobuf._
 
   package static func ==(lhs: EnvoySocketAddress, rhs: EnvoySocketAddress) -> Bool {
     if lhs.address != rhs.address {return false}
-    if lhs.portValue != rhs.portValue {return false}
+    if lhs.portSpecifier != rhs.portSpecifier {return false}
     if lhs.ipv4Compat != rhs.ipv4Compat {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
