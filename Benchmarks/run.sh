@@ -64,6 +64,8 @@ if [[ $plugins = *waypoint-martlet* ]]; then
 fi
 export ENVOY_BIN=$(realpath "$ENVOY_BIN")
 export RIG_RUN=${RIG_RUN:-$(mktemp -d /tmp/martlet-bench.XXXXXX)}
+# nginx's workers are nobody, and read what they serve from in there.
+chmod 711 "$RIG_RUN"
 trap 'rig/rig.sh down >/dev/null; rm -rf "$RIG_RUN"' EXIT
 rig/rig.sh up
 
