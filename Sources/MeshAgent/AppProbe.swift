@@ -53,7 +53,8 @@ package struct AppProbe: Hashable, Sendable {
             var headers = (get["httpHeaders"]?.array ?? []).map {
                 Header(name: $0["name"]?.string ?? "", value: $0["value"]?.string ?? "")
             }
-            if let host = get["host"]?.string, !host.isEmpty, !headers.contains(where: { $0.name.lowercased() == "host" })
+            if let host = get["host"]?.string, !host.isEmpty,
+                !headers.contains(where: { $0.name.lowercased() == "host" })
             {
                 headers.append(Header(name: "Host", value: host))
             }
@@ -98,7 +99,9 @@ final class AppProber: Sendable {
     private func http(_ url: String, _ headers: [AppProbe.Header], _ timeout: Duration) async -> String? {
         var request = HTTPClientRequest(url: url)
         for header in headers { request.headers.add(name: header.name, value: header.value) }
-        if !request.headers.contains(name: "user-agent") { request.headers.add(name: "user-agent", value: "kube-probe/") }
+        if !request.headers.contains(name: "user-agent") {
+            request.headers.add(name: "user-agent", value: "kube-probe/")
+        }
         do {
             let response = try await self.client.execute(request, timeout: TimeAmount(timeout))
             let status = Int(response.status.code)

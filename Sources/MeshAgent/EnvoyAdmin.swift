@@ -54,7 +54,9 @@ package struct EnvoyAdmin: Sendable {
     /// Lines of `listener.<address or name>.downstream_cx_active: <number>`; those of single workers count the same again.
     package static func sum(_ text: String) -> Int {
         text.split(separator: "\n").reduce(0) { sum, line in
-            if line.hasPrefix("listener.admin.") || line.hasPrefix("listener.0.0.0.0_15090.") || line.contains(".worker_") {
+            if line.hasPrefix("listener.admin.") || line.hasPrefix("listener.0.0.0.0_15090.")
+                || line.contains(".worker_")
+            {
                 return sum
             }
             return sum + (line.split(separator: " ").last.flatMap { Int($0) } ?? 0)

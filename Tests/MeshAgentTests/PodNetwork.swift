@@ -117,6 +117,31 @@ final class PodNetwork: Sendable {
         try ChildProgram(self.inside(pod, ["python3", "-c", Self.application, pod, "\(port)"]))
     }
 
+    /// Speaks first.
+    private static let greeter = """
+        import socket, sys
+        server = socket.create_server(('0.0.0.0', int(sys.argv[1])))
+        while True:
+            client, _ = server.accept()
+            client.sendall(b'hello')
+            client.close()
+        """
+    private static let listener = """
+        import socket, sys
+        print(socket.create_connection((sys.argv[1], int(sys.argv[2])), 20).recv(16).decode())
+        """
+
+    func startGreeter(_ pod: String, port: Int) throws -> ChildProgram {
+        try ChildProgram(self.inside(pod, ["python3", "-c", Self.greeter, "\(port)"]))
+    }
+
+    /// What a server says first.
+    func hear(_ pod: String, _ address: String, _ port: Int) async throws -> String {
+        let command = self.inside(pod, ["python3", "-c", Self.listener, address, "\(port)"])
+        return try await offThread { try Program.run(command, timeout: .seconds(30)) }.standardOutput
+            .trimmingCharacters(in: .whitespacesAndNewlines)
+    }
+
     struct Answer {
         /// 0: there was none.
         var status: Int

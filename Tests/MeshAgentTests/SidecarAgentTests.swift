@@ -102,7 +102,8 @@ struct SidecarAgentTests {
         var resources = SidecarClusters.common + [OutboundListeners.capture(settings)]
         var identities: Set<ExpectedIdentities> = []
         func add(_ service: Service, _ backends: [SidecarDestination.Backend], waypoint: [SidecarDestination.Hop]?) {
-            let destination = SidecarDestination(service, backends, waypoint: waypoint, BackendBalancing(), settings.mesh)
+            let destination = SidecarDestination(
+                service, backends, waypoint: waypoint, BackendBalancing(), settings.mesh)
             resources += destination.resources
             identities.formUnion(destination.identities)
         }
@@ -160,7 +161,9 @@ struct SidecarAgentTests {
         ]
         return InboundListener(
             "foo/sleep-1",
-            ports: [.init(8080, .http11), .init(8081, .unknown), .init(8082, .tcp), .init(8083, .grpc), .init(8084, .tls)],
+            ports: [
+                .init(8080, .http11), .init(8081, .unknown), .init(8082, .tcp), .init(8083, .grpc), .init(8084, .tls),
+            ],
             tls: InboundTLS(.permissive, ports: [8081: .strict, 8082: .disable, 9000: .disable]),
             tunnelled: [IPAddress("10.42.0.5")!], gate, settings
         ).resources
@@ -168,7 +171,8 @@ struct SidecarAgentTests {
 
     @Test(
         "runs Envoy, which accepts all that a sidecar can be told; answers the kubelet for the application; ends when asked",
-        .enabled(if: Envoy.path != nil, "SKIPPED: NO ENVOY. Run scripts/prepare.sh, or set ENVOY_BIN to an Envoy program."))
+        .enabled(
+            if: Envoy.path != nil, "SKIPPED: NO ENVOY. Run scripts/prepare.sh, or set ENVOY_BIN to an Envoy program."))
     func runs() async throws {
         let ports = try (0..<3).map { _ in try ReservedPort() }
         var mesh = EnvoySettings(trustDomains: ["cluster.local"])
@@ -233,7 +237,8 @@ struct SidecarAgentTests {
         while try await get(readiness, "/healthz/ready").status != 200 { try await Task.sleep(for: .milliseconds(20)) }
         #expect(try await get(stats, "/healthz/ready").status == 200)
         for status in xds.clients {
-            #expect(Set(status.types.map(\.type)) == [XDSType.cluster, XDSType.endpoints, XDSType.listener, XDSType.routes])
+            #expect(
+                Set(status.types.map(\.type)) == [XDSType.cluster, XDSType.endpoints, XDSType.listener, XDSType.routes])
             for type in status.types { #expect(type.refusals == 0, "\(type.type): \(type.lastRefusal)") }
         }
         #expect(xds.clients.count == 1)
@@ -242,7 +247,9 @@ struct SidecarAgentTests {
         #expect(try await get(stats, "/app-health/app/startupz").status == 200)
         #expect(try await get(stats, "/app-health/app/other").status == 404)
         let metrics = try await get(stats, "/stats/prometheus").body
-        #expect(metrics.contains("GET /app-metrics") && metrics.contains("envoy_server_live") && metrics.contains("envoy-agent"))
+        #expect(
+            metrics.contains("GET /app-metrics") && metrics.contains("envoy_server_live")
+                && metrics.contains("envoy-agent"))
         #expect(try await get(stats, "/quitquitquit").status == 405)
         #expect(try await get(stats, "/quitquitquit", method: "POST").status == 200)
         try await agent.value

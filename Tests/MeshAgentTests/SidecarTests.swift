@@ -43,6 +43,14 @@ struct SidecarTests {
             ])
     }
 
+    private static let tunnelPort: UInt16 = 7000
+
+    private static func peer(_ file: String) -> [String] {
+        [
+            Envoy.path ?? "", "-c", file, "--concurrency", "1", "--disable-hot-restart", "--log-level", "error",
+        ]
+    }
+
     private static let sidecar = ["security.istio.io/tlsMode": "istio"]
 
     @Test("reaches plain pods, other sidecars, pods of node proxies and waypoints; lets in whom policies let in")
@@ -66,13 +74,21 @@ struct SidecarTests {
                 ca.issue(WorkloadIdentity(trustDomain: "cluster.local", namespace: "shop", serviceAccount: pod)))
             try folder.write("envoy.yaml", Envoy.serverConfiguration(host: "0.0.0.0", port: 15008))
             programs.append(
-                try ChildProgram(
-                    network.inside(
-                        pod,
-                        [Envoy.path ?? "", "-c", "envoy.yaml", "--concurrency", "1", "--disable-hot-restart"]
-                            + ["--log-level", "error"]), in: folder.url.path))
+                try ChildProgram(network.inside(pod, Self.peer("envoy.yaml")), in: folder.url.path))
             folders.append(folder)
         }
+        // A client in the mesh with tunnels, as a node proxy would be: to the sidecar itself.
+        let folder = try PeerFolder(
+            ca.issue(WorkloadIdentity(trustDomain: "cluster.local", namespace: "shop", serviceAccount: "plain")))
+        try folder.write(
+            "envoy.yaml",
+            Envoy.clientConfiguration(
+                port: Self.tunnelPort, authority: "\(PodNetwork.address(2)):8080", host: PodNetwork.address(2),
+                peer: 15008))
+        programs.append(
+            try ChildProgram(network.inside("plain", Self.peer("envoy.yaml")), in: folder.url.path))
+        folders.append(folder)
+        programs.append(try network.startGreeter("server", port: 9000))
         for pod in ["client", "server"] { try network.redirect(pod) }
         let client = try await NamespaceSidecar(
             "client", namespace: "foo", account: "client", address: PodNetwork.address(1), in: network, plane, ca)
@@ -83,6 +99,17 @@ struct SidecarTests {
         await server.stop()
         _ = folders
         try outcome.get()
+    }
+
+    private static func greeter(_ name: String, _ address: String) -> KubeObject {
+        KubeObject(
+            .services, namespace: "shop", name: name,
+            [
+                "spec": [
+                    "clusterIP": .string(address), "selector": ["app": "server"],
+                    "ports": [["name": "tcp", "port": 9000, "targetPort": 9000]],
+                ]
+            ])
     }
 
     private func describe(_ plane: SidecarControlPlane) throws {
@@ -98,7 +125,9 @@ struct SidecarTests {
             ["status", "addresses"], to: [["type": "Hostname", "value": "waypoint.shop.svc.cluster.local"]])
         plane.set(
             KubeObject(.namespaces, name: "shop"), KubeObject(.namespaces, name: "foo"), gateway,
-            Self.pod("client", 1, namespace: "foo", labels: Self.sidecar), Self.pod("server", 2, labels: Self.sidecar),
+            Self.pod("client", 1, namespace: "foo", labels: Self.sidecar),
+            Self.pod("server", 2, labels: Self.sidecar.merging(["networking.istio.io/tunnel": "http"]) { $1 }),
+            Self.greeter("greeter", "None"), Self.greeter("greeter-vip", "10.96.0.6"),
             Self.pod("plain", 3),
             Self.pod("ambient", 4, annotations: ["ambient.istio.io/redirection": "enabled"]),
             Self.pod("waypoint", 5, labels: ["gateway.networking.k8s.io/gateway-name": "waypoint"]),
@@ -125,6 +154,7 @@ struct SidecarTests {
             }
         }
         let plain = try await get("http://10.96.0.2/a?b", "plain.shop")
+        #expect(try await get("http://10.96.0.2/", "plain.shop:80").name == "plain")
         #expect(plain.name == "plain" && plain.value("path") == "/a?b")
         #expect(plain.value("x-envoy-attempt-count") == "1")
         #expect(plain.value("x-envoy-peer-metadata-id") == "sidecar~10.77.0.1~client.foo~foo.svc.cluster.local")
@@ -151,6 +181,7 @@ struct SidecarTests {
         #expect(try await get("http://10.96.0.2/", "bound.shop").name == "waypoint")
 
         // Without a sidecar in front: PERMISSIVE lets plaintext in, STRICT does not.
+        #expect(try await network.hear("plain", PodNetwork.address(2), 9000) == "hello")
         let direct = "http://\(PodNetwork.address(2)):8080/"
         #expect(try await network.get("plain", direct).status == 200)
         plane.set(
@@ -158,6 +189,12 @@ struct SidecarTests {
                 .peerAuthentications, namespace: "shop", name: "strict", ["spec": ["mtls": ["mode": "STRICT"]]]))
         try await settled { try await network.get("plain", direct).status == 0 }
         #expect(try await get("http://10.96.0.1/", "server.shop").status == 200)
+        #expect(try await network.hear("client", "10.96.0.6", 9000) == "hello", "a server that speaks first")
+        #expect(try await network.hear("client", PodNetwork.address(2), 9000) == "hello", "a pod by its own address")
+        #expect(try await network.hear("plain", PodNetwork.address(2), 9000) != "hello")
+        #expect(
+            try await network.get("plain", "http://127.0.0.1:\(Self.tunnelPort)/").name == "server",
+            "in a tunnel, whose end is the sidecar")
 
         plane.set(
             KubeObject(

@@ -38,7 +38,9 @@ final class SidecarControlPlane: @unchecked Sendable {
             Task { try? await server.serve() }, Task { await xds.run() },
         ]
         self.port = try await transport.listeningAddress.ipv4?.port ?? 0
-        for kind in GatewayKind.builtin { self.index.gatewayClasses.set(kind.object.key, GatewayClassView(kind.object)) }
+        for kind in GatewayKind.builtin {
+            self.index.gatewayClasses.set(kind.object.key, GatewayClassView(kind.object))
+        }
         self.index.envoyResources.observe { [unowned self] changed in
             self.changes.withLock { $0 += changed.map { ($0.key, $0.new) } }
         }

@@ -44,7 +44,8 @@ struct SidecarTests {
             Self.all(mesh) == [
                 "sidecar:foo/client Listener virtualInbound", "sidecars Cluster BlackHoleCluster",
                 "sidecars Cluster InboundPassthroughCluster", "sidecars Cluster PassthroughCluster",
-                "sidecars Cluster outbound|80||\(Self.host)", "sidecars ClusterLoadAssignment outbound|80||\(Self.host)",
+                "sidecars Cluster outbound|80||\(Self.host)",
+                "sidecars ClusterLoadAssignment outbound|80||\(Self.host)",
                 "sidecars Listener 0.0.0.0_80", "sidecars Listener virtualOutbound",
                 "sidecars:foo RouteConfiguration 80",
             ])
@@ -130,7 +131,8 @@ struct SidecarAdmissionTests {
     func refused() {
         let node = "sidecar~10.0.0.1~a.foo~foo.svc.cluster.local"
         for caller in [
-            self.caller(pod: nil), self.caller(pod: .init(name: "a", uid: "2")), self.caller(pod: .init(name: "b", uid: "1")),
+            self.caller(pod: nil), self.caller(pod: .init(name: "a", uid: "2")),
+            self.caller(pod: .init(name: "b", uid: "1")),
             self.caller(pod: .init(name: "a", uid: "1"), account: "other"),
         ] {
             #expect(throws: XDSAdmissionRule.Refusal.self) { try self.rule.check(caller, [:], node: node) }

@@ -118,7 +118,8 @@ struct SidecarOutboundTests {
         named.services = [entry.key: entry.ports]
         let resolved = try Self.cluster(Self.destination(entry, [.init(named)]))
         #expect(resolved.type == .strictDns && resolved.name == "outbound|443||api.example~shop")
-        #expect(resolved.loadAssignment.endpoints[0].lbEndpoints[0].endpoint.address.socketAddress.address == "api.example")
+        #expect(
+            resolved.loadAssignment.endpoints[0].lbEndpoints[0].endpoint.address.socketAddress.address == "api.example")
         entry.loadBalancing.mode = .passthrough
         let direct = try Self.cluster(Self.destination(entry, [.init(named)]))
         #expect(direct.type == .originalDst && direct.transportSocketMatches.isEmpty)
@@ -136,7 +137,10 @@ struct SidecarOutboundTests {
     func routes() throws {
         var entry = Service(name: "e", namespace: "x", hostname: "echo.shop")
         entry.ports = [ServicePort(port: 80, targetPort: 80, appProtocol: .http11)]
-        let targets = [Self.target(entry), Self.target(Self.service("echo")), Self.target(Self.service("b", address: "10.96.0.2", namespace: "c"))]
+        let targets = [
+            Self.target(entry), Self.target(Self.service("echo")),
+            Self.target(Self.service("b", address: "10.96.0.2", namespace: "c")),
+        ]
         func text(_ namespace: String) throws -> [String] {
             try Self.configuration(
                 OutboundRoutes.port(80, from: namespace, targets, Self.settings) { _ in .leastRequest }.resource
@@ -195,7 +199,9 @@ struct SidecarOutboundTests {
         let shared = try Self.listener(
             OutboundListeners.port(
                 80, hasRequests: true,
-                names: [.init(serverName: "a.example", destination: EnvoyDestination(ServedRoutesTests.service, port: 80))],
+                names: [
+                    .init(serverName: "a.example", destination: EnvoyDestination(ServedRoutesTests.service, port: 80))
+                ],
                 Self.settings))
         #expect(shared.name == "0.0.0.0_80" && shared.hasBindToPort && !shared.bindToPort.value)
         #expect(shared.filterChains.map(\.filterChainMatch.serverNames) == [[], ["a.example"]])
@@ -270,7 +276,8 @@ struct SidecarInboundTests {
             ])
         let plain = try Self.listener([.init(5432, .tcp)], InboundTLS(.disable)).listener
         #expect(Self.text(plain)[1] == "5432 raw_buffer 0 tcp_proxy")
-        #expect(plain.listenerFilters[1].filterDisabled.destinationPortRange.start == 5432, "its server may speak first")
+        #expect(
+            plain.listenerFilters[1].filterDisabled.destinationPortRange.start == 5432, "its server may speak first")
     }
 
     @Test("policies ask the connection's own certificate, before the application")
@@ -292,7 +299,8 @@ struct SidecarInboundTests {
         }
         #expect(try principal(filters[0]).authenticated.principalName.exact == "spiffe://cluster.local/ns/a/sa/b")
         let tunnel = try #require(inside)
-        #expect(tunnel.filterChains.allSatisfy { $0.filterChainMatch.prefixRanges.map(\.addressPrefix) == ["10.1.0.1"] })
+        #expect(
+            tunnel.filterChains.allSatisfy { $0.filterChainMatch.prefixRanges.map(\.addressPrefix) == ["10.1.0.1"] })
         #expect(
             try principal(tunnel.filterChains[0].filters[0]).filterState.stringMatch.exact
                 == "spiffe://cluster.local/ns/a/sa/b")

@@ -109,7 +109,8 @@ package struct EnvoyDump: ProxyDump, Sendable {
 
     package func listeners(_ filter: ProxyConfigFilter) -> ProxyConfigView {
         let all = self.items(
-            "ListenersConfigDump", [("static_listeners", ["listener"]), ("dynamic_listeners", ["active_state", "listener"])])
+            "ListenersConfigDump",
+            [("static_listeners", ["listener"]), ("dynamic_listeners", ["active_state", "listener"])])
         let chains = all.flatMap(Self.chains).filter { filter.admits($0.listener) }
             .sorted { ($0.listener.addresses[0], $0.listener.port) < ($1.listener.addresses[0], $1.listener.port) }
         var table = Table(["ADDRESSES", "PORT", "MATCH", "DESTINATION"], gap: 5)

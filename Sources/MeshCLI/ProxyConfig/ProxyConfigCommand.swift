@@ -6,7 +6,8 @@ import KubeClient
 /// Which waypoint or sidecar is looked at, and how it is shown.
 struct ProxyConfigOptions: ParsableArguments {
     @OptionGroup var global: GlobalOptions
-    @Argument(help: "[TYPE/]NAME[.NAMESPACE] of a waypoint or of a pod with a sidecar, e.g. gateway/waypoint.") var pod: String?
+    @Argument(help: "[TYPE/]NAME[.NAMESPACE] of a waypoint or of a pod with a sidecar, e.g. gateway/waypoint.") var pod:
+        String?
     @Option(name: [.short, .long], help: "Namespace (default: the context's).") var namespace: String?
     @Option(name: [.short, .long], help: "short, json or yaml.") var output = "short"
     @Option(name: [.short, .long], help: "A dump from a file, - for standard input, instead of a pod.")

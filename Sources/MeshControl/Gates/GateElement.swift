@@ -75,7 +75,8 @@ enum RequestPolicyConverter {
         case "DENY": action = .deny
         case "AUDIT": action = .audit
         default:
-            let reason = "AuthorizationPolicy \(view.key) has the action \(view.action), which \(forSidecars ? "sidecars" : "a waypoint") cannot do"
+            let reason =
+                "AuthorizationPolicy \(view.key) has the action \(view.action), which \(forSidecars ? "sidecars" : "a waypoint") cannot do"
             return GateElement(
                 content: .closed(because: reason), targets: targets,
                 caveat: .init(

@@ -16,14 +16,14 @@ extension EnvoyAccessLog {
     }
 
     private static let requestBeginning =
-            #"[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% "#
-                + #"%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% "%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% "#
-                + #"%BYTES_SENT% %DURATION% %RESPONSE_DURATION% "%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" "#
-                + #""%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%""#
+        #"[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% "#
+        + #"%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% "%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% "#
+        + #"%BYTES_SENT% %DURATION% %RESPONSE_DURATION% "%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" "#
+        + #""%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%""#
 
     private static let streamBeginning =
-            #"[%START_TIME%] "- - -" 0 %RESPONSE_FLAGS% %CONNECTION_TERMINATION_DETAILS% "#
-                + #""%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% - "-" "-" "-" "-""#
+        #"[%START_TIME%] "- - -" 0 %RESPONSE_FLAGS% %CONNECTION_TERMINATION_DETAILS% "#
+        + #""%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% - "-" "-" "-" "-""#
 
     static var requests: EnvoyAccessLog {
         .line(Self.requestBeginning + Self.ends + Self.notes(EnvoyNames.httpRBAC))

@@ -59,7 +59,9 @@ package enum OutboundListeners {
                     $0.name = "\(port)"
                     $0.filterChainMatch.transportProtocol = "raw_buffer"
                     $0.filterChainMatch.applicationProtocols = Self.requestProtocols
-                    $0.filters = [Self.requests("outbound_0.0.0.0_\(port)", routes: "\(port)", tlsProtocols: nil, settings)]
+                    $0.filters = [
+                        Self.requests("outbound_0.0.0.0_\(port)", routes: "\(port)", tlsProtocols: nil, settings)
+                    ]
                 })
         }
         var taken: Set<String> = []
