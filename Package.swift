@@ -157,7 +157,7 @@ let package = Package(
             [
                 "MeshCertificates", "MeshProcess", "MeshTunnel", "MeshXDS", "MeshEnvoy", "MeshCA", "MeshChannel",
                 "MeshTelemetry", "MeshIdentity", "MeshLinux", "KubeAPI", grpcCore, grpcNIO, nio("NIOCore"),
-                nio("NIOPosix"), http, log,
+                nio("NIOPosix"), nioSSL, http, log,
             ]),
         target(
             "MeshControl",

@@ -66,14 +66,16 @@ final class EndpointHandler: ChannelInboundHandler {
 
     private func answer(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
         let (path, query) = RequestTarget.split(head.uri)
-        let request = EndpointRequest(
+        var request = EndpointRequest(
             method: head.method.rawValue, path: path, query: query,
             headers: head.headers.map { ($0.name.lowercased(), $0.value) }, body: self.body)
         self.body = []
-        let routes = self.routes
+        let peer = context.channel.remoteAddress?.ipAddress ?? ""
+        request.isFromThisMachine = ["127.", "::ffff:127."].contains { peer.hasPrefix($0) } || peer == "::1"
+        let (asked, routes) = (request, self.routes)
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
         let keepAlive = head.isKeepAlive
-        context.eventLoop.makeFutureWithTask { await routes.answer(request) }.whenSuccess { answer in
+        context.eventLoop.makeFutureWithTask { await routes.answer(asked) }.whenSuccess { answer in
             let (handler, context) = bound.value
             handler.send(answer, keepAlive: keepAlive, context)
         }

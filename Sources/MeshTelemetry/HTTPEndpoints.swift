@@ -13,6 +13,8 @@ public struct EndpointRequest: Sendable {
     /// Lower-case names.
     public var headers: [(name: String, value: String)]
     public var body: [UInt8]
+    /// It came over the loopback device.
+    public var isFromThisMachine = false
 
     public init(
         method: String, path: String, query: [(name: String, value: String?)] = [],

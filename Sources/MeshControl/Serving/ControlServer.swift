@@ -49,10 +49,11 @@ package struct ControlServer: Sendable {
         metrics.show(authority.current)
         let pods = PodRegistry()
         let waypoints = WaypointRegistry()
+        let sidecars = SidecarRegistry()
         let authenticator = TokenReviewAuthenticator(self.cluster, audiences: self.options.audiences)
         let xds = XDSServer(
             .init(quiet: self.options.quiet, longest: self.options.longest), authenticator: authenticator,
-            admission: self.admission(waypoints), logger: self.logger, record: metrics.record)
+            admission: self.admission(waypoints, sidecars), logger: self.logger, record: metrics.record)
         let statuses = StatusWriter(self.cluster, logger: self.logger)
         let placed = PlacedStatusWriter(self.cluster, logger: self.logger)
         let addresses = AddressAllocator(self.cluster, logger: self.logger)
@@ -60,7 +61,7 @@ package struct ControlServer: Sendable {
         let nodeVersions = NodeVersions()
         let plane = ControlPlane(
             self.options.settings, settings: settings, server: xds, pods: pods, statuses: statuses,
-            addresses: addresses, placed: placed, waypoints: waypoints, gateways: gateways,
+            addresses: addresses, placed: placed, waypoints: waypoints, sidecars: sidecars, gateways: gateways,
             nodeVersions: nodeVersions, logger: self.logger)
         let trusted = self.options.trustedNodeAccounts
         if trusted.isEmpty {
@@ -121,13 +122,13 @@ package struct ControlServer: Sendable {
         for endpoint in endpoints { await endpoint.close() }
     }
 
-    private func admission(_ waypoints: WaypointRegistry) -> XDSServer.Admission {
+    private func admission(_ waypoints: WaypointRegistry, _ sidecars: SidecarRegistry) -> XDSServer.Admission {
         let rule = XDSAdmissionRule(
             nodeProxies: self.options.trustedNodeAccounts, waypoints: { waypoints.gateways(of: $0) },
-            runsEnvoy: { waypoints.runsEnvoy($0) })
+            runsEnvoy: { waypoints.runsEnvoy($0) }, sidecar: { sidecars.pod($0) })
         return { caller, node, metadata in
             do throws(XDSAdmissionRule.Refusal) {
-                return try rule.check(caller, metadata, isOpening: node.isEmpty)
+                return try rule.check(caller, metadata, node: node, isOpening: node.isEmpty)
             } catch {
                 return .refused(error.description)
             }
