@@ -51,12 +51,12 @@ format:
 unit: build-tests
 	@$(RUN_TESTS) "unit and loopback tests of the mesh" swift test --skip-build --no-parallel --skip '^Lab|TunnelSimulationTests'
 	@$(RUN_TESTS) "unit and loopback tests of the lab" swift test --skip-build --no-parallel --filter '^Lab'
-	@scripts/timed.sh "peers and tables of the conformance tests" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd/echo Tests/EndToEnd/conformance/test_tables.py Tests/EndToEnd/waypoint/test_load.py scripts/journey/test_journey.py
+	@scripts/timed.sh "peers and tables of the conformance tests" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd/echo Tests/EndToEnd/conformance/test_tables.py Tests/EndToEnd/waypoint/test_load.py Tests/EndToEnd/pairs/test_cells.py scripts/journey/test_journey.py
 	@$(RUN_TESTS) "simulation" swift test --skip-build --filter TunnelSimulationTests
 
 # The suite, and then the demo, which stops with a reason at the first thing that is not as it should be.
 e2e: build-tests
-	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "end-to-end suite" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd --ignore Tests/EndToEnd/echo --ignore Tests/EndToEnd/conformance --ignore Tests/EndToEnd/waypoint
+	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "end-to-end suite" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd --ignore Tests/EndToEnd/echo --ignore Tests/EndToEnd/conformance --ignore Tests/EndToEnd/waypoint --ignore Tests/EndToEnd/pairs
 	@$(MAKE) --no-print-directory waypoint
 	@$(MAKE) --no-print-directory conformance
 	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "the demo as end-to-end test" scripts/demo.sh

@@ -157,12 +157,13 @@ let package = Package(
             [
                 "MeshCertificates", "MeshProcess", "MeshTunnel", "MeshXDS", "MeshEnvoy", "MeshCA", "MeshChannel",
                 "MeshTelemetry", "MeshIdentity", "MeshLinux", "KubeAPI", grpcCore, grpcNIO, nio("NIOCore"),
-                nio("NIOPosix"), http, log,
+                nio("NIOPosix"), nioSSL, http, log,
             ]),
         target(
             "MeshControl",
             [
-                "MeshXDS", "MeshEnvoy", "MeshCA", "MeshChannel", "KubeClient", "KubeAPI", "MeshCollections",
+                "MeshInjection", "MeshXDS", "MeshEnvoy", "MeshCA", "MeshChannel", "KubeClient", "KubeAPI",
+                "MeshCollections",
                 "MeshRoutes",
                 "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshLinux", nio("NIOCore"),
                 nio("NIOPosix"), nioSSL, log,
@@ -179,13 +180,13 @@ let package = Package(
         target(
             "MeshCLI",
             [
-                "KubeClient", "KubeAPI", "MeshModel", "MeshIdentity", "MeshLinux", nio("NIOCore"), nio("NIOPosix"),
+                "MeshInjection", "KubeClient", "KubeAPI", "MeshModel", "MeshIdentity", "MeshLinux", nio("NIOCore"), nio("NIOPosix"),
                 arguments, log, yams,
             ],
             resources: [
                 .embedInCode("Manifests/crds.yaml"), .embedInCode("Manifests/gateway-api.yaml"),
                 .embedInCode("Manifests/gateway-routes.yaml"),
-                .embedInCode("Manifests/istiod.yaml"),
+                .embedInCode("Manifests/istiod.yaml"), .embedInCode("Manifests/injector.yaml"),
                 .embedInCode("Manifests/cni.yaml"), .embedInCode("Manifests/ztunnel.yaml"),
             ]),
 
@@ -199,6 +200,8 @@ let package = Package(
         target(
             "MeshCertificates",
             ["MeshCA", "MeshTelemetry", "MeshTunnel", "MeshLoop", "MeshIdentity", "MeshLinux", x509, asn1, log]),
+        // How a sidecar gets into a pod: pure, for the webhook and for the command line.
+        target("MeshInjection", ["KubeClient", "KubeAPI"]),
         target("MeshProcess", ["MeshXDS", "MeshChannel", "MeshTelemetry", "MeshLoop", "MeshLinux", log, yams]),
 
         // Conversations with the outside.
@@ -360,6 +363,7 @@ let package = Package(
         test(
             "MeshCATests",
             ["MeshCA", "MeshChannel", "MeshTestSupport", "MeshIdentity", grpcCore, grpcNIO, x509, crypto, log]),
+        test("MeshInjectionTests", ["MeshInjection", "KubeAPI", "KubeClient"]),
         test("MeshZDSTests", ["MeshZDS", "MeshLinux", log]),
         test("MeshCNITests", ["MeshCNI", "KubeAPI", "MeshLinux", "MeshModel"]),
         test("MeshCollectionsTests", ["MeshCollections"]),

@@ -38,7 +38,8 @@ public final class APIServer: Sendable {
         }
         self.api = try ClusterAPI(
             store: try ObjectStore(path: path), serviceRange: configuration.serviceCIDR,
-            tokens: TokenAuthority(key: self.pki.serviceAccountKey), log: configuration.log)
+            tokens: TokenAuthority(key: self.pki.serviceAccountKey), nodes: configuration.nodeConnector,
+            log: configuration.log)
         self.tls = try Self.tls(self.pki)
     }
 

@@ -77,6 +77,12 @@ extension ResourceType {
         "rbac.authorization.k8s.io", "clusterrolebindings", "ClusterRoleBinding", namespaced: false)
     public static let customResourceDefinitions = of(
         "apiextensions.k8s.io", "customresourcedefinitions", "CustomResourceDefinition", namespaced: false)
+    public static let mutatingWebhookConfigurations = of(
+        "admissionregistration.k8s.io", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration",
+        namespaced: false)
+    public static let validatingWebhookConfigurations = of(
+        "admissionregistration.k8s.io", "validatingwebhookconfigurations", "ValidatingWebhookConfiguration",
+        namespaced: false)
     public static let horizontalPodAutoscalers = of(
         "autoscaling", "horizontalpodautoscalers", "HorizontalPodAutoscaler", version: "v2")
     public static let podDisruptionBudgets = of("policy", "poddisruptionbudgets", "PodDisruptionBudget")

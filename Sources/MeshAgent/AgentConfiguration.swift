@@ -6,10 +6,16 @@ package import MeshTelemetry
 package import MeshXDS
 
 /// Every choice of the agent beside Envoy. The environment and the arguments are read here and nowhere else; names that our
-/// own waypoint has too mean the same. docs/envoy-waypoints.md lists them.
+/// own waypoint has too mean the same. docs/envoy-waypoints.md and docs/envoy-sidecars.md list them.
 package struct AgentConfiguration: Sendable {
-    /// `GATEWAY_NAME`, `POD_NAMESPACE`: whose waypoint Envoy is.
-    package var gatewayName: String
+    /// What Envoy is: the first argument.
+    package enum Role: Hashable, Sendable {
+        /// Of this Gateway (`GATEWAY_NAME`).
+        case waypoint(gateway: String)
+        /// Of our own pod.
+        case sidecar
+    }
+    package var role: Role
     package var podNamespace: String
     package var serviceAccount: String
     package var trustDomain = "cluster.local"
@@ -40,25 +46,45 @@ package struct AgentConfiguration: Sendable {
     package var readinessPort = 15021
     package var statsPort = 15020
     package var adminPort = 15000
+    /// Of sidecars: Envoy's own metrics, from itself.
+    package var envoyStatsPort = 15090
+    /// Of sidecars: what is asked of the application instead of the pod, by path (`ISTIO_KUBE_APP_PROBERS`).
+    package var probes: [String: AppProbe] = [:]
+    /// Of sidecars: where the application's metrics are (`ISTIO_PROMETHEUS_ANNOTATIONS`); nil: nowhere.
+    package var scrape: AppScrape?
+    /// Of sidecars: the pod's labels.
+    package var labels: [String: String] = [:]
 
     /// - Parameters:
-    ///   - arguments: after `proxy`: `waypoint`, and options as Istio's templates write them.
+    ///   - arguments: after `proxy`: `waypoint` or `sidecar`, and options as Istio's templates write them.
     ///   - fileExists: for settings that are a path or a text.
+    ///   - contents: of a file.
     /// - Throws: ``InvalidSetting`` for the first value that cannot be used.
     package init(
         environment: [String: String], arguments: [String],
-        fileExists: (String) -> Bool = { FileManager.default.fileExists(atPath: $0) }
+        fileExists: (String) -> Bool = { FileManager.default.fileExists(atPath: $0) },
+        contents: (String) -> [UInt8]? = { FileManager.default.contents(atPath: $0).map(Array.init) }
     ) throws(InvalidSetting) {
-        guard arguments.first == "waypoint" else {
-            throw InvalidSetting(
-                "argument", arguments.first ?? "", wanted: "waypoint: the mesh runs Envoy in no other role")
-        }
         let reader = EnvironmentReader(variables: environment)
-        self.gatewayName = try Self.required(
-            "GATEWAY_NAME", "the name of the Gateway that this waypoint is for", reader)
+        switch arguments.first {
+        case "waypoint":
+            let name = try Self.required(
+                "GATEWAY_NAME", "the name of the Gateway that this waypoint is for", reader)
+            self.role = .waypoint(gateway: name)
+        case "sidecar": self.role = .sidecar
+        default:
+            throw InvalidSetting(
+                "argument", arguments.first ?? "",
+                wanted: "waypoint or sidecar: the mesh runs Envoy in no other role")
+        }
         self.podNamespace = try Self.required("POD_NAMESPACE", "the namespace of our pod and of its Gateway", reader)
         self.serviceAccount = try Self.required("SERVICE_ACCOUNT", "the service account of our pod", reader)
-        self.serviceCluster = "\(self.gatewayName).\(self.podNamespace)"
+        switch self.role {
+        case .waypoint(let gateway): self.serviceCluster = "\(gateway).\(self.podNamespace)"
+        case .sidecar:
+            let workload = reader.text("ISTIO_META_WORKLOAD_NAME") ?? reader.text("POD_NAME") ?? ""
+            self.serviceCluster = "\(workload).\(self.podNamespace)"
+        }
         self.clusterID = reader.text("ISTIO_META_CLUSTER_ID") ?? reader.text("CLUSTER_ID") ?? self.clusterID
         let token = try reader.token(fileExists)
         self.xds = try reader.endpoint("XDS", token: token, clusterID: self.clusterID, fileExists)
@@ -82,6 +108,7 @@ package struct AgentConfiguration: Sendable {
         self.directory = reader.text("PROXY_DIRECTORY") ?? self.directory
         try reader.logging(&self.logFormat, &self.logDirectives)
         try self.read(arguments.dropFirst())
+        if self.role == .sidecar { try self.readSidecar(reader, contents) }
     }
 
     private static let levels: Set<String> = ["trace", "debug", "info", "warning", "error", "critical", "off"]
@@ -133,7 +160,7 @@ package struct AgentConfiguration: Sendable {
         }.joined(separator: ",")
     }
 
-    private static func required(
+    static func required(
         _ name: String, _ wanted: String, _ reader: EnvironmentReader
     ) throws(InvalidSetting) -> String {
         guard let text = reader.text(name) else { throw InvalidSetting(name, "", wanted: wanted) }
@@ -145,6 +172,14 @@ package struct AgentConfiguration: Sendable {
 // What is made of them.
 
 extension AgentConfiguration {
+    /// Whose Envoy it is, for people.
+    var subject: String {
+        switch self.role {
+        case .waypoint(let gateway): "waypoint \(self.podNamespace)/\(gateway)"
+        case .sidecar: "sidecar of \(self.podNamespace)/\(self.podName)"
+        }
+    }
+
     package var identity: WorkloadIdentity {
         WorkloadIdentity(
             trustDomain: self.trustDomain, namespace: self.podNamespace, serviceAccount: self.serviceAccount)

@@ -56,7 +56,12 @@ package struct AgentProcess: Sendable {
         let admin = EnvoyAdmin(addressFile: configuration.adminAddressPath)
         let registry = MetricsRegistry()
         registry.addProcessMetrics(component: "envoy-agent", tag: self.version)
-        let servers = try await self.bind(readiness, admin, registry)
+        let prober = AppProber()
+        let servers: [HTTPEndpoints]
+        do { servers = try await self.bind(readiness, admin, registry, prober) } catch {
+            await prober.close()
+            throw error
+        }
         let secrets = SecretService()
         let wake = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         let certificates = CertificateManager(signer: self.signer, log: self.log.logger("ca")) { _ in
@@ -65,7 +70,7 @@ package struct AgentProcess: Sendable {
         app.info(
             "agent started",
             metadata: [
-                "version": "\(self.version)", "gateway": "\(configuration.podNamespace)/\(configuration.gatewayName)",
+                "version": "\(self.version)", "of": "\(configuration.subject)",
             ])
         let outcome: Result<Void, any Error> = await withTaskGroup(of: Void.self) { tasks in
             tasks.addTask { await certificates.run() }
@@ -92,6 +97,7 @@ package struct AgentProcess: Sendable {
             return outcome
         }
         for server in servers { await server.close() }
+        await prober.close()
         app.info("agent ended")
         await self.log.flush()
         do { try outcome.get() } catch is CancellationError {}
@@ -134,7 +140,8 @@ package struct AgentProcess: Sendable {
         defer { serving.cancel() }
         _ = try await transport.listeningAddress
         let envoy = try EnvoyProcess(
-            configuration.envoyPath, Self.arguments(configuration), in: configuration.directory)
+            configuration.envoyPath, Self.arguments(configuration), in: configuration.directory,
+            environment: configuration.envoyEnvironment)
         await self.watch(envoy, readiness, admin)
         let isByItself = !envoy.isRunning
         if !isByItself {
@@ -186,12 +193,22 @@ package struct AgentProcess: Sendable {
         return arguments
     }
 
-    /// Clients are told to take their next tunnels elsewhere; returns when none is left, or at the deadline.
+    /// Those who have not heard yet that a pod ends still come for so long.
+    private static let drainMin = Duration.seconds(1)
+
+    /// Clients are told to take their next tunnels or requests elsewhere; returns when none is left, or at the deadline. What
+    /// the application of a sidecar still has to say to others goes on all the time.
     private func drain(_ envoy: EnvoyProcess, _ admin: EnvoyAdmin) async {
-        _ = await admin.ask("/drain_listeners?graceful", method: "POST")
-        let end = ContinuousClock.now + self.configuration.drainDeadline
+        let isSidecar = self.configuration.role == .sidecar
+        _ = await admin.ask("/drain_listeners?graceful\(isSidecar ? "&inboundonly" : "")", method: "POST")
+        let begin = ContinuousClock.now
+        let end = begin + self.configuration.drainDeadline
         while envoy.isRunning, ContinuousClock.now < end {
-            if await admin.openTunnelConnections == 0 { return }
+            if isSidecar {
+                if ContinuousClock.now >= begin + Self.drainMin, await admin.openConnections == 0 { return }
+            } else if await admin.openTunnelConnections == 0 {
+                return
+            }
             try? await _Concurrency.Task.sleep(for: Self.lookInterval)
         }
     }
@@ -200,12 +217,16 @@ package struct AgentProcess: Sendable {
 
     /// All or none.
     private func bind(
-        _ readiness: Readiness, _ admin: EnvoyAdmin, _ registry: MetricsRegistry
+        _ readiness: Readiness, _ admin: EnvoyAdmin, _ registry: MetricsRegistry, _ prober: AppProber
     ) async throws -> [HTTPEndpoints] {
         let everywhere = LocalAddresses.everywhere(isIPv6Enabled: self.configuration.isIPv6Enabled)
         let wanted: [(port: Int, routes: [EndpointRoute])] = [
             (self.configuration.readinessPort, [Self.readiness(readiness, admin)]),
-            (self.configuration.statsPort, Self.metrics(registry, admin)),
+            (
+                self.configuration.statsPort,
+                Self.metrics(registry, admin, self.configuration.scrape)
+                    + (self.configuration.role == .sidecar ? self.sidecarRoutes(readiness, admin, prober) : [])
+            ),
         ]
         var servers: [HTTPEndpoints] = []
         for (port, routes) in wanted {
@@ -234,15 +255,38 @@ package struct AgentProcess: Sendable {
         }
     }
 
-    /// Envoy's and ours, as one text.
-    private static func metrics(_ registry: MetricsRegistry, _ admin: EnvoyAdmin) -> [EndpointRoute] {
+    /// Envoy's, ours and, of a sidecar, the application's, as one text.
+    private static func metrics(
+        _ registry: MetricsRegistry, _ admin: EnvoyAdmin, _ scrape: AppScrape?
+    ) -> [EndpointRoute] {
         ["/metrics", "/stats/prometheus"].map { path in
             EndpointRoute(path, methods: ["GET"]) { _ in
                 let own = registry.text(.prometheus)
-                let envoy = await admin.ask("/stats/prometheus")?.body ?? ""
+                async let envoy = admin.ask("/stats/prometheus")?.body ?? ""
+                async let application = scrape?.read() ?? ""
                 return EndpointAnswer(
-                    contentType: MetricsFormat.prometheus.contentType, body: Array((envoy + own).utf8))
+                    contentType: MetricsFormat.prometheus.contentType,
+                    body: Array((await application + envoy + own).utf8))
             }
         }
+    }
+
+    /// What the kubelet asks of the application, and how a job's container ends the sidecar beside it.
+    private func sidecarRoutes(
+        _ readiness: Readiness, _ admin: EnvoyAdmin, _ prober: AppProber
+    ) -> [EndpointRoute] {
+        let shutdown = self.shutdown
+        let quit = EndpointRoute("/quitquitquit", methods: ["POST"]) { request in
+            guard request.isFromThisMachine else { return .text("only the pod itself may ask for this\n", status: 403) }
+            shutdown.request("somebody in the pod asked for it")
+            return .text("ending\n")
+        }
+        let probes = self.configuration.probes.map { path, probe in
+            EndpointRoute(path, methods: ["GET"]) { _ in
+                guard let trouble = await prober.ask(probe) else { return .text("well\n") }
+                return .text(trouble + "\n", status: 500)
+            }
+        }
+        return [Self.readiness(readiness, admin), quit] + probes
     }
 }

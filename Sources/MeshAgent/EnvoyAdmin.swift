@@ -40,4 +40,26 @@ package struct EnvoyAdmin: Sendable {
             return Int(number.filter { !$0.isWhitespace })
         }
     }
+
+    /// Connections that any of its listeners carries, without those of people who look at it; nil: it does not say.
+    package var openConnections: Int? {
+        get async {
+            guard let answer = await self.ask("/stats?filter=^listener\\..*downstream_cx_active$"),
+                answer.status == 200
+            else { return nil }
+            return Self.sum(answer.body)
+        }
+    }
+
+    /// Lines of `listener.<address or name>.downstream_cx_active: <number>`; those of single workers count the same again.
+    package static func sum(_ text: String) -> Int {
+        text.split(separator: "\n").reduce(0) { sum, line in
+            if line.hasPrefix("listener.admin.") || line.hasPrefix("listener.0.0.0.0_15090.")
+                || line.contains(".worker_")
+            {
+                return sum
+            }
+            return sum + (line.split(separator: " ").last.flatMap { Int($0) } ?? 0)
+        }
+    }
 }

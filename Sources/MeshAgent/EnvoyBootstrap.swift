@@ -54,8 +54,72 @@ package struct EnvoyBootstrap {
                 ],
                 "cds_config": Self.ads, "lds_config": Self.ads,
             ],
-            "static_resources": [
-                "clusters": [self.agent(Self.discovery), self.agent(EnvoyNames.secretsCluster)]
+            "static_resources": self.resources,
+        ]
+    }
+
+    private var resources: JSONValue {
+        let clusters = [self.agent(Self.discovery), self.agent(EnvoyNames.secretsCluster)]
+        guard self.configuration.role == .sidecar, self.configuration.adminPort > 0 else {
+            return ["clusters": .array(clusters)]
+        }
+        return ["clusters": .array(clusters + [self.ownStats]), "listeners": [self.statsListener]]
+    }
+
+    private static let stats = "prometheus_stats"
+
+    private var ownStats: JSONValue {
+        [
+            "name": .string(Self.stats), "type": "STATIC", "connect_timeout": "1s",
+            "load_assignment": [
+                "cluster_name": .string(Self.stats),
+                "endpoints": [
+                    ["lb_endpoints": [["endpoint": Self.address("127.0.0.1", self.configuration.adminPort)]]]
+                ],
+            ],
+        ]
+    }
+
+    private static func address(_ host: String, _ port: Int) -> JSONValue {
+        ["address": ["socket_address": ["address": .string(host), "port_value": .int(Int64(port))]]]
+    }
+
+    /// Of the admin port only the metrics, for whoever may reach the pod.
+    private var statsListener: JSONValue {
+        let manager = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+        let router = "envoy.extensions.filters.http.router.v3.Router"
+        return [
+            "name": "stats", "address": Self.address("0.0.0.0", self.configuration.envoyStatsPort)["address"] ?? [:],
+            "filter_chains": [
+                [
+                    "filters": [
+                        [
+                            "name": "envoy.filters.network.http_connection_manager",
+                            "typed_config": [
+                                "@type": .string("type.googleapis.com/\(manager)"), "stat_prefix": "stats",
+                                "route_config": [
+                                    "virtual_hosts": [
+                                        [
+                                            "name": "stats", "domains": ["*"],
+                                            "routes": [
+                                                [
+                                                    "match": ["prefix": "/stats/prometheus"],
+                                                    "route": ["cluster": .string(Self.stats)],
+                                                ]
+                                            ],
+                                        ]
+                                    ]
+                                ],
+                                "http_filters": [
+                                    [
+                                        "name": "envoy.filters.http.router",
+                                        "typed_config": ["@type": .string("type.googleapis.com/\(router)")],
+                                    ]
+                                ],
+                            ],
+                        ]
+                    ]
+                ]
             ],
         ]
     }
@@ -71,13 +135,14 @@ package struct EnvoyBootstrap {
         for (name, value) in [
             ("NAME", configuration.podName), ("NAMESPACE", configuration.podNamespace),
             ("INSTANCE_IPS", configuration.instanceIP), ("NODE_NAME", configuration.nodeName),
-            ("CLUSTER_ID", configuration.clusterID), ("GATEWAY_NAME", configuration.gatewayName),
-            ("SERVICE_ACCOUNT", configuration.serviceAccount),
+            ("CLUSTER_ID", configuration.clusterID), ("SERVICE_ACCOUNT", configuration.serviceAccount),
         ] { metadata[name] = .string(value) }
-        let address = configuration.instanceIP.isEmpty ? "1.1.1.1" : configuration.instanceIP
-        let domain = "\(configuration.podNamespace).svc.\(configuration.clusterDomain)"
+        switch configuration.role {
+        case .waypoint(let gateway): metadata["GATEWAY_NAME"] = .string(gateway)
+        case .sidecar: metadata["LABELS"] = .object(configuration.labels.mapValues { .string($0) })
+        }
         return [
-            "id": .string("waypoint~\(address)~\(configuration.podName).\(configuration.podNamespace)~\(domain)"),
+            "id": .string(configuration.nodeID),
             "cluster": .string(configuration.serviceCluster), "metadata": .object(metadata),
         ]
     }

@@ -19,12 +19,15 @@ package final class EnvoyProcess: Sendable {
     /// - Parameters:
     ///   - path: of the program; it writes to our own output.
     ///   - directory: where it runs.
-    package init(_ path: String, _ arguments: [String], in directory: String) throws {
+    ///   - environment: in addition to our own.
+    package init(
+        _ path: String, _ arguments: [String], in directory: String, environment added: [String: String] = [:]
+    ) throws {
         guard FileManager.default.isExecutableFile(atPath: path) else {
             throw NotStarted(
                 description: "there is no Envoy at \(path); does the image hold it? ENVOY_PATH says where it is")
         }
-        let environment = ProcessInfo.processInfo.environment.map { "\($0.key)=\($0.value)" }
+        let environment = ProcessInfo.processInfo.environment.merging(added) { $1 }.map { "\($0.key)=\($0.value)" }
         do throws(SystemError) {
             self.pid = try Program.start([path] + arguments, environment: environment, in: directory, isQuiet: false)
         } catch {

@@ -13,7 +13,7 @@ public struct MartletCommand: AsyncParsableCommand {
         subcommands: [
             InstallCommand.self, UninstallCommand.self, VerifyInstallCommand.self, ManifestCommand.self,
             WaypointCommand.self, ProxyConfigCommand.self, ProxyStatusCommand.self, DescribeCommand.self,
-            ExperimentalCommand.self,
+            KubeInjectCommand.self, ExperimentalCommand.self,
             VersionCommand.self, InternalCommand.self,
         ])
 

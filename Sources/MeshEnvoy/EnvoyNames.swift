@@ -23,7 +23,16 @@ package enum EnvoyNames {
 
     /// Metadata of an endpoint: where the tunnel goes.
     static let originalDestination = "envoy.filters.listener.original_dst"
+    static let waypoint = "waypoint"
     static let socketMatch = "envoy.transport_socket_match"
+
+    // Of sidecars.
+    static let passthrough = "PassthroughCluster"
+    static let blackHole = "BlackHoleCluster"
+    static let inboundPassthrough = "InboundPassthroughCluster"
+    /// The environment of Envoy, where the agent says whose sidecar it is: what is the same for all sidecars is encoded once.
+    package static let peerIDVariable = "MESH_PEER_METADATA_ID"
+    package static let peerMetadataVariable = "MESH_PEER_METADATA"
 
     // Extensions.
     static let tcpProxy = "envoy.filters.network.tcp_proxy"
@@ -52,6 +61,9 @@ package struct EnvoyDestination: Hashable, Sendable {
 
     /// Of its cluster.
     package var name: String { "outbound|\(self.port)||\(self.host)" }
+
+    /// Of the routes of what is sent to it by sidecars.
+    var hostAndPort: String { "\(self.host):\(self.port)" }
 
     /// Of the filter chain and the routes of what is sent to it through this waypoint.
     func chain(_ kind: String) -> String { "inbound-vip|\(self.port)|\(kind)|\(self.host)" }

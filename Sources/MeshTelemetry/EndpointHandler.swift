@@ -7,14 +7,18 @@ final class EndpointHandler: ChannelInboundHandler {
     typealias OutboundOut = HTTPServerResponsePart
 
     private let routes: [EndpointRoute]
+    private let limits: HTTPEndpoints.Limits
     private var head: HTTPRequestHead?
     private var body: [UInt8] = []
     private var timer: Scheduled<Void>?
 
-    init(routes: [EndpointRoute]) { self.routes = routes }
+    init(routes: [EndpointRoute], limits: HTTPEndpoints.Limits) {
+        self.routes = routes
+        self.limits = limits
+    }
 
     func channelActive(context: ChannelHandlerContext) {
-        self.arm(HTTPEndpoints.headTimeout, context)
+        self.arm(self.limits.headTimeout, context)
         context.fireChannelActive()
     }
 
@@ -34,14 +38,14 @@ final class EndpointHandler: ChannelInboundHandler {
         case .head(let head):
             self.body = []
             if let length = head.headers.first(name: "content-length").flatMap({ Int($0) }),
-                length > HTTPEndpoints.bodyBytesMax
+                length > self.limits.bodyBytesMax
             {
                 return self.refuseBody(context)
             }
             self.head = head
         case .body(let part):
             guard self.head != nil else { return }
-            guard self.body.count + part.readableBytes <= HTTPEndpoints.bodyBytesMax else {
+            guard self.body.count + part.readableBytes <= self.limits.bodyBytesMax else {
                 return self.refuseBody(context)
             }
             self.body += part.readableBytesView
@@ -62,14 +66,16 @@ final class EndpointHandler: ChannelInboundHandler {
 
     private func answer(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
         let (path, query) = RequestTarget.split(head.uri)
-        let request = EndpointRequest(
+        var request = EndpointRequest(
             method: head.method.rawValue, path: path, query: query,
             headers: head.headers.map { ($0.name.lowercased(), $0.value) }, body: self.body)
         self.body = []
-        let routes = self.routes
+        let peer = context.channel.remoteAddress?.ipAddress ?? ""
+        request.isFromThisMachine = ["127.", "::ffff:127."].contains { peer.hasPrefix($0) } || peer == "::1"
+        let (asked, routes) = (request, self.routes)
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
         let keepAlive = head.isKeepAlive
-        context.eventLoop.makeFutureWithTask { await routes.answer(request) }.whenSuccess { answer in
+        context.eventLoop.makeFutureWithTask { await routes.answer(asked) }.whenSuccess { answer in
             let (handler, context) = bound.value
             handler.send(answer, keepAlive: keepAlive, context)
         }

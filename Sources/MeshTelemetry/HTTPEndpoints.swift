@@ -13,6 +13,8 @@ public struct EndpointRequest: Sendable {
     /// Lower-case names.
     public var headers: [(name: String, value: String)]
     public var body: [UInt8]
+    /// It came over the loopback device.
+    public var isFromThisMachine = false
 
     public init(
         method: String, path: String, query: [(name: String, value: String?)] = [],
@@ -46,6 +48,8 @@ public struct EndpointAnswer: Sendable {
 /// What a server does about one path.
 public struct EndpointRoute: Sendable {
     public var path: String
+    /// Whether paths below this one are meant too.
+    public var coversBelow = false
     /// Empty: any.
     public var methods: Set<String>
     /// The text of 405 when another method is used.
@@ -53,20 +57,25 @@ public struct EndpointRoute: Sendable {
     public var answer: @Sendable (EndpointRequest) async throws -> EndpointAnswer
 
     public init(
-        _ path: String, methods: Set<String> = [], usage: String = "method not allowed\n",
+        _ path: String, coversBelow: Bool = false, methods: Set<String> = [], usage: String = "method not allowed\n",
         answer: @escaping @Sendable (EndpointRequest) async throws -> EndpointAnswer
     ) {
         self.path = path
+        self.coversBelow = coversBelow
         self.methods = methods
         self.usage = usage
         self.answer = answer
+    }
+
+    func covers(_ path: String) -> Bool {
+        path == self.path || (self.coversBelow && path.hasPrefix(self.path + "/"))
     }
 }
 
 extension [EndpointRoute] {
     /// 404 for an unknown path, 405 for a wrong method, 500 with the text of an error.
     package func answer(_ request: EndpointRequest) async -> EndpointAnswer {
-        guard let route = self.first(where: { $0.path == request.path }) else {
+        guard let route = self.first(where: { $0.covers(request.path) }) else {
             return .text("not found\n", status: 404)
         }
         guard route.methods.isEmpty || route.methods.contains(request.method) else {
@@ -82,11 +91,15 @@ extension [EndpointRoute] {
 
 /// A small HTTP/1.1 server with a table of routes. Bodies are bounded, slow clients are cut off.
 public final class HTTPEndpoints: Sendable {
-    /// From connecting to the last byte of the head.
-    static let headTimeout = TimeAmount.seconds(2)
+    /// How much and how long one client may.
+    public struct Limits: Hashable, Sendable {
+        /// From connecting to the last byte of the first request.
+        public var headTimeout = TimeAmount.seconds(2)
+        public var bodyBytesMax = 64 << 10
+        public init() {}
+    }
     /// Between two requests of one connection.
     static let idleTimeout = TimeAmount.seconds(60)
-    static let bodyBytesMax = 64 << 10
     static let backlogMax: CInt = 128
 
     /// Shorter bodies fit into a packet as they are.
@@ -119,9 +132,11 @@ public final class HTTPEndpoints: Sendable {
     }
 
     /// Binds all addresses or none.
+    /// - Parameter prepare: called with each new connection before HTTP: adds TLS.
     /// - Throws: ``EndpointBindError``, naming the address.
     public static func bind(
-        _ addresses: [Address], routes: [EndpointRoute], group: any EventLoopGroup
+        _ addresses: [Address], routes: [EndpointRoute], group: any EventLoopGroup, limits: Limits = Limits(),
+        prepare: @escaping @Sendable (any Channel) throws -> Void = { _ in }
     ) async throws -> HTTPEndpoints {
         var channels: [any Channel] = []
         for address in addresses {
@@ -130,9 +145,10 @@ public final class HTTPEndpoints: Sendable {
                 .serverChannelOption(ChannelOptions.socketOption(.so_reuseaddr), value: 1)
                 .childChannelInitializer { channel in
                     channel.eventLoop.makeCompletedFuture {
+                        try prepare(channel)
                         try channel.pipeline.syncOperations.configureHTTPServerPipeline(withErrorHandling: true)
                         try channel.pipeline.syncOperations.addHandler(Self.compressor())
-                        try channel.pipeline.syncOperations.addHandler(EndpointHandler(routes: routes))
+                        try channel.pipeline.syncOperations.addHandler(EndpointHandler(routes: routes, limits: limits))
                     }
                 }
             do {

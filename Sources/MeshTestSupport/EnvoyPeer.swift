@@ -56,7 +56,10 @@ package final class Envoy: Sendable {
 }
 
 extension Envoy {
-    private static func clientConfiguration(port: UInt16, authority: String, peer: UInt16) -> String {
+    /// Of ``client(_:authority:peer:)``, for a folder of a peer.
+    package static func clientConfiguration(
+        port: UInt16, authority: String, host: String = "127.0.0.1", peer: UInt16
+    ) -> String {
         """
         static_resources:
           listeners:
@@ -90,16 +93,17 @@ extension Envoy {
               endpoints:
               - lb_endpoints:
                 - endpoint:
-                    address: {socket_address: {address: 127.0.0.1, port_value: \(peer)}}
+                    address: {socket_address: {address: \(host), port_value: \(peer)}}
         """
     }
 
-    private static func serverConfiguration(port: UInt16) -> String {
+    /// Of ``server(_:at:)``, for a folder of a peer.
+    package static func serverConfiguration(host: String = "127.0.0.1", port: UInt16) -> String {
         """
         static_resources:
           listeners:
           - name: in
-            address: {socket_address: {address: 127.0.0.1, port_value: \(port)}}
+            address: {socket_address: {address: \(host), port_value: \(port)}}
             enable_reuse_port: true
             filter_chains:
             - transport_socket:

@@ -33,6 +33,12 @@ enum Martlet {
             await Self.run("node-agent") {
                 try await NodeAgentRole.run(environment: environment, arguments: rest, version: version)
             }
+        case "istio-iptables":
+            await Self.run("istio-iptables") {
+                print(try SidecarRulesRole.run(environment: environment, arguments: rest))
+            }
+        case "wait":
+            await Self.run("wait") { try await WaitRole.run(arguments: rest) }
         case "waypoint" where WaypointRole.isMeant(rest, environment: environment):
             await Self.run("waypoint") { try await WaypointRole.run(environment: environment, version: version) }
         case "lab": LabHandover.run(rest)

@@ -10,7 +10,7 @@ private let layers: [[String]] = [
     ["MeshTestSupport"],
     ["MeshProxy", "MeshWaypoint", "MeshAgent", "MeshControl", "MeshNode", "MeshCLI"],
     // What roles share, since they cannot see each other: the mesh as it was told, certificates, a process's life.
-    ["MeshDirectory", "MeshCertificates", "MeshProcess"],
+    ["MeshDirectory", "MeshCertificates", "MeshProcess", "MeshInjection"],
     ["MeshXDS", "MeshEnvoy", "MeshTokens", "MeshZDS", "MeshCA", "KubeClient", "MeshTelemetry", "MeshCNI"],
     ["MeshProto", "MeshChannel", "KubeAPI"],
     ["MeshExchange"],

@@ -202,14 +202,14 @@ final class EnvoyWorld: Sendable {
     }
 }
 
-private struct AnyToken: CallerAuthenticator {
+struct AnyToken: CallerAuthenticator {
     let wanted = "any token"
     func authenticate(bearer token: String, clusterID: String) async throws -> AuthenticatedCaller {
         AuthenticatedCaller(namespace: "shop", serviceAccount: "waypoint")
     }
 }
 
-private struct TestSigner: CertificateSigner {
+struct TestSigner: CertificateSigner {
     let ca: TestCA
     func sign(_ identity: WorkloadIdentity) async throws -> SignedCertificate {
         let issued = try self.ca.issue(identity)

@@ -49,6 +49,7 @@ struct ControlServerTests {
             ],
             arguments: [
                 "--bind", "127.0.0.1", "--secure-grpc-port=0", "--http-port=0", "--monitoring-port=0",
+                "--https-port=0",
             ])
     }
 

@@ -162,4 +162,35 @@ struct EnvoySessionTests {
         }
         #expect(try self.session.receive(request, self.set).note == .unknownType(XDSType.address))
     }
+
+    @Test("of several parts the last one's word counts, and each change is told once, wherever it was")
+    mutating func layers() throws {
+        func change(_ set: inout EnvoyResourceSet, _ name: String, _ content: String?) {
+            let resource = content.map {
+                EncodedResource(type: XDSType.routes, name: name, bytes: Array($0.utf8))
+            }
+            set.advance([.init(type: XDSType.routes, name: name): resource])
+        }
+        var (common, own) = (EnvoyResourceSet(), EnvoyResourceSet())
+        change(&common, "80", "1")
+        change(&common, "90", "1")
+        let request = EnvoySession.Request.with {
+            $0.node.id = "sidecar~10.0.0.1~a.ns~ns.svc.cluster.local"
+            $0.typeURL = XDSType.routes
+            $0.resourceNamesSubscribe = ["80", "90"]
+        }
+        let first = try self.session.receive(request, EnvoyResourceLayers([common, own])).responses
+        #expect(Self.text(first) == ["routes 80 90"])
+        func pushed() -> [String] { Self.text(self.session.push(EnvoyResourceLayers([common, own]))) }
+        change(&own, "80", "2")
+        #expect(pushed() == ["routes 80"])
+        change(&common, "80", "3")
+        #expect(pushed().isEmpty, "nobody sees it")
+        change(&own, "80", nil)
+        #expect(pushed() == ["routes 80"], "now it is seen")
+        change(&common, "90", nil)
+        #expect(pushed() == ["routes -90"])
+        own = EnvoyResourceSet()
+        #expect(pushed().isEmpty, "a part that began anew is compared whole")
+    }
 }

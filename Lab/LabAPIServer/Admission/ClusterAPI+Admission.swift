@@ -27,9 +27,6 @@ extension ClusterAPI {
             object["status"] = ["phase": "Active"]
         case "pods": try self.admitPod(&object, kind)
         case "persistentvolumeclaims": object["status"] = ["phase": "Pending"]
-        case "mutatingwebhookconfigurations.admissionregistration.k8s.io",
-            "validatingwebhookconfigurations.admissionregistration.k8s.io":
-            warnings.append("the lab does not call admission webhooks: this configuration is stored and has no effect")
         case "validatingadmissionpolicies.admissionregistration.k8s.io":
             warnings.append("the lab does not evaluate admission policies: this policy is stored and has no effect")
         default:
@@ -42,6 +39,11 @@ extension ClusterAPI {
                     message: "create not allowed while custom resource definition is terminating")
             }
         }
+    }
+
+    /// Built-in admission again, for what webhooks changed.
+    func readmit(_ object: inout JSONValue, _ kind: ResourceKind) throws(StatusError) {
+        if kind.storage == "pods" { try self.admitPod(&object, kind) }
     }
 
     private func admitPod(_ pod: inout JSONValue, _ kind: ResourceKind) throws(StatusError) {
@@ -87,6 +89,7 @@ extension ClusterAPI {
     }
 
     static let tokenMountPath = "/var/run/secrets/kubernetes.io/serviceaccount"
+    private static let tokenVolumePrefix = "kube-api-access-"
     /// Just above an hour, so that rotation at 80 % is recognisable.
     private static let tokenSeconds: Int64 = 3607
 
@@ -113,7 +116,10 @@ extension ClusterAPI {
             ?? account.json["automountServiceAccountToken"]?.bool ?? true
         guard mounts else { return }
         var isUsed = false
-        let volume = "kube-api-access-\(MetadataRules.randomSuffix())"
+        var volumes = pod.at("spec", "volumes")?.array ?? []
+        // Asked again after webhooks changed the pod: their containers get the volume that is there.
+        let present = volumes.compactMap { $0["name"]?.string }.first { $0.hasPrefix(Self.tokenVolumePrefix) }
+        let volume = present ?? Self.tokenVolumePrefix + MetadataRules.randomSuffix()
         for list in ["initContainers", "containers"] {
             guard let containers = pod.at("spec", list)?.array else { continue }
             pod.set(
@@ -133,8 +139,7 @@ extension ClusterAPI {
                         return container
                     }))
         }
-        guard isUsed else { return }
-        var volumes = pod.at("spec", "volumes")?.array ?? []
+        guard isUsed, present == nil else { return }
         volumes.append([
             "name": .string(volume),
             "projected": [

@@ -23,7 +23,7 @@ extension ClusterAPI {
         for attempt in 1...Self.nameAttemptsMax {
             if isGenerated { object.set(["metadata", "name"], to: .string(MetadataRules.generatedName(base))) }
             do {
-                return try await self.createNamed(object, kind, options, managed: nil)
+                return try await self.createNamed(object, kind, options, managed: nil, isNameGenerated: isGenerated)
             } catch let error as StatusError
                 where error.isAlreadyExists && isGenerated && attempt < Self.nameAttemptsMax
             {
@@ -82,9 +82,11 @@ extension ClusterAPI {
         return object
     }
 
-    /// Creates an object whose name is known. `managed` is set by server-side apply.
+    /// Creates an object whose name is known. `managed` is set by server-side apply; webhooks that may change the
+    /// object do not see a name that was generated.
     func createNamed(
-        _ body: JSONValue, _ kind: ResourceKind, _ options: WriteOptions, managed: ManagedFields?
+        _ body: JSONValue, _ kind: ResourceKind, _ options: WriteOptions, managed: ManagedFields?,
+        isNameGenerated: Bool = false
     ) async throws -> WriteOutcome {
         var outcome = WriteOutcome(object: body, isCreated: true)
         outcome.warnings += kind.custom?.deprecationWarning.map { [$0] } ?? []
@@ -105,6 +107,9 @@ extension ClusterAPI {
         if kind.type.isNamespaced { try self.admitNamespace(object, kind) }
         object = try self.settle(object, kind, old: nil, options, &outcome.warnings)
         try self.admitCreation(&object, kind, &outcome.warnings)
+        let key = ObjectKey(namespace: object.at("metadata", "namespace")?.string ?? "", name: name)
+        var attributes = AdmissionAttributes(operation: .create, kind: kind, key: key, options: options)
+        try await self.mutateNew(&object, attributes, isNameGenerated: isNameGenerated, &outcome.warnings)
         let errors = self.problems(object, kind)
         if !errors.isEmpty { throw StatusError.invalid(kind, name, errors) }
         if Self.isDefinition(kind) {
@@ -112,6 +117,8 @@ extension ClusterAPI {
             DefinitionRules.setStatus(&object, rivals: rivals, now: now)
             object.set(["metadata", "finalizers"], to: nil)
         }
+        attributes.object = object
+        try await self.approve(attributes, &outcome.warnings)
         let reservation = try self.allocator.admit(&object, old: nil, kind: kind)
 
         object = Conversion.toStorage(object, kind)
@@ -122,7 +129,6 @@ extension ClusterAPI {
             fields.recordUpdate(from: nil, to: object, kind, manager, time: now)
         }
         object.set(["metadata", "managedFields"], to: fields.json)
-        let key = ObjectKey(namespace: object.at("metadata", "namespace")?.string ?? "", name: name)
         if options.isDryRun {
             self.allocator.release(reservation)
             if self.store.get(kind.storage, key) != nil { throw StatusError.alreadyExists(kind, name) }
@@ -137,6 +143,36 @@ extension ClusterAPI {
             self.allocator.release(reservation)
             throw StatusError.alreadyExists(kind, name)
         }
+    }
+
+    /// Shows a new object to the mutating webhooks as the client sent it, without what the server adds by itself.
+    private func mutateNew(
+        _ object: inout JSONValue, _ attributes: AdmissionAttributes, isNameGenerated: Bool, _ warnings: inout [String]
+    ) async throws {
+        let kind = attributes.kind
+        var shown = object
+        let own =
+            ["uid", "creationTimestamp", "generation"].map { ["metadata", $0] }
+            + (isNameGenerated ? [["metadata", "name"]] : []) + (kind.hasStatus ? [["status"]] : [])
+        for path in own { shown.set(path, to: nil) }
+        var attributes = attributes
+        if isNameGenerated { attributes.key = ObjectKey(namespace: attributes.key.namespace, name: "") }
+        attributes.object = shown
+        guard var changed = try await self.mutated(attributes, &warnings) else { return }
+        for path in own { changed.set(path, to: object.at(path)) }
+        object = try self.resettled(changed, kind, old: nil, attributes.options)
+        try self.readmit(&object, kind)
+    }
+
+    /// Pruning and defaulting again, of what webhooks made of an object. Unknown fields are dropped without a word:
+    /// the client did not send them.
+    func resettled(
+        _ object: JSONValue, _ kind: ResourceKind, old: JSONValue?, _ options: WriteOptions
+    ) throws(StatusError) -> JSONValue {
+        var quiet = options
+        quiet.fieldValidation = .ignore
+        var unused: [String] = []
+        return try self.settle(object.withoutNulls, kind, old: old, quiet, &unused)
     }
 
     /// Pruning, defaulting and kind-specific rewriting, before admission and validation.

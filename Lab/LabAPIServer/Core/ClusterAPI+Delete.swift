@@ -10,6 +10,7 @@ extension ClusterAPI {
         package var uid: String?
         package var resourceVersion: String?
         package var isDryRun = false
+        package var caller: Caller = .admin
         package init() {}
     }
 
@@ -19,6 +20,7 @@ extension ClusterAPI {
         /// The last state of the object, as list answers of collection deletes want it.
         package var object: JSONValue
         package var isGone: Bool
+        package var warnings: [String] = []
     }
 
     static let protectedNamespaces: Set<String> = ["default", "kube-system", "kube-public"]
@@ -32,12 +34,31 @@ extension ClusterAPI {
         while true {
             let current = try self.stored(kind, key)
             try self.check(deletion, current, kind, key)
+            let warnings = try await self.reviewDeletion(deletion, current, kind, key)
             do {
-                return try await self.attempt(deletion, current, kind, key)
+                var outcome = try await self.attempt(deletion, current, kind, key)
+                outcome.warnings = warnings
+                return outcome
             } catch is ObjectStore.WriteConflict {
                 continue
             }
         }
+    }
+
+    /// Webhooks may refuse a deletion.
+    private func reviewDeletion(
+        _ deletion: Deletion, _ current: StoredObject, _ kind: ResourceKind, _ key: ObjectKey
+    ) async throws -> [String] {
+        var options = WriteOptions()
+        options.caller = deletion.caller
+        options.isDryRun = deletion.isDryRun
+        var old = Conversion.fromStorage(current.json, kind)
+        old.set(["metadata", "managedFields"], to: nil)
+        let attributes = AdmissionAttributes(operation: .delete, kind: kind, key: key, old: old, options: options)
+        var warnings: [String] = []
+        _ = try await self.mutated(attributes, &warnings)
+        try await self.approve(attributes, &warnings)
+        return warnings
     }
 
     private func check(

@@ -99,6 +99,17 @@ extension ClusterAPI {
         new.set(["metadata", "resourceVersion"], to: nil)
         new = try self.settle(new, kind, old: old, options, &outcome.warnings)
         self.carryOver(&new, from: old, kind)
+        var attributes = AdmissionAttributes(
+            operation: .update, kind: kind, key: key, subresource: subresource ?? "", object: new, old: old,
+            options: options)
+        if let changed = try await self.mutated(attributes, &outcome.warnings) {
+            new = self.limited(changed, from: old, kind, subresource: subresource)
+            MetadataRules.keepServerOwned(&new, from: old)
+            new.set(["metadata", "managedFields"], to: nil)
+            new.set(["metadata", "resourceVersion"], to: nil)
+            new = try self.resettled(new, kind, old: old, options)
+            self.carryOver(&new, from: old, kind)
+        }
         if Self.changesDesiredState(from: old, to: new, kind), kind.hasGeneration {
             new.set(["metadata", "generation"], to: .int((old.at("metadata", "generation")?.int ?? 0) + 1))
         }
@@ -110,6 +121,8 @@ extension ClusterAPI {
             let rivals = self.store.snapshot(kind.storage).objects.map(\.object)
             DefinitionRules.setStatus(&new, rivals: rivals, now: Timestamp.now)
         }
+        attributes.object = new
+        try await self.approve(attributes, &outcome.warnings)
         let reservation = try self.allocator.admit(&new, old: old, kind: kind)
 
         var stored = Conversion.toStorage(new, kind)

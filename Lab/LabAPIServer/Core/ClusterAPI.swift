@@ -10,6 +10,7 @@ package final class ClusterAPI: Sendable {
     package let registry = Registry()
     let allocator: ServiceAllocator
     let tokens: TokenAuthority
+    let webhooks: WebhookClient
     let log: Logger
 
     /// How one write was asked for.
@@ -32,9 +33,12 @@ package final class ClusterAPI: Sendable {
     }
 
     /// - Parameter serviceRange: CIDR of ClusterIPs, e.g. `10.43.0.0/16`.
-    init(store: ObjectStore, serviceRange: String, tokens: TokenAuthority, log: Logger) throws {
+    init(
+        store: ObjectStore, serviceRange: String, tokens: TokenAuthority, nodes: any NodeConnector, log: Logger
+    ) throws {
         self.store = store
         self.tokens = tokens
+        self.webhooks = WebhookClient(nodes: nodes)
         self.log = log
         self.allocator = try ServiceAllocator(range: serviceRange)
         for service in store.snapshot("services").objects { self.allocator.adopt(service.json) }

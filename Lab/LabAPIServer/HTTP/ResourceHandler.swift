@@ -316,6 +316,7 @@ struct ResourceHandler: Sendable {
         if let policy = self.query["propagationPolicy"], !policy.isEmpty { deletion.propagationPolicy = policy }
         if self.query.flag("orphanDependents") { deletion.propagationPolicy = "Orphan" }
         if try self.isDryRun { deletion.isDryRun = true }
+        deletion.caller = self.caller
         if let policy = deletion.propagationPolicy, !["Background", "Foreground", "Orphan"].contains(policy) {
             throw StatusError.invalidOptions(
                 "DeleteOptions",
@@ -328,7 +329,9 @@ struct ResourceHandler: Sendable {
         let deletion = try self.deletion()
         let outcome = try await self.api.delete(self.kind, self.target.key, deletion)
         let isPending = !outcome.isGone && deletion.propagationPolicy == "Foreground"
-        return APIResponse(status: isPending ? 202 : 200, json: outcome.answer)
+        var response = APIResponse(status: isPending ? 202 : 200, json: outcome.answer)
+        response.add(warnings: outcome.warnings)
+        return response
     }
 
     private func deleteCollection() async throws -> APIResponse {

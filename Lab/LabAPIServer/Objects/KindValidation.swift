@@ -13,6 +13,9 @@ enum KindValidation {
         case ("batch", "cronjobs"): self.cronJob(object)
         case ("rbac.authorization.k8s.io", "rolebindings"), ("rbac.authorization.k8s.io", "clusterrolebindings"):
             self.binding(object)
+        case ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
+            ("admissionregistration.k8s.io", "validatingwebhookconfigurations"):
+            WebhookRules.validate(object)
         case ("apiextensions.k8s.io", "customresourcedefinitions"): DefinitionRules.validate(object)
         case ("discovery.k8s.io", "endpointslices"):
             object["addressType"] == nil ? [.required("addressType")] : []

@@ -30,17 +30,22 @@ struct NodeCommand: AsyncParsableCommand {
     }
 }
 
-extension Lab {
+extension LabPaths {
     /// The node's pid 1 as the host numbers it; nil for a node that does not run.
-    func nodePID(_ cluster: String, _ node: String) -> pid_t? {
-        guard ProcessIdentity.read(self.paths.keeperPID(cluster, node)) != nil,
-            let text = Files.read(self.paths.nodePID(cluster, node)),
+    func runningNode(_ cluster: String, _ node: String) -> pid_t? {
+        guard ProcessIdentity.read(self.keeperPID(cluster, node)) != nil,
+            let text = Files.read(self.nodePID(cluster, node)),
             let pid = pid_t(text.trimmingCharacters(in: .whitespacesAndNewlines)), ProcessIdentity(pid: pid) != nil,
             // The number may belong to somebody else by now.
-            ProcessIdentity.arguments(of: pid).last == self.paths.nodeConfiguration(cluster, node)
+            ProcessIdentity.arguments(of: pid).last == self.nodeConfiguration(cluster, node)
         else { return nil }
         return pid
     }
+}
+
+extension Lab {
+    /// The node's pid 1 as the host numbers it; nil for a node that does not run.
+    func nodePID(_ cluster: String, _ node: String) -> pid_t? { self.paths.runningNode(cluster, node) }
 
     /// The cluster and the running pid 1 of a node. The bare role is enough when it names one node: `agent-0`.
     func find(node name: String) throws(LabError) -> (cluster: String, node: String, pid: pid_t) {

@@ -4,6 +4,7 @@ internal import KubeAPI
 internal import KubeClient
 internal import LabAPIServer
 internal import LabControllers
+internal import LabNode
 internal import Logging
 
 /// The server process of a cluster: API server, controllers, scheduler, DNS, and the port maps.
@@ -107,6 +108,14 @@ struct LabServer {
         func kubeletSocket(node: String) async -> String? {
             self.spec.nodes.contains { self.spec.nodeName($0) == node }
                 ? self.paths.kubeletSocket(self.spec.name, node) : nil
+        }
+
+        func podSocket(node: String, host: String, port: Int, timeout: Duration) async throws -> CInt? {
+            guard let pid = self.paths.runningNode(self.spec.name, node) else {
+                throw LabError("node \(node) does not run")
+            }
+            return try await NodeDial.connect(
+                namespace: "/proc/\(pid)/ns/net", host: host, port: port, timeout: timeout)
         }
     }
 }

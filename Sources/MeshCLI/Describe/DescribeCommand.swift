@@ -55,5 +55,6 @@ struct DescribeCommand: AsyncParsableCommand {
 struct ExperimentalCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "experimental", abstract: "Commands under the names that istioctl gives them.",
-        subcommands: [DescribeCommand.self, MigrateCommand.self], aliases: ["x", "exp"])
+        subcommands: [DescribeCommand.self, CheckInjectCommand.self, InjectorCommand.self, MigrateCommand.self],
+        aliases: ["x", "exp"])
 }

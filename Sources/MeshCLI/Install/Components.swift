@@ -1,5 +1,6 @@
 package import KubeAPI
 import KubeClient
+import MeshInjection
 
 /// One part of the mesh as the installer sees it: a name for people, and the objects that make it.
 package struct Component: Sendable {
@@ -22,7 +23,9 @@ package enum Components {
                 id: "Base", name: "Istio core", after: [],
                 objects: try objects("Base", .crds, values) + objects("Base", .gatewayAPI, values)
                     + objects("Base", .gatewayRoutes, values)),
-            Component(id: "Pilot", name: "Istiod", after: ["Base"], objects: try objects("Pilot", .istiod, values)),
+            Component(
+                id: "Pilot", name: "Istiod", after: ["Base"],
+                objects: try objects("Pilot", .istiod, values) + objects("Pilot", .injector, values)),
             Component(id: "Cni", name: "CNI", after: ["Base"], objects: try objects("Cni", .cni, values)),
             Component(
                 id: "Ztunnel", name: "Ztunnel", after: ["Cni", "Pilot"],
@@ -31,7 +34,7 @@ package enum Components {
     }
 
     private enum Manifest {
-        case crds, gatewayAPI, gatewayRoutes, istiod, cni, ztunnel
+        case crds, gatewayAPI, gatewayRoutes, istiod, injector, cni, ztunnel
 
         var text: String {
             let bytes: [UInt8] =
@@ -40,6 +43,7 @@ package enum Components {
                 case .gatewayAPI: PackageResources.gateway_api_yaml
                 case .gatewayRoutes: PackageResources.gateway_routes_yaml
                 case .istiod: PackageResources.istiod_yaml
+                case .injector: PackageResources.injector_yaml
                 case .cni: PackageResources.cni_yaml
                 case .ztunnel: PackageResources.ztunnel_yaml
                 }
@@ -101,6 +105,10 @@ package enum Components {
                 mesh += "trustDomainAliases: [\(values.trustDomainAliases.joined(separator: ", "))]\n"
             }
             object.set(["data", "mesh"], to: .string(mesh))
+        case ("ConfigMap", "istio-sidecar-injector"):
+            object.set(["data", "values"], to: .string(Self.injection(values).description))
+        case ("MutatingWebhookConfiguration", "istio-sidecar-injector"):
+            if values.injectsByDefault { Self.addDefaultInjection(&object, values) }
         case ("Deployment", "istiod"):
             Self.addEnvironment(&object, Self.waypoints(values).merging(values.environment["pilot"] ?? [:]) { $1 })
         case ("DaemonSet", "istio-cni-node"):
@@ -128,6 +136,39 @@ package enum Components {
             Self.addEnvironment(&object, environment)
         default: break
         }
+    }
+
+    /// What a sidecar looks like, under the names of Istio's values.
+    private static func injection(_ values: InstallValues) -> JSONValue {
+        [
+            "global": [
+                "imagePullPolicy": .string(values.pullPolicy), "network": .string(values.network),
+                "multiCluster": ["clusterName": .string(values.clusterID)],
+                "proxy": [
+                    "image": .string(values.envoyImage), "logLevel": "warning", "componentLogLevel": "misc:error",
+                    "clusterDomain": "cluster.local",
+                    "resources": .object(values.sidecarResources.mapValues { JSONValue($0) }),
+                ],
+            ],
+            "sidecarInjectorWebhook": ["rewriteAppHTTPProbe": .bool(values.rewritesProbes)],
+        ]
+    }
+
+    /// Every namespace that does not say otherwise, except those of the system and ours.
+    private static func addDefaultInjection(_ object: inout JSONValue, _ values: InstallValues) {
+        guard var webhooks = object["webhooks"]?.array, var entry = webhooks.first else { return }
+        func absent(_ name: String) -> JSONValue { ["key": .string(name), "operator": "DoesNotExist"] }
+        let system = InjectionDecision.systemNamespaces.sorted() + [values.namespace]
+        entry["name"] = "auto.sidecar-injector.istio.io"
+        entry["namespaceSelector"] = [
+            "matchExpressions": [
+                absent("istio-injection"), absent("istio.io/rev"),
+                ["key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": JSONValue(system)],
+            ]
+        ]
+        entry["objectSelector"] = ["matchExpressions": [absent("sidecar.istio.io/inject"), absent("istio.io/rev")]]
+        webhooks.append(entry)
+        object["webhooks"] = .array(webhooks)
     }
 
     /// What the control plane has to know to deploy proxies: it cannot see which image it came from.
@@ -185,7 +226,8 @@ package enum Components {
     package static func type(of object: KubeObject) -> ResourceType? {
         let known: [ResourceType] = [
             .customResourceDefinitions, .serviceAccounts, .clusterRoles, .clusterRoleBindings, .roles, .roleBindings,
-            .configMaps, .services, .deployments, .daemonSets, .namespaces,
+            .configMaps, .services, .deployments, .daemonSets, .namespaces, .mutatingWebhookConfigurations,
+            .validatingWebhookConfigurations,
         ]
         return known.first { $0.kind == object.kind && $0.apiVersion == object.apiVersion }
     }

@@ -26,6 +26,14 @@ package struct InstallValues: Hashable, Sendable {
     package var waypointLogLevel = "info"
     /// `requests` and `limits` of waypoints, each by `cpu` and `memory`.
     package var waypointResources = ["requests": ["cpu": "100m", "memory": "128Mi"]]
+    /// The same of sidecars.
+    package var sidecarResources = [
+        "requests": ["cpu": "100m", "memory": "128Mi"], "limits": ["cpu": "2000m", "memory": "1024Mi"],
+    ]
+    /// The agent answers the kubelet's probes of apps with sidecars.
+    package var rewritesProbes = true
+    /// Namespaces get sidecars that do not say otherwise.
+    package var injectsByDefault = false
     /// Of the node proxy.
     package var gracePeriodSeconds: Int64 = 30
     /// Of the node agent, which needs 10 s of it for itself.
@@ -69,6 +77,9 @@ package struct InstallValues: Hashable, Sendable {
         "values.global.proxy.logLevel", "values.global.waypoint.resources.requests.cpu",
         "values.global.waypoint.resources.requests.memory", "values.global.waypoint.resources.limits.cpu",
         "values.global.waypoint.resources.limits.memory",
+        "values.global.proxy.resources.requests.cpu", "values.global.proxy.resources.requests.memory",
+        "values.global.proxy.resources.limits.cpu", "values.global.proxy.resources.limits.memory",
+        "values.sidecarInjectorWebhook.rewriteAppHTTPProbe", "values.sidecarInjectorWebhook.enableNamespacesByDefault",
         "values.ztunnel.logLevel", "values.ztunnel.peerCaCrl.enabled", "values.ztunnel.terminationGracePeriodSeconds",
         "values.pilot.env.<NAME>",
         "values.cni.env.<NAME>", "values.ztunnel.env.<NAME>",
@@ -140,13 +151,16 @@ package struct InstallValues: Hashable, Sendable {
             self.cniGracePeriodSeconds = seconds
         case "values.ztunnel.logLevel": self.proxyLogLevel = try level()
         case "values.global.proxy.logLevel": self.waypointLogLevel = try level()
+        case "values.sidecarInjectorWebhook.rewriteAppHTTPProbe": self.rewritesProbes = try flag()
+        case "values.sidecarInjectorWebhook.enableNamespacesByDefault": self.injectsByDefault = try flag()
+        case "values.global.proxy.resources.requests.cpu", "values.global.proxy.resources.requests.memory",
+            "values.global.proxy.resources.limits.cpu", "values.global.proxy.resources.limits.memory":
+            let (group, name) = try Self.resource(path, value)
+            self.sidecarResources[group, default: [:]][name] = value
         case "values.global.waypoint.resources.requests.cpu", "values.global.waypoint.resources.requests.memory",
             "values.global.waypoint.resources.limits.cpu", "values.global.waypoint.resources.limits.memory":
-            guard value.wholeMatch(of: /[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?/) != nil else {
-                throw Invalid(description: "\(path): \"\(value)\" is no quantity such as 100m, 0.5 or 128Mi")
-            }
-            let names = path.split(separator: ".").suffix(2).map(String.init)
-            self.waypointResources[names[0], default: [:]][names[1]] = value
+            let (group, name) = try Self.resource(path, value)
+            self.waypointResources[group, default: [:]][name] = value
         case "values.ztunnel.terminationGracePeriodSeconds":
             guard let seconds = Int64(value), (1...86_400).contains(seconds) else {
                 throw Invalid(description: "\(path): \"\(value)\" is no number of seconds from 1 to 86400")
@@ -164,6 +178,15 @@ package struct InstallValues: Hashable, Sendable {
                 description: "--set \(path): nothing honours this setting; known settings: "
                     + Self.paths.joined(separator: ", "))
         }
+    }
+
+    /// The last two names of a path such as `….requests.cpu`, after a look at the value.
+    private static func resource(_ path: String, _ value: String) throws(Invalid) -> (String, String) {
+        guard value.wholeMatch(of: /[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?/) != nil else {
+            throw Invalid(description: "\(path): \"\(value)\" is no quantity such as 100m, 0.5 or 128Mi")
+        }
+        let names = path.split(separator: ".").suffix(2).map(String.init)
+        return (names[0], names[1])
     }
 
     /// Applies an `IstioOperator` document: each leaf below `spec` counts as one `--set`.

@@ -52,6 +52,12 @@ struct Uninstaller: Sendable {
     func run() async throws {
         let selector = ListOptions(labelSelector: Components.componentLabel)
         var removed = 0
+        // First: with nobody to ask, they would keep pods from being made.
+        for type: ResourceType in [.mutatingWebhookConfigurations, .validatingWebhookConfigurations] {
+            for object in try await self.cluster.list(type, namespace: nil, selector).items {
+                removed += try await self.remove(type, name: object.name)
+            }
+        }
         removed += try await self.remove(.daemonSets, name: "istio-cni-node")
         try await self.awaitNoEnrolledPod()
         try await self.awaitGone(.daemonSets, name: "istio-cni-node")

@@ -3,10 +3,11 @@ import Foundation
 import KubeAPI
 import KubeClient
 
-/// Which waypoint is looked at, and how it is shown.
+/// Which waypoint or sidecar is looked at, and how it is shown.
 struct ProxyConfigOptions: ParsableArguments {
     @OptionGroup var global: GlobalOptions
-    @Argument(help: "[TYPE/]NAME[.NAMESPACE] of a waypoint, e.g. its pod, or gateway/waypoint.") var pod: String?
+    @Argument(help: "[TYPE/]NAME[.NAMESPACE] of a waypoint or of a pod with a sidecar, e.g. gateway/waypoint.") var pod:
+        String?
     @Option(name: [.short, .long], help: "Namespace (default: the context's).") var namespace: String?
     @Option(name: [.short, .long], help: "short, json or yaml.") var output = "short"
     @Option(name: [.short, .long], help: "A dump from a file, - for standard input, instead of a pod.")
@@ -22,37 +23,53 @@ struct ProxyConfigOptions: ParsableArguments {
         }
     }
 
-    /// The waypoint's dump. A file needs no cluster.
-    func config() async throws -> WaypointDump {
+    /// The proxy's dump. A file needs no cluster.
+    func config() async throws -> any ProxyDump {
         try self.check()
         if let file {
             let data =
                 file == "-"
                 ? FileHandle.standardInput.readDataToEndOfFile() : FileManager.default.contents(atPath: file)
             guard let data else { throw CommandError("cannot read \(file)") }
+            if let dump = EnvoyDump(Array(data)) { return dump }
             return try WaypointDump(parsing: Array(data))
         }
         return try await self.global.withCluster { cluster in
-            let answer = try await self.ask(cluster, method: "GET", path: "/config_dump")
-            return try WaypointDump(parsing: answer)
+            let pod = try await self.find(cluster)
+            guard Self.runsEnvoy(pod) else {
+                return try WaypointDump(parsing: try await self.ask(cluster, pod, method: "GET", path: "/config_dump"))
+            }
+            let answer = try await self.ask(cluster, pod, method: "GET", path: "/config_dump?include_eds")
+            let certificates = try await self.ask(cluster, pod, method: "GET", path: "/certs")
+            guard let dump = EnvoyDump(answer, certificates: certificates) else {
+                throw CommandError("\(pod.key) answered with no dump of an Envoy")
+            }
+            return dump
         }
     }
 
-    /// Asks the admin port of the waypoint.
-    func ask(_ cluster: KubeClient, method: String, path: String) async throws -> [UInt8] {
+    /// The pod that is meant.
+    func find(_ cluster: KubeClient) async throws -> KubeObject {
         let reference = try PodReference(parsing: self.pod ?? "")
         let pod = try await reference.pod(
             in: cluster, defaultNamespace: self.namespace ?? cluster.configuration.namespace)
         if pod.labels["app"] == "ztunnel" {
             throw CommandError("\(pod.key) is a node proxy; look at it with: martlet ztunnel-config (zc)")
         }
-        let programs = (pod.spec["containers"]?.array ?? []).map { $0["args"]?.array?.compactMap(\.string) ?? [] }
-        if programs.contains(where: { $0.starts(with: ["proxy", "waypoint"]) }) {
-            throw CommandError(
-                "\(pod.key) runs Envoy, which answers for itself: kubectl port-forward -n \(pod.namespace) \(pod.name) "
-                    + "\(self.proxyAdminPort), then ask http://localhost:\(self.proxyAdminPort)/config_dump?include_eds"
-            )
+        return pod
+    }
+
+    /// Sidecars, and waypoints of the class that Envoy serves. A sidecar may be an init container that stays.
+    static func runsEnvoy(_ pod: KubeObject) -> Bool {
+        let containers = (pod.spec["containers"]?.array ?? []) + (pod.spec["initContainers"]?.array ?? [])
+        return containers.contains { container in
+            let arguments = container["args"]?.array?.compactMap(\.string) ?? []
+            return arguments.starts(with: ["proxy", "sidecar"]) || arguments.starts(with: ["proxy", "waypoint"])
         }
+    }
+
+    /// Asks the admin port of the proxy.
+    func ask(_ cluster: KubeClient, _ pod: KubeObject, method: String, path: String) async throws -> [UInt8] {
         let answer = try await cluster.podRequest(
             namespace: pod.namespace, pod: pod.name, port: self.proxyAdminPort, method: method, path: path)
         guard answer.status == 200 else {
@@ -73,7 +90,7 @@ struct ProxyConfigOptions: ParsableArguments {
 
 struct ProxyConfigCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "proxy-config", abstract: "Look at what one waypoint knows.",
+        commandName: "proxy-config", abstract: "Look at what one waypoint or sidecar knows.",
         subcommands: [
             Clusters.self, Listeners.self, Routes.self, Endpoints.self, Secrets.self, Bootstrap.self, Log.self,
             All.self,
@@ -175,9 +192,14 @@ struct ProxyConfigCommand: AsyncParsableCommand {
             guard self.level == nil || !self.reset else {
                 throw CommandError("--level and --reset cannot be given together")
             }
-            let query = self.reset ? "?reset" : try self.level.map { "?level=\(try LogLevels.normalised($0))" } ?? ""
-            let answer = try await self.options.global.withCluster {
-                try await self.options.ask($0, method: "POST", path: "/logging" + query)
+            let level = try self.level.map { try LogLevels.normalised($0) }
+            let answer = try await self.options.global.withCluster { cluster in
+                let pod = try await self.options.find(cluster)
+                let query =
+                    ProxyConfigOptions.runsEnvoy(pod)
+                    ? LogLevels.envoyQuery(level, reset: self.reset)
+                    : self.reset ? "?reset" : level.map { "?level=\($0)" } ?? ""
+                return try await self.options.ask(cluster, pod, method: "POST", path: "/logging" + query)
             }
             print(String(decoding: answer, as: UTF8.self), terminator: "")
         }
@@ -229,5 +251,20 @@ package enum LogLevels {
             }
             return scope.map { "\($0)=\(level)" } ?? level
         }.joined(separator: ",")
+    }
+
+    /// Envoy's own words for the same. It has levels of components, and begins with `warning`.
+    /// - Parameter level: normalised; nil: only shown.
+    package static func envoyQuery(_ level: String?, reset: Bool) -> String {
+        if reset { return "?level=warning" }
+        guard let level else { return "" }
+        func word(_ text: some StringProtocol) -> String { text == "warn" ? "warning" : String(text) }
+        let parts = level.split(separator: ",")
+        if parts.count == 1, !level.contains("=") { return "?level=\(word(level))" }
+        let paths = parts.filter { $0.contains("=") }.map { part in
+            let equals = part.lastIndex(of: "=") ?? part.startIndex
+            return "\(part[..<equals]):\(word(part[part.index(after: equals)...]))"
+        }
+        return "?paths=\(paths.joined(separator: ","))"
     }
 }

@@ -1,12 +1,12 @@
 package import Foundation
 package import KubeAPI
 
-/// A part of a waypoint's dump, after a filter: as a table, and as the dump's own items, so that `-o json` loses nothing.
+/// A part of a proxy's dump, after a filter: as a table, and as the dump's own items, so that `-o json` loses nothing.
 package struct ProxyConfigView: Sendable {
     package let table: Table
     package let items: [JSONValue]
 
-    fileprivate init(_ table: Table, _ items: [JSONValue]) {
+    init(_ table: Table, _ items: [JSONValue]) {
         self.table = table
         // Several rows may come from one item.
         self.items = items.reduce(into: []) { kept, item in if kept.last != item { kept.append(item) } }
@@ -25,25 +25,36 @@ package struct ProxyConfigFilter: Sendable {
     }
     private func isPort(_ value: Int?) -> Bool { self.port.map { $0 == value } ?? true }
 
-    fileprivate func admits(_ cluster: WaypointDump.Cluster) -> Bool {
+    func admits(_ cluster: WaypointDump.Cluster) -> Bool {
         Self.same(self.fqdn, cluster.service) && Self.same(self.subset, cluster.subset)
             && Self.same(self.direction, cluster.direction) && self.isPort(cluster.port)
     }
-    fileprivate func admits(_ endpoint: WaypointDump.Endpoint) -> Bool {
+    func admits(_ endpoint: WaypointDump.Endpoint) -> Bool {
         let colon = endpoint.address.lastIndex(of: ":")
         let host = colon.map { String(endpoint.address[..<$0]) } ?? endpoint.address
         let port = colon.flatMap { Int(endpoint.address[endpoint.address.index(after: $0)...]) }
         return Self.same(self.address, host) && Self.same(self.cluster, endpoint.cluster)
             && Self.same(self.status, endpoint.status) && self.isPort(port)
     }
-    fileprivate func admits(_ listener: WaypointDump.Listener) -> Bool {
+    func admits(_ listener: WaypointDump.Listener) -> Bool {
         (self.address.map { listener.addresses.contains($0) } ?? true) && Self.same(self.name, listener.name)
             && self.isPort(listener.port)
     }
-    fileprivate func admits(_ route: WaypointDump.Route) -> Bool { Self.same(self.name, route.name) }
+    func admits(_ route: WaypointDump.Route) -> Bool { Self.same(self.name, route.name) }
 }
 
-extension WaypointDump {
+/// What a proxy told about itself, of our making or Envoy's.
+protocol ProxyDump: Sendable {
+    var raw: JSONValue { get }
+    func clusters(_ filter: ProxyConfigFilter) -> ProxyConfigView
+    func listeners(_ filter: ProxyConfigFilter) -> ProxyConfigView
+    func routes(_ filter: ProxyConfigFilter) -> ProxyConfigView
+    func endpoints(_ filter: ProxyConfigFilter) -> ProxyConfigView
+    func secrets(now: Date) -> ProxyConfigView
+    var bootstrap: ProxyConfigView { get }
+}
+
+extension WaypointDump: ProxyDump {
     package func clusters(_ filter: ProxyConfigFilter) -> ProxyConfigView {
         let kept = self.clusters.filter(filter.admits)
             .sorted { ($0.service, $0.port, $0.direction) < ($1.service, $1.port, $1.direction) }

@@ -139,7 +139,6 @@ struct EnvoyCollections {
         _ graph: Graph, _ settings: MeshCollection<EnvoySettings>, _ destinations: MeshCollection<ServedDestination>,
         _ services: ServiceCollections, _ workloads: WorkloadCollections, _ rules: RulesCollections
     ) -> MeshCollection<Target> {
-        let byService = workloads.all.index { _, workload in workload.services.keys.map(\.description) }
         return graph.map(destinations) { _, element, fetch in
             let destination = element.destination
             let key = destination.service.description
@@ -148,7 +147,7 @@ struct EnvoyCollections {
             else { return nil }
             let balancing = fetch.get(rules.services, key)?.rules.balancing ?? BackendBalancing()
             let (endpoints, identities) = DestinationCluster.endpoints(
-                destination, service, port, fetch.get(byService, key).map(\.value), settings)
+                destination, service, port, fetch.get(workloads.byService, key).map(\.value), settings)
             return Target(
                 gateway: element.gateway,
                 resources: [DestinationCluster.cluster(destination, port, balancing), endpoints],
@@ -157,9 +156,9 @@ struct EnvoyCollections {
     }
 }
 
-/// Which resource of which Gateway's Envoys, as one text.
+/// Which resource of which Envoys, as one text.
 struct EnvoyKey: Hashable {
-    /// `<namespace>/<name>`
+    /// `<namespace>/<name>` of a Gateway, or a part of sidecars' configurations.
     var gateway: String
     var type, name: String
 

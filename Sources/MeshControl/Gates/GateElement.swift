@@ -63,8 +63,11 @@ package enum GateTarget: Hashable, Sendable {
 
 /// AuthorizationPolicies with targets.
 enum RequestPolicyConverter {
-    static func element(_ view: PolicyView, _ settings: MeshSettings) -> GateElement? {
-        guard view.hasTargets else { return nil }
+    /// - Parameter forSidecars: one without targets, which waypoints do not follow.
+    static func element(
+        _ view: PolicyView, _ settings: MeshSettings, forSidecars: Bool = false
+    ) -> GateElement? {
+        guard view.hasTargets != forSidecars else { return nil }
         let targets = GateTarget.texts(view.targets, namespace: view.namespace, settings)
         let action: RequestPolicy.Action
         switch view.action {
@@ -72,7 +75,8 @@ enum RequestPolicyConverter {
         case "DENY": action = .deny
         case "AUDIT": action = .audit
         default:
-            let reason = "AuthorizationPolicy \(view.key) has the action \(view.action), which a waypoint cannot do"
+            let reason =
+                "AuthorizationPolicy \(view.key) has the action \(view.action), which \(forSidecars ? "sidecars" : "a waypoint") cannot do"
             return GateElement(
                 content: .closed(because: reason), targets: targets,
                 caveat: .init(

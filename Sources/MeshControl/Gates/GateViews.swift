@@ -6,12 +6,16 @@ package struct RequestAuthenticationView: Hashable, Sendable {
     package var key: NamespacedName
     package var generation: Int64
     package var targets: [PolicyView.Target]
+    /// Of sidecars; nil: all of the namespace, or in the root namespace of the mesh.
+    package var selector: [String: String]?
     package var rules: [JSONValue]
 
     package init(_ object: KubeObject) {
         self.key = NamespacedName(namespace: object.namespace, name: object.name)
         self.generation = object.generation
         self.targets = PolicyView.Target.all(object.spec)
+        let labels = object.spec.at("selector", "matchLabels")?.stringMap ?? [:]
+        self.selector = labels.isEmpty ? nil : labels
         self.rules = object.spec["jwtRules"]?.array ?? []
     }
 }

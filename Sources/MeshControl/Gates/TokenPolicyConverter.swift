@@ -25,11 +25,14 @@ package enum KeySource: Hashable, Sendable, CustomStringConvertible {
 
 /// RequestAuthentications with targets.
 enum TokenPolicyConverter {
-    /// - Parameter keys: what was fetched from there.
+    /// - Parameters:
+    ///   - forSidecars: one without targets, which waypoints do not follow.
+    ///   - keys: what was fetched from there.
     static func element(
-        _ view: RequestAuthenticationView, _ settings: MeshSettings, keys: (KeySource) -> String?
+        _ view: RequestAuthenticationView, _ settings: MeshSettings, forSidecars: Bool = false,
+        keys: (KeySource) -> String?
     ) -> GateElement? {
-        if view.targets.isEmpty { return nil }
+        if view.targets.isEmpty != forSidecars { return nil }
         let targets = GateTarget.texts(view.targets, namespace: view.key.namespace, settings)
         var policy = TokenPolicy(key: view.key, rules: [])
         var troubles: [String] = []
@@ -74,8 +77,10 @@ enum TokenPolicyConverter {
     }
 
     /// All that has to be fetched for a policy, with the longest time that it gives for it.
-    static func sources(_ view: RequestAuthenticationView) -> [(source: KeySource, timeout: Duration)] {
-        if view.targets.isEmpty { return [] }
+    static func sources(
+        _ view: RequestAuthenticationView, forSidecars: Bool = false
+    ) -> [(source: KeySource, timeout: Duration)] {
+        if view.targets.isEmpty != forSidecars { return [] }
         return view.rules.compactMap { json in
             guard let issuer = json["issuer"]?.string, !issuer.isEmpty,
                 json["jwks"]?.string.map(\.isEmpty) ?? true, let source = Self.source(json, issuer)

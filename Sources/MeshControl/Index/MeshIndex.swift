@@ -43,10 +43,13 @@ package final class MeshIndex {
     package let waypointRunners: MeshCollection<WaypointRunners>
     /// By ``KeySource/key``: what has to be fetched.
     package let keySources: MeshCollection<WantedKeys>
-    /// By ``EnvoyKey``: what Envoy waypoints are told.
+    /// By ``EnvoyKey``: what Envoys are told.
     package let envoyResources: MeshCollection<EnvoyResource>
-    /// By the Gateway's `<namespace>/<name>`: what its Envoys cannot do as it was asked for.
+    /// By the Gateway's `<namespace>/<name>`, or by what part of sidecars' configurations: what Envoys cannot do as it was
+    /// asked for.
     package let envoyProblems: MeshCollection<[EnvoyProblem]>
+    /// By `<namespace>/<name>`: pods with a sidecar.
+    package let sidecarPods: MeshCollection<SidecarPod>
 
     /// By uid.
     package let workloads: MeshCollection<Workload>
@@ -90,13 +93,15 @@ package final class MeshIndex {
         let balancing = BalancingCollections(graph, inputs, services)
         let rules = RulesCollections(graph, inputs, services, routes, gates, balancing)
         let envoys = EnvoyCollections(graph, inputs, services, workloads, rules)
-        self.envoyResources = envoys.resources
-        self.envoyProblems = envoys.problems
+        let sidecars = SidecarCollections(graph, inputs, services, workloads, routes, rules)
+        self.envoyResources = graph.join([envoys.resources, sidecars.resources])
+        self.envoyProblems = graph.join([envoys.problems, sidecars.problems])
+        self.sidecarPods = sidecars.pods
         let targets = PolicyTargets(inputs: inputs, gateways: gateways, services: services)
         self.serviceRules = rules.services
         self.waypointRules = rules.waypoints
         self.waypointRunners = rules.runners
-        self.keySources = gates.keySources
+        self.keySources = graph.join([gates.keySources, sidecars.keySources])
         self.requestAuthenticationStatuses = gates.statuses(graph, .tokens, inputs.requestAuthentications, targets) {
             ($0.targets, $0.key.namespace, $0.generation)
         }

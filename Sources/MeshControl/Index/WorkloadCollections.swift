@@ -7,6 +7,8 @@ import MeshModel
 struct WorkloadCollections {
     /// By uid.
     let all: MeshCollection<Workload>
+    /// By service, `<namespace>/<hostname>`.
+    let byService: Index<Workload, String>
     /// By `<namespace>/<name>` of the WorkloadEntry.
     let entryStatuses: MeshCollection<ObjectStatus>
 
@@ -48,6 +50,7 @@ struct WorkloadCollections {
             return [(workload.uid, workload)]
         }
         self.all = graph.join([pods, entries, inline, slices, networkGateways])
+        self.byService = self.all.index { _, workload in workload.services.keys.map(\.description) }
         self.entryStatuses = graph.map(entryBindings) { key, binding, fetch in
             ObjectStatus(
                 generation: fetch.get(inputs.workloadEntries, key)?.generation ?? 0, [binding.condition])

@@ -26,6 +26,10 @@ package struct MeshSettings: Hashable, Sendable {
     /// MeshConfig `defaultProviders.tracing`.
     package var tracingProviders: [String] = []
     package var accessLog = AccessLogSettings()
+    /// As it was written, for what is handed on to proxies.
+    package var meshConfig: JSONValue = [:]
+    /// MeshConfig `outboundTrafficPolicy.mode`: sidecars let their applications reach what is no service of the mesh.
+    package var allowsUnknownDestinations = true
 
     package init() {}
 
@@ -49,7 +53,15 @@ package struct MeshSettings: Hashable, Sendable {
         if let rules = root["serviceEntryVisibility"], !rules.isNull {
             settings.entryVisibility = try VisibilityRules(rules)
         }
+        settings.meshConfig = root
         settings.accessLog = try settings.accessLog.merging(root)
+        if let mode = root.at("outboundTrafficPolicy", "mode")?.string {
+            guard mode.hasPrefix("ALLOW_ANY") || mode == "REGISTRY_ONLY" else {
+                throw InvalidMeshConfig(
+                    description: "outboundTrafficPolicy: \"\(mode)\" is neither ALLOW_ANY nor REGISTRY_ONLY")
+            }
+            settings.allowsUnknownDestinations = mode != "REGISTRY_ONLY"
+        }
         for provider in root["extensionProviders"]?.array ?? [] {
             guard let name = provider["name"]?.string, let collector = provider["opentelemetry"] else { continue }
             settings.traceCollectors.updateValue(TraceCollector.address(collector), forKey: name)

@@ -16,6 +16,7 @@ final class ChangeCollector {
         var removedWaypoints: [NamespacedName] = []
         var envoys: [(key: EnvoyKey, resource: EnvoyResource?)] = []
         var envoyProblems: [(gateway: String, problems: [EnvoyProblem])] = []
+        var sidecars: [(pod: NamespacedName, sidecar: SidecarPod?)] = []
         var runners: [(gateway: NamespacedName, runners: WaypointRunners?)] = []
         var keys: [(key: String, keys: WantedKeys?)] = []
         var statuses: [(kind: StatusWriter.Kind, key: String, status: ObjectStatus?)] = []
@@ -89,6 +90,11 @@ final class ChangeCollector {
         }
         index.envoyProblems.observe { [weak self] in
             for change in $0 { self?.changes.envoyProblems.append((change.key, change.new ?? [])) }
+        }
+        index.sidecarPods.observe { [weak self] in
+            for change in $0 {
+                if let pod = NamespacedName(change.key) { self?.changes.sidecars.append((pod, change.new)) }
+            }
         }
         index.waypointRunners.observe { [weak self] in
             for change in $0 {

@@ -16,6 +16,10 @@ package struct ControlOptions: Sendable {
     package var plaintextGRPCPort: Int?
     package var readinessPort = 8080
     package var monitoringPort = 15014
+    /// Whether sidecars are init containers that stay (`ENABLE_NATIVE_SIDECARS`); nil: where all nodes can run them.
+    package var wantsNativeSidecars: Bool?
+    /// HTTPS: `/inject` and `/validate`.
+    package var webhookPort = 15017
     package var kubeconfig: String?
     package var extraHostNames: [String] = []
     package var quiet = Duration.milliseconds(100)
@@ -53,6 +57,7 @@ package struct ControlOptions: Sendable {
         self.settings.allowsDryRun = text("AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY") == "true"
         self.settings.requiresWaypoints = text("PILOT_AUTO_ALLOW_WAYPOINT_POLICY") == "true"
         self.allocatesAddresses = text("PILOT_ENABLE_IP_AUTOALLOCATE") != "false"
+        self.wantsNativeSidecars = text("ENABLE_NATIVE_SIDECARS").flatMap(Names.boolean)
         self.publishesRevocations = text("PILOT_ENABLE_CA_CRL") != "false"
         self.deploysWaypoints = text("PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER") != "false"
         do throws(WaypointInstallation.Invalid) {
@@ -83,10 +88,11 @@ package struct ControlOptions: Sendable {
             case "--plaintext-grpc-port": self.plaintextGRPCPort = try Self.port(parts[0], value)
             case "--http-port": self.readinessPort = try Self.port(parts[0], value)
             case "--monitoring-port": self.monitoringPort = try Self.port(parts[0], value)
+            case "--https-port": self.webhookPort = try Self.port(parts[0], value)
             default:
                 throw Invalid(
                     description: "unknown argument \(parts[0]); known are --kubeconfig, --bind, --secure-grpc-port, "
-                        + "--plaintext-grpc-port, --http-port and --monitoring-port")
+                        + "--plaintext-grpc-port, --http-port, --monitoring-port and --https-port")
             }
         }
     }

@@ -27,6 +27,8 @@ package actor ControlPlane {
     private let gateways: GatewayWriters
     private let placed: PlacedStatusWriter
     private let waypoints: WaypointRegistry
+    private let nodeVersions: NodeVersions
+    private let sidecars: SidecarRegistry
     /// Keys to fetch, or not any more; as many at a time as there are RequestAuthentications.
     private let keyRequests: AsyncStream<(key: String, keys: WantedKeys?)>
     private let keyRequest: AsyncStream<(key: String, keys: WantedKeys?)>.Continuation
@@ -37,7 +39,8 @@ package actor ControlPlane {
     package init(
         _ initial: MeshSettings, settings: SettingsHolder, server: XDSServer, pods: PodRegistry,
         statuses: StatusWriter, addresses: AddressAllocator, placed: PlacedStatusWriter, waypoints: WaypointRegistry,
-        gateways: GatewayWriters, logger: Logger
+        sidecars: SidecarRegistry = SidecarRegistry(), gateways: GatewayWriters,
+        nodeVersions: NodeVersions = NodeVersions(), logger: Logger
     ) {
         self.initial = initial
         self.settings = settings
@@ -48,8 +51,10 @@ package actor ControlPlane {
         self.statuses = statuses
         self.addresses = addresses
         self.gateways = gateways
+        self.nodeVersions = nodeVersions
         self.placed = placed
         self.waypoints = waypoints
+        self.sidecars = sidecars
         (self.keyRequests, self.keyRequest) = AsyncStream.makeStream()
         self.logger = logger
     }
@@ -99,7 +104,9 @@ package actor ControlPlane {
         }
         switch kind {
         case .namespaces: self.index.namespaces.take(event) { NamespaceView($0) }
-        case .nodes: self.index.nodes.take(event) { NodeView($0) }
+        case .nodes:
+            self.index.nodes.take(event) { NodeView($0) }
+            self.nodeVersions.observe(event)
         case .pods: self.receivePods(event)
         case .services: self.index.services.take(event) { ServiceView($0) }
         case .endpointSlices: self.index.slices.take(event) { SliceView($0) }
@@ -217,6 +224,7 @@ package actor ControlPlane {
                 removed: changes.removedServiceRules)
         }
         self.tell(envoys: changes)
+        for (pod, sidecar) in changes.sidecars { self.sidecars.set(pod, sidecar) }
         for (gateway, runners) in changes.runners { self.waypoints.set(gateway, runners) }
         for (key, keys) in changes.keys { self.keyRequest.yield((key, keys)) }
         for (kind, key, status) in changes.statuses {
@@ -245,8 +253,8 @@ extension ControlPlane {
         for (gateway, problems) in changes.envoyProblems {
             for problem in problems {
                 self.logger.warning(
-                    "an Envoy waypoint cannot do as it was asked for",
-                    metadata: ["gateway": "\(gateway)", "what": "\(problem)"])
+                    "an Envoy cannot do as it was asked for",
+                    metadata: ["of": "\(gateway)", "what": "\(problem)"])
             }
         }
     }

@@ -6,7 +6,10 @@ package import Logging
 import MeshCA
 import MeshTelemetry
 import MeshXDS
+import NIOCertificateReloading
+import NIOCore
 import NIOPosix
+import NIOSSL
 
 /// One running control plane, from key material to the last drained stream.
 package struct ControlServer: Sendable {
@@ -29,7 +32,7 @@ package struct ControlServer: Sendable {
 
     /// The ports in use, told once everything listens.
     package struct Ports: Sendable {
-        package var secureGRPC, readiness, monitoring: Int
+        package var secureGRPC, readiness, monitoring, webhooks: Int
     }
 
     /// Serves until the task is cancelled or `stop` says so; then drains.
@@ -46,17 +49,20 @@ package struct ControlServer: Sendable {
         metrics.show(authority.current)
         let pods = PodRegistry()
         let waypoints = WaypointRegistry()
+        let sidecars = SidecarRegistry()
         let authenticator = TokenReviewAuthenticator(self.cluster, audiences: self.options.audiences)
         let xds = XDSServer(
             .init(quiet: self.options.quiet, longest: self.options.longest), authenticator: authenticator,
-            admission: self.admission(waypoints), logger: self.logger, record: metrics.record)
+            admission: self.admission(waypoints, sidecars), logger: self.logger, record: metrics.record)
         let statuses = StatusWriter(self.cluster, logger: self.logger)
         let placed = PlacedStatusWriter(self.cluster, logger: self.logger)
         let addresses = AddressAllocator(self.cluster, logger: self.logger)
         let gateways = GatewayWriters(self.cluster, logger: self.logger)
+        let nodeVersions = NodeVersions()
         let plane = ControlPlane(
             self.options.settings, settings: settings, server: xds, pods: pods, statuses: statuses,
-            addresses: addresses, placed: placed, waypoints: waypoints, gateways: gateways, logger: self.logger)
+            addresses: addresses, placed: placed, waypoints: waypoints, sidecars: sidecars, gateways: gateways,
+            nodeVersions: nodeVersions, logger: self.logger)
         let trusted = self.options.trustedNodeAccounts
         if trusted.isEmpty {
             self.logger.warning("CA_TRUSTED_NODE_ACCOUNTS is empty: no node proxy will be served")
@@ -68,7 +74,12 @@ package struct ControlServer: Sendable {
         let certificate = try ServerCertificate(
             authority: { authority.current }, names: self.options.serverNames)
 
-        let endpoints = try await self.endpoints(xds, plane, metrics)
+        let injection = InjectionService(
+            self.cluster, namespace: self.options.namespace, settings: settings, nodes: nodeVersions,
+            wantsNativeSidecars: self.options.wantsNativeSidecars, metrics: InjectionMetrics(metrics.registry),
+            logger: self.logger)
+        var endpoints = try await self.endpoints(xds, plane, metrics)
+        endpoints.append(try await self.webhooks(certificate, injection))
         var transports: [HTTP2ServerTransport.Posix] = [
             self.transport(
                 port: self.options.secureGRPCPort, try .tls(certificateReloader: certificate) { $0.requireALPN = true })
@@ -80,17 +91,21 @@ package struct ControlServer: Sendable {
         }
         let servers = transports.map { GRPCServer(transport: $0, services: [XDSService(xds), ca]) }
         let secure = transports[0]
+        let bound = endpoints
 
         try await withThrowingTaskGroup(of: Void.self) { group in
             for server in servers { group.addTask { try await server.serve() } }
             group.addTask {
-                let bound = try await secure.listeningAddress
-                let port = bound.ipv6?.port ?? bound.ipv4?.port ?? self.options.secureGRPCPort
-                listening(Ports(secureGRPC: port, readiness: endpoints[0].ports[0], monitoring: endpoints[1].ports[0]))
+                let address = try await secure.listeningAddress
+                let port = address.ipv6?.port ?? address.ipv4?.port ?? self.options.secureGRPCPort
+                listening(
+                    Ports(
+                        secureGRPC: port, readiness: bound[0].ports[0], monitoring: bound[1].ports[0],
+                        webhooks: bound[2].ports[0]))
                 try await self.background(
                     plane: plane, xds: xds, store: store, authority: authority, certificate: certificate,
                     metrics: metrics, statuses: statuses, placed: placed, addresses: addresses, gateways: gateways,
-                    settings: settings)
+                    injection: injection, settings: settings)
             }
             group.addTask {
                 for await _ in stop { break }
@@ -107,13 +122,13 @@ package struct ControlServer: Sendable {
         for endpoint in endpoints { await endpoint.close() }
     }
 
-    private func admission(_ waypoints: WaypointRegistry) -> XDSServer.Admission {
+    private func admission(_ waypoints: WaypointRegistry, _ sidecars: SidecarRegistry) -> XDSServer.Admission {
         let rule = XDSAdmissionRule(
             nodeProxies: self.options.trustedNodeAccounts, waypoints: { waypoints.gateways(of: $0) },
-            runsEnvoy: { waypoints.runsEnvoy($0) })
+            runsEnvoy: { waypoints.runsEnvoy($0) }, sidecar: { sidecars.pod($0) })
         return { caller, node, metadata in
             do throws(XDSAdmissionRule.Refusal) {
-                return try rule.check(caller, metadata, isOpening: node.isEmpty)
+                return try rule.check(caller, metadata, node: node, isOpening: node.isEmpty)
             } catch {
                 return .refused(error.description)
             }
@@ -170,6 +185,27 @@ package struct ControlServer: Sendable {
         ]
     }
 
+    /// A review holds an object and its former state, of 3 MiB each at most.
+    static let reviewBytesMax = 8 << 20
+
+    /// What the API server asks, over TLS with our own certificate.
+    private func webhooks(
+        _ certificate: ServerCertificate, _ injection: InjectionService
+    ) async throws -> HTTPEndpoints {
+        var tls = try TLSConfiguration.makeServerConfiguration(certificateReloader: certificate)
+        tls.minimumTLSVersion = .tlsv12
+        tls.applicationProtocols = ["http/1.1"]
+        let context = try NIOSSLContext(configuration: tls)
+        var limits = HTTPEndpoints.Limits()
+        limits.headTimeout = .seconds(30)
+        limits.bodyBytesMax = Self.reviewBytesMax
+        return try await HTTPEndpoints.bind(
+            [.init(host: self.options.bind, port: self.options.webhookPort)],
+            routes: [injection.route, ValidationService(logger: self.logger).route],
+            group: MultiThreadedEventLoopGroup.singleton, limits: limits,
+            prepare: { try $0.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: context)) })
+    }
+
     /// Who is connected and whether it is up to date. Names and counts only: nothing of the mesh itself.
     private static func text(_ clients: [XDSClientStatus]) -> [UInt8] {
         JSONValue.array(
@@ -195,7 +231,7 @@ package struct ControlServer: Sendable {
         plane: ControlPlane, xds: XDSServer, store: AuthorityStore, authority: KeyMaterial,
         certificate: ServerCertificate, metrics: ControlMetrics, statuses: StatusWriter,
         placed: PlacedStatusWriter, addresses: AddressAllocator, gateways: GatewayWriters,
-        settings: SettingsHolder
+        injection: InjectionService, settings: SettingsHolder
     ) async throws {
         let publisher = RootCertificatePublisher(
             self.cluster, .roots, content: { authority.current.rootsPEM }, changes: authority.changes(),
@@ -203,10 +239,14 @@ package struct ControlServer: Sendable {
         let revocations = RootCertificatePublisher(
             self.cluster, .revocations, content: { authority.current.revocationsPEM }, changes: authority.changes(),
             logger: self.logger)
+        let webhooks = WebhookKeeper(
+            self.cluster, namespace: self.options.namespace, revision: settings.current.revision,
+            roots: { authority.current.rootsPEM }, changes: authority.changes(), logger: self.logger)
         let changes = authority.changes()
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await plane.run(self.cluster) }
             group.addTask { await xds.run() }
+            group.addTask { await injection.run() }
             group.addTask { await certificate.keepFresh(self.logger) }
             group.addTask { await certificate.follow(changes, self.logger) }
             group.addTask { await self.renewRoot(store, authority, metrics, settings) }
@@ -217,6 +257,9 @@ package struct ControlServer: Sendable {
                 await self.election("istio-namespace-controller-election").run {
                     await self.publish(publisher, revocations)
                 }
+            }
+            group.addTask {
+                await self.election("istio-webhook-controller-election").run { await webhooks.run() }
             }
             if self.options.deploysWaypoints {
                 group.addTask {

@@ -5,7 +5,7 @@ import NIOCertificateReloading
 import NIOSSL
 import Synchronization
 
-/// The certificate of our own gRPC port, issued by our own CA and renewed before it ends, without a restart.
+/// The certificate of our own gRPC and webhook ports, issued by our own CA and renewed before it ends, without a restart.
 final class ServerCertificate: CertificateReloader {
     private struct Current {
         var override: NIOSSLContextConfigurationOverride

@@ -9,6 +9,13 @@ package enum DestinationCluster {
     package static func cluster(
         _ destination: EnvoyDestination, _ port: ServicePort, _ balancing: BackendBalancing
     ) -> EnvoyResource {
+        let cluster = Self.message(destination, port, balancing)
+        return EnvoyResource(cluster.name, cluster)
+    }
+
+    static func message(
+        _ destination: EnvoyDestination, _ port: ServicePort, _ balancing: BackendBalancing
+    ) -> EnvoyCluster {
         var cluster = EnvoyCluster()
         cluster.name = destination.name
         cluster.type = .eds
@@ -34,7 +41,7 @@ package enum DestinationCluster {
             },
         ]
         cluster.typedExtensionProtocolOptions[EnvoyNames.httpOptions] = Self.http(port.appProtocol).packed
-        return EnvoyResource(cluster.name, cluster)
+        return cluster
     }
 
     private static func policy(_ choice: BackendBalancing.Choice) -> EnvoyCluster.Policy {
@@ -47,7 +54,7 @@ package enum DestinationCluster {
     }
 
     /// As the port's owner said; else as the client speaks.
-    private static func http(_ appProtocol: ServicePort.AppProtocol) -> EnvoyHTTPUpstream {
+    static func http(_ appProtocol: ServicePort.AppProtocol) -> EnvoyHTTPUpstream {
         .with {
             switch appProtocol {
             case .http2, .grpc: $0.explicitHTTPConfig.http2ProtocolOptions = EnvoyHTTP2Options()
@@ -59,7 +66,7 @@ package enum DestinationCluster {
         }
     }
 
-    private static let tunnelled = Google_Protobuf_Struct(fields: ["tunnel": "http"])
+    static let tunnelled = Google_Protobuf_Struct(fields: ["tunnel": "http"])
 
     // MARK: Endpoints
 
@@ -91,7 +98,7 @@ package enum DestinationCluster {
         return (EnvoyResource(destination.name, assignment), identities)
     }
 
-    private static func target(of workload: Workload, _ service: NamespacedName, _ port: ServicePort) -> UInt16? {
+    static func target(of workload: Workload, _ service: NamespacedName, _ port: ServicePort) -> UInt16? {
         let own = workload.services[service]?.first { $0.port == port.port }?.targetPort
         return own ?? (port.targetPort > 0 ? port.targetPort : nil)
     }
@@ -126,7 +133,7 @@ package enum DestinationCluster {
 }
 
 extension Service.IPFamilies {
-    fileprivate func allows(_ address: IPAddress) -> Bool {
+    func allows(_ address: IPAddress) -> Bool {
         switch self {
         case .automatic, .dual: true
         case .v4Only: !address.isV6

@@ -39,6 +39,9 @@ package enum TunnelClusters {
         cluster.circuitBreakers = .open
         cluster.originalDstLbConfig = .with {
             $0.upstreamPortOverride = Google_Protobuf_UInt32Value(UInt32(settings.tunnelPort))
+            // Where the endpoint names one: what stands before it.
+            $0.metadataKey.key = EnvoyNames.originalDestination
+            $0.metadataKey.path = [.with { $0.key = EnvoyNames.waypoint }]
         }
         cluster.typedExtensionProtocolOptions[EnvoyNames.httpOptions] =
             EnvoyHTTPUpstream.with {

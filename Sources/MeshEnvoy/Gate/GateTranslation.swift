@@ -13,7 +13,7 @@ struct GateTranslation {
     private(set) var problems: [EnvoyProblem] = []
 
     /// - Parameter gates: the waypoint's and the service's.
-    init(_ gates: [TrafficGate], trustDomains: [String], chain: String) {
+    init(_ gates: [TrafficGate], trustDomains: [String], chain: String, proof: PeerProof = .tunnel) {
         if let reason = gates.compactMap(\.closedBecause).first {
             self.close(reason, chain)
             return
@@ -33,8 +33,8 @@ struct GateTranslation {
         if !tokens.isEmpty {
             self.requests.append(EnvoyHTTPFilter(EnvoyNames.tokens, EnvoyJWTAuthentication(tokens)))
         }
-        self.requests += requests.filters.map { EnvoyHTTPFilter(EnvoyNames.httpRBAC, $0.http) }
-        self.streams += streams.filters.map { EnvoyFilter(EnvoyNames.networkRBAC, $0.network(chain)) }
+        self.requests += requests.filters(proof).map { EnvoyHTTPFilter(EnvoyNames.httpRBAC, $0.http) }
+        self.streams += streams.filters(proof).map { EnvoyFilter(EnvoyNames.networkRBAC, $0.network(chain)) }
         for limit in gates.flatMap(\.rateLimits) {
             self.requests.append(EnvoyHTTPFilter(EnvoyNames.rateLimit, EnvoyLocalRateLimit(limit)))
             self.streams.append(EnvoyFilter(EnvoyNames.networkRateLimit, EnvoyNetworkRateLimit(limit)))
@@ -92,16 +92,17 @@ private struct PolicySet {
         }
     }
 
-    var filters: [PolicyFilter] {
+    func filters(_ proof: PeerProof) -> [PolicyFilter] {
+        let translation = PolicyTranslation(proof: proof)
         var filters: [PolicyFilter] = []
         for (policies, action, prefix) in [
             (self.audit, EnvoyRBAC.Action.deny, "audit_"), (self.trialDeny, .deny, "dry_run_deny_"),
             (self.trialAllow, .allow, "dry_run_allow_"),
         ] where !policies.isEmpty {
-            filters.append(PolicyFilter(shadow: (PolicyTranslation.rules(policies, action), prefix)))
+            filters.append(PolicyFilter(shadow: (translation.rules(policies, action), prefix)))
         }
-        if !self.deny.isEmpty { filters.append(PolicyFilter(rules: PolicyTranslation.rules(self.deny, .deny))) }
-        if !self.allow.isEmpty { filters.append(PolicyFilter(rules: PolicyTranslation.rules(self.allow, .allow))) }
+        if !self.deny.isEmpty { filters.append(PolicyFilter(rules: translation.rules(self.deny, .deny))) }
+        if !self.allow.isEmpty { filters.append(PolicyFilter(rules: translation.rules(self.allow, .allow))) }
         return filters
     }
 }

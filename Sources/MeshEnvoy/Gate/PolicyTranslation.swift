@@ -4,8 +4,11 @@ internal import MeshRoutes
 
 /// Compiled policies as Envoy's RBAC: a rule is a policy there, whose permissions say what is asked for and whose
 /// principals say who asks. Both must match, any of each.
-enum PolicyTranslation {
-    static func rules(_ policies: [CompiledPolicy], _ action: EnvoyRBAC.Action) -> EnvoyRBAC {
+struct PolicyTranslation {
+    /// Where a client's identity is found.
+    let proof: PeerProof
+
+    func rules(_ policies: [CompiledPolicy], _ action: EnvoyRBAC.Action) -> EnvoyRBAC {
         var rules = EnvoyRBAC()
         rules.action = action
         for policy in policies {
@@ -13,24 +16,24 @@ enum PolicyTranslation {
                 let match = PolicyMatch(policy: policy.key, rule: index, action: policy.action)
                 // Attached twice, a policy has its name twice; none may push the other out.
                 var name = match.description
-                while let there = rules.policies[name], there != Self.policy(rule) { name += "'" }
-                rules.policies[name] = Self.policy(rule)
+                while let there = rules.policies[name], there != self.policy(rule) { name += "'" }
+                rules.policies[name] = self.policy(rule)
             }
         }
         return rules
     }
 
-    private static func policy(_ rule: CompiledRule) -> EnvoyRBACPolicy {
-        let conditions = rule.when.map(Self.test)
+    private func policy(_ rule: CompiledRule) -> EnvoyRBACPolicy {
+        let conditions = rule.when.map(self.test)
         let who = conditions.compactMap { if case .who(let principal) = $0 { principal } else { nil } }
         let what = conditions.compactMap { if case .what(let permission) = $0 { permission } else { nil } }
         var policy = EnvoyRBACPolicy()
         // An alternative of `from` asks only who, one of `to` only what.
         policy.principals = (rule.from.isEmpty ? [[]] : rule.from).map { tests in
-            .all(tests.compactMap { if case .who(let principal) = Self.test($0) { principal } else { nil } } + who)
+            .all(tests.compactMap { if case .who(let principal) = self.test($0) { principal } else { nil } } + who)
         }
         policy.permissions = (rule.to.isEmpty ? [[]] : rule.to).map { tests in
-            .all(tests.compactMap { if case .what(let permission) = Self.test($0) { permission } else { nil } } + what)
+            .all(tests.compactMap { if case .what(let permission) = self.test($0) { permission } else { nil } } + what)
         }
         return policy
     }
@@ -42,15 +45,15 @@ enum PolicyTranslation {
 
     /// Any of the wanted values and none of the unwanted. Where a request leaves open what a value is, DENY takes any
     /// reading of the wanted and ALLOW any reading of the unwanted.
-    private static func test(_ test: AttributeTest) -> Test {
+    private func test(_ test: AttributeTest) -> Test {
         if test.attribute.isOfWhom {
             var all: [EnvoyPrincipal] = []
             if !test.wanted.isEmpty {
-                all.append(.any(of: test.wanted.map { Self.who(test.attribute, $0, isLoose: test.isDenying) }))
+                all.append(.any(of: test.wanted.map { self.who(test.attribute, $0, isLoose: test.isDenying) }))
             }
             if !test.unwanted.isEmpty {
                 all.append(
-                    .not(.any(of: test.unwanted.map { Self.who(test.attribute, $0, isLoose: !test.isDenying) })))
+                    .not(.any(of: test.unwanted.map { self.who(test.attribute, $0, isLoose: !test.isDenying) })))
             }
             return .who(.all(all))
         }
@@ -66,13 +69,13 @@ enum PolicyTranslation {
 
     // MARK: Who asks
 
-    private static func who(_ attribute: GateAttribute, _ value: ValueTest, isLoose: Bool) -> EnvoyPrincipal {
+    private func who(_ attribute: GateAttribute, _ value: ValueTest, isLoose: Bool) -> EnvoyPrincipal {
         switch (attribute, value) {
-        case (.principal, .text(let text)): .peer(Self.principal(text))
-        case (.namespace, .text(let text)): .peer(.regex("spiffe://[^/]+/ns/\(text.segment)/sa/.+"))
-        case (.trustDomain, .text(let text)): .peer(.regex("spiffe://\(text.segment)/.+"))
+        case (.principal, .text(let text)): self.proof.peer(Self.principal(text))
+        case (.namespace, .text(let text)): self.proof.peer(.regex("spiffe://[^/]+/ns/\(text.segment)/sa/.+"))
+        case (.trustDomain, .text(let text)): self.proof.peer(.regex("spiffe://\(text.segment)/.+"))
         case (.serviceAccount, .serviceAccount(let account)):
-            .peer(
+            self.proof.peer(
                 .regex(
                     "spiffe://[^/]+/ns/\(RegexText.literal(account.namespace))/sa/\(RegexText.literal(account.serviceAccount))"
                 ))

@@ -18,14 +18,25 @@ extension EnvoyPrincipal {
     static func any(of principals: [EnvoyPrincipal]) -> EnvoyPrincipal {
         principals.count == 1 ? principals[0] : .with { $0.orIds.ids = principals }
     }
+}
 
-    /// By the identity that was proven at the tunnel's end.
-    static func peer(_ text: EnvoyStringMatcher) -> EnvoyPrincipal {
-        .with { principal in
-            principal.filterState = .with {
-                $0.key = EnvoyNames.principal
-                $0.stringMatch = text
+/// Where a client's identity stands once it was proven.
+enum PeerProof {
+    /// The tunnel's end noted it for the inside.
+    case tunnel
+    /// The connection itself is mutual TLS. One without TLS has no identity.
+    case certificate
+
+    func peer(_ text: EnvoyStringMatcher) -> EnvoyPrincipal {
+        switch self {
+        case .tunnel:
+            .with { principal in
+                principal.filterState = .with {
+                    $0.key = EnvoyNames.principal
+                    $0.stringMatch = text
+                }
             }
+        case .certificate: .with { $0.authenticated.principalName = text }
         }
     }
 }

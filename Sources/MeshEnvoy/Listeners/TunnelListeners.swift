@@ -34,13 +34,14 @@ package enum TunnelListeners {
     private static func serverTLS(_ settings: EnvoySettings) -> EnvoyDownstreamTLS {
         .with {
             $0.requireClientCertificate = true
-            // Whatever speaks for a workload of the mesh, and nothing that only looks like it: policies read namespaces out
-            // of this form.
-            $0.commonTlsContext = EnvoyCommonTLS(
-                accepting: settings.trustDomains.map {
-                    .regex("spiffe://\(RegexText.literal($0))/ns/[^/]+/sa/[^/]+")
-                })
+            $0.commonTlsContext = EnvoyCommonTLS(accepting: self.members(settings))
         }
+    }
+
+    /// Whatever speaks for a workload of the mesh, and nothing that only looks like it: policies read namespaces out of this
+    /// form.
+    static func members(_ settings: EnvoySettings) -> [EnvoyStringMatcher] {
+        settings.trustDomains.map { .regex("spiffe://\(RegexText.literal($0))/ns/[^/]+/sa/[^/]+") }
     }
 
     private static var connectManager: EnvoyHTTPConnectionManager {
@@ -136,12 +137,13 @@ package enum TunnelListeners {
 }
 
 extension EnvoyCommonTLS {
-    /// Of both ends of HBONE: TLS 1.3, HTTP/2, our certificate from the agent, and of peers one of these.
-    init(accepting peers: [EnvoyStringMatcher]) {
+    /// Of both ends of HBONE: TLS 1.3, HTTP/2, our certificate from the agent, and of peers one of these. Between sidecars
+    /// TLS 1.2 is spoken too.
+    init(accepting peers: [EnvoyStringMatcher], protocols: [String] = ["h2"], isTunnel: Bool = true) {
         self.init()
-        self.alpnProtocols = ["h2"]
+        self.alpnProtocols = protocols
         self.tlsParams = .with {
-            $0.tlsMinimumProtocolVersion = .tlsv13
+            $0.tlsMinimumProtocolVersion = isTunnel ? .tlsv13 : .tlsv12
             $0.tlsMaximumProtocolVersion = .tlsv13
         }
         self.tlsCertificateSdsSecretConfigs = [.agent(EnvoyNames.certificate)]

@@ -99,6 +99,24 @@ package nonisolated struct EnvoyCluster: @unchecked Sendable {
   /// Clears the value of `cleanupInterval`. Subsequent reads from it will return its default value.
   package mutating func clearCleanupInterval() {_uniqueStorage()._cleanupInterval = nil}
 
+  package var upstreamBindConfig: EnvoyBindConfig {
+    get {_storage._upstreamBindConfig ?? EnvoyBindConfig()}
+    set {_uniqueStorage()._upstreamBindConfig = newValue}
+  }
+  /// Returns true if `upstreamBindConfig` has been explicitly set.
+  package var hasUpstreamBindConfig: Bool {_storage._upstreamBindConfig != nil}
+  /// Clears the value of `upstreamBindConfig`. Subsequent reads from it will return its default value.
+  package mutating func clearUpstreamBindConfig() {_uniqueStorage()._upstreamBindConfig = nil}
+
+  package var lbSubsetConfig: EnvoyCluster.Subsets {
+    get {_storage._lbSubsetConfig ?? EnvoyCluster.Subsets()}
+    set {_uniqueStorage()._lbSubsetConfig = newValue}
+  }
+  /// Returns true if `lbSubsetConfig` has been explicitly set.
+  package var hasLbSubsetConfig: Bool {_storage._lbSubsetConfig != nil}
+  /// Clears the value of `lbSubsetConfig`. Subsequent reads from it will return its default value.
+  package mutating func clearLbSubsetConfig() {_uniqueStorage()._lbSubsetConfig = nil}
+
   package var lbConfig: OneOf_LbConfig? {
     get {return _storage._lbConfig}
     set {_uniqueStorage()._lbConfig = newValue}
@@ -142,6 +160,7 @@ package nonisolated struct EnvoyCluster: @unchecked Sendable {
   package nonisolated enum Kind: SwiftProtobuf.Enum, Swift.CaseIterable {
     package typealias RawValue = Int
     case `static` // = 0
+    case strictDns // = 1
     case eds // = 3
     case originalDst // = 4
     case UNRECOGNIZED(Int)
@@ -153,6 +172,7 @@ package nonisolated struct EnvoyCluster: @unchecked Sendable {
     package init?(rawValue: Int) {
       switch rawValue {
       case 0: self = .static
+      case 1: self = .strictDns
       case 3: self = .eds
       case 4: self = .originalDst
       default: self = .UNRECOGNIZED(rawValue)
@@ -162,6 +182,7 @@ package nonisolated struct EnvoyCluster: @unchecked Sendable {
     package var rawValue: Int {
       switch self {
       case .static: return 0
+      case .strictDns: return 1
       case .eds: return 3
       case .originalDst: return 4
       case .UNRECOGNIZED(let i): return i
@@ -171,6 +192,7 @@ package nonisolated struct EnvoyCluster: @unchecked Sendable {
     // The compiler won't synthesize support with the UNRECOGNIZED case.
     package static let allCases: [EnvoyCluster.Kind] = [
       .static,
+      .strictDns,
       .eds,
       .originalDst,
     ]
@@ -312,6 +334,106 @@ package nonisolated struct EnvoyCluster: @unchecked Sendable {
 
     fileprivate var _match: SwiftProtobuf.Google_Protobuf_Struct? = nil
     fileprivate var _transportSocket: EnvoyTransportSocket? = nil
+  }
+
+  /// envoy.config.cluster.v3.Cluster.LbSubsetConfig
+  package nonisolated struct Subsets: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    package var fallbackPolicy: EnvoyCluster.Subsets.Fallback = .noFallback
+
+    package var subsetSelectors: [EnvoyCluster.Subsets.Selector] = []
+
+    package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    /// envoy.config.cluster.v3.Cluster.LbSubsetConfig.LbSubsetFallbackPolicy
+    package nonisolated enum Fallback: SwiftProtobuf.Enum, Swift.CaseIterable {
+      package typealias RawValue = Int
+      case noFallback // = 0
+      case anyEndpoint // = 1
+      case UNRECOGNIZED(Int)
+
+      package init() {
+        self = .noFallback
+      }
+
+      package init?(rawValue: Int) {
+        switch rawValue {
+        case 0: self = .noFallback
+        case 1: self = .anyEndpoint
+        default: self = .UNRECOGNIZED(rawValue)
+        }
+      }
+
+      package var rawValue: Int {
+        switch self {
+        case .noFallback: return 0
+        case .anyEndpoint: return 1
+        case .UNRECOGNIZED(let i): return i
+        }
+      }
+
+      // The compiler won't synthesize support with the UNRECOGNIZED case.
+      package static let allCases: [EnvoyCluster.Subsets.Fallback] = [
+        .noFallback,
+        .anyEndpoint,
+      ]
+
+    }
+
+    /// envoy.config.cluster.v3.Cluster.LbSubsetConfig.LbSubsetSelector
+    package nonisolated struct Selector: Sendable {
+      // SwiftProtobuf.Message conformance is added in an extension below. See the
+      // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+      // methods supported on all messages.
+
+      package var keys: [String] = []
+
+      package var fallbackPolicy: EnvoyCluster.Subsets.Selector.Fallback = .notDefined
+
+      package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+      /// envoy.config.cluster.v3.Cluster.LbSubsetConfig.LbSubsetSelector.LbSubsetSelectorFallbackPolicy
+      package nonisolated enum Fallback: SwiftProtobuf.Enum, Swift.CaseIterable {
+        package typealias RawValue = Int
+        case notDefined // = 0
+        case noFallback // = 1
+        case UNRECOGNIZED(Int)
+
+        package init() {
+          self = .notDefined
+        }
+
+        package init?(rawValue: Int) {
+          switch rawValue {
+          case 0: self = .notDefined
+          case 1: self = .noFallback
+          default: self = .UNRECOGNIZED(rawValue)
+          }
+        }
+
+        package var rawValue: Int {
+          switch self {
+          case .notDefined: return 0
+          case .noFallback: return 1
+          case .UNRECOGNIZED(let i): return i
+          }
+        }
+
+        // The compiler won't synthesize support with the UNRECOGNIZED case.
+        package static let allCases: [EnvoyCluster.Subsets.Selector.Fallback] = [
+          .notDefined,
+          .noFallback,
+        ]
+
+      }
+
+      package init() {}
+    }
+
+    package init() {}
   }
 
   package init() {}
@@ -788,7 +910,7 @@ fileprivate nonisolated let _protobuf_package = "martlet.envoy"
 
 nonisolated extension EnvoyCluster: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Cluster"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}type\0\u{3}eds_cluster_config\0\u{3}connect_timeout\0\u{4}\u{2}lb_policy\0\u{4}\u{4}circuit_breakers\0\u{4}\u{a}cleanup_interval\0\u{4}\u{4}transport_socket\0\u{4}\u{9}load_assignment\0\u{3}original_dst_lb_config\0\u{4}\u{2}typed_extension_protocol_options\0\u{4}\u{7}transport_socket_matches\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}type\0\u{3}eds_cluster_config\0\u{3}connect_timeout\0\u{4}\u{2}lb_policy\0\u{4}\u{4}circuit_breakers\0\u{4}\u{a}cleanup_interval\0\u{3}upstream_bind_config\0\u{3}lb_subset_config\0\u{4}\u{2}transport_socket\0\u{4}\u{9}load_assignment\0\u{3}original_dst_lb_config\0\u{4}\u{2}typed_extension_protocol_options\0\u{4}\u{7}transport_socket_matches\0")
 
   fileprivate class _StorageClass {
     var _name: String = String()
@@ -800,6 +922,8 @@ nonisolated extension EnvoyCluster: SwiftProtobuf.Message, SwiftProtobuf._Messag
     var _circuitBreakers: EnvoyCircuitBreakers? = nil
     var _typedExtensionProtocolOptions: Dictionary<String,SwiftProtobuf.Google_Protobuf_Any> = [:]
     var _cleanupInterval: SwiftProtobuf.Google_Protobuf_Duration? = nil
+    var _upstreamBindConfig: EnvoyBindConfig? = nil
+    var _lbSubsetConfig: EnvoyCluster.Subsets? = nil
     var _lbConfig: EnvoyCluster.OneOf_LbConfig?
     var _transportSocket: EnvoyTransportSocket? = nil
     var _transportSocketMatches: [EnvoyCluster.SocketMatch] = []
@@ -822,6 +946,8 @@ nonisolated extension EnvoyCluster: SwiftProtobuf.Message, SwiftProtobuf._Messag
       _circuitBreakers = source._circuitBreakers
       _typedExtensionProtocolOptions = source._typedExtensionProtocolOptions
       _cleanupInterval = source._cleanupInterval
+      _upstreamBindConfig = source._upstreamBindConfig
+      _lbSubsetConfig = source._lbSubsetConfig
       _lbConfig = source._lbConfig
       _transportSocket = source._transportSocket
       _transportSocketMatches = source._transportSocketMatches
@@ -857,6 +983,8 @@ nonisolated extension EnvoyCluster: SwiftProtobuf.Message, SwiftProtobuf._Messag
         case 6: try { try decoder.decodeSingularEnumField(value: &_storage._lbPolicy) }()
         case 10: try { try decoder.decodeSingularMessageField(value: &_storage._circuitBreakers) }()
         case 20: try { try decoder.decodeSingularMessageField(value: &_storage._cleanupInterval) }()
+        case 21: try { try decoder.decodeSingularMessageField(value: &_storage._upstreamBindConfig) }()
+        case 22: try { try decoder.decodeSingularMessageField(value: &_storage._lbSubsetConfig) }()
         case 24: try { try decoder.decodeSingularMessageField(value: &_storage._transportSocket) }()
         case 33: try { try decoder.decodeSingularMessageField(value: &_storage._loadAssignment) }()
         case 34: try {
@@ -907,6 +1035,12 @@ nonisolated extension EnvoyCluster: SwiftProtobuf.Message, SwiftProtobuf._Messag
       try { if let v = _storage._cleanupInterval {
         try visitor.visitSingularMessageField(value: v, fieldNumber: 20)
       } }()
+      try { if let v = _storage._upstreamBindConfig {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 21)
+      } }()
+      try { if let v = _storage._lbSubsetConfig {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 22)
+      } }()
       try { if let v = _storage._transportSocket {
         try visitor.visitSingularMessageField(value: v, fieldNumber: 24)
       } }()
@@ -940,6 +1074,8 @@ nonisolated extension EnvoyCluster: SwiftProtobuf.Message, SwiftProtobuf._Messag
         if _storage._circuitBreakers != rhs_storage._circuitBreakers {return false}
         if _storage._typedExtensionProtocolOptions != rhs_storage._typedExtensionProtocolOptions {return false}
         if _storage._cleanupInterval != rhs_storage._cleanupInterval {return false}
+        if _storage._upstreamBindConfig != rhs_storage._upstreamBindConfig {return false}
+        if _storage._lbSubsetConfig != rhs_storage._lbSubsetConfig {return false}
         if _storage._lbConfig != rhs_storage._lbConfig {return false}
         if _storage._transportSocket != rhs_storage._transportSocket {return false}
         if _storage._transportSocketMatches != rhs_storage._transportSocketMatches {return false}
@@ -953,7 +1089,7 @@ nonisolated extension EnvoyCluster: SwiftProtobuf.Message, SwiftProtobuf._Messag
 }
 
 nonisolated extension EnvoyCluster.Kind: SwiftProtobuf._ProtoNameProviding {
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0STATIC\0\u{2}\u{3}EDS\0\u{1}ORIGINAL_DST\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0STATIC\0\u{1}STRICT_DNS\0\u{2}\u{2}EDS\0\u{1}ORIGINAL_DST\0")
 }
 
 nonisolated extension EnvoyCluster.Policy: SwiftProtobuf._ProtoNameProviding {
@@ -1080,6 +1216,84 @@ nonisolated extension EnvoyCluster.SocketMatch: SwiftProtobuf.Message, SwiftProt
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
+}
+
+nonisolated extension EnvoyCluster.Subsets: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = EnvoyCluster.protoMessageName + ".Subsets"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}fallback_policy\0\u{4}\u{2}subset_selectors\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularEnumField(value: &self.fallbackPolicy) }()
+      case 3: try { try decoder.decodeRepeatedMessageField(value: &self.subsetSelectors) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.fallbackPolicy != .noFallback {
+      try visitor.visitSingularEnumField(value: self.fallbackPolicy, fieldNumber: 1)
+    }
+    if !self.subsetSelectors.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.subsetSelectors, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: EnvoyCluster.Subsets, rhs: EnvoyCluster.Subsets) -> Bool {
+    if lhs.fallbackPolicy != rhs.fallbackPolicy {return false}
+    if lhs.subsetSelectors != rhs.subsetSelectors {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EnvoyCluster.Subsets.Fallback: SwiftProtobuf._ProtoNameProviding {
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0NO_FALLBACK\0\u{1}ANY_ENDPOINT\0")
+}
+
+nonisolated extension EnvoyCluster.Subsets.Selector: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = EnvoyCluster.Subsets.protoMessageName + ".Selector"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}keys\0\u{3}fallback_policy\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedStringField(value: &self.keys) }()
+      case 2: try { try decoder.decodeSingularEnumField(value: &self.fallbackPolicy) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.keys.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.keys, fieldNumber: 1)
+    }
+    if self.fallbackPolicy != .notDefined {
+      try visitor.visitSingularEnumField(value: self.fallbackPolicy, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: EnvoyCluster.Subsets.Selector, rhs: EnvoyCluster.Subsets.Selector) -> Bool {
+    if lhs.keys != rhs.keys {return false}
+    if lhs.fallbackPolicy != rhs.fallbackPolicy {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EnvoyCluster.Subsets.Selector.Fallback: SwiftProtobuf._ProtoNameProviding {
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0NOT_DEFINED\0\u{1}NO_FALLBACK\0")
 }
 
 nonisolated extension EnvoyMetadataKey: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {

@@ -72,13 +72,50 @@ package nonisolated struct EnvoySocketAddress: Sendable {
 
   package var address: String = String()
 
-  package var portValue: UInt32 = 0
+  /// Has to be there, also when it is 0: any.
+  package var portSpecifier: EnvoySocketAddress.OneOf_PortSpecifier? = nil
+
+  package var portValue: UInt32 {
+    get {
+      if case .portValue(let v)? = portSpecifier {return v}
+      return 0
+    }
+    set {portSpecifier = .portValue(newValue)}
+  }
 
   package var ipv4Compat: Bool = false
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
+  /// Has to be there, also when it is 0: any.
+  package nonisolated enum OneOf_PortSpecifier: Equatable, Sendable {
+    case portValue(UInt32)
+
+  }
+
   package init() {}
+}
+
+/// envoy.config.core.v3.BindConfig
+package nonisolated struct EnvoyBindConfig: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var sourceAddress: EnvoySocketAddress {
+    get {_sourceAddress ?? EnvoySocketAddress()}
+    set {_sourceAddress = newValue}
+  }
+  /// Returns true if `sourceAddress` has been explicitly set.
+  package var hasSourceAddress: Bool {self._sourceAddress != nil}
+  /// Clears the value of `sourceAddress`. Subsequent reads from it will return its default value.
+  package mutating func clearSourceAddress() {self._sourceAddress = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _sourceAddress: EnvoySocketAddress? = nil
 }
 
 /// envoy.config.core.v3.Pipe
@@ -582,20 +619,33 @@ package nonisolated struct EnvoyFormatString: Sendable {
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  package var textFormatSource: EnvoyDataSource {
-    get {_textFormatSource ?? EnvoyDataSource()}
-    set {_textFormatSource = newValue}
+  package var format: EnvoyFormatString.OneOf_Format? = nil
+
+  package var jsonFormat: SwiftProtobuf.Google_Protobuf_Struct {
+    get {
+      if case .jsonFormat(let v)? = format {return v}
+      return SwiftProtobuf.Google_Protobuf_Struct()
+    }
+    set {format = .jsonFormat(newValue)}
   }
-  /// Returns true if `textFormatSource` has been explicitly set.
-  package var hasTextFormatSource: Bool {self._textFormatSource != nil}
-  /// Clears the value of `textFormatSource`. Subsequent reads from it will return its default value.
-  package mutating func clearTextFormatSource() {self._textFormatSource = nil}
+
+  package var textFormatSource: EnvoyDataSource {
+    get {
+      if case .textFormatSource(let v)? = format {return v}
+      return EnvoyDataSource()
+    }
+    set {format = .textFormatSource(newValue)}
+  }
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
-  package init() {}
+  package nonisolated enum OneOf_Format: Equatable, Sendable {
+    case jsonFormat(SwiftProtobuf.Google_Protobuf_Struct)
+    case textFormatSource(EnvoyDataSource)
 
-  fileprivate var _textFormatSource: EnvoyDataSource? = nil
+  }
+
+  package init() {}
 }
 
 /// envoy.type.matcher.v3.StringMatcher
@@ -1044,7 +1094,14 @@ nonisolated extension EnvoySocketAddress: SwiftProtobuf.Message, SwiftProtobuf._
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 2: try { try decoder.decodeSingularStringField(value: &self.address) }()
-      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.portValue) }()
+      case 3: try {
+        var v: UInt32?
+        try decoder.decodeSingularUInt32Field(value: &v)
+        if let v = v {
+          if self.portSpecifier != nil {try decoder.handleConflictingOneOf()}
+          self.portSpecifier = .portValue(v)
+        }
+      }()
       case 6: try { try decoder.decodeSingularBoolField(value: &self.ipv4Compat) }()
       default: break
       }
@@ -1052,12 +1109,16 @@ nonisolated extension EnvoySocketAddress: SwiftProtobuf.Message, SwiftProtobuf._
   }
 
   package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
     if !self.address.isEmpty {
       try visitor.visitSingularStringField(value: self.address, fieldNumber: 2)
     }
-    if self.portValue != 0 {
-      try visitor.visitSingularUInt32Field(value: self.portValue, fieldNumber: 3)
-    }
+    try { if case .portValue(let v)? = self.portSpecifier {
+      try visitor.visitSingularUInt32Field(value: v, fieldNumber: 3)
+    } }()
     if self.ipv4Compat != false {
       try visitor.visitSingularBoolField(value: self.ipv4Compat, fieldNumber: 6)
     }
@@ -1066,8 +1127,42 @@ nonisolated extension EnvoySocketAddress: SwiftProtobuf.Message, SwiftProtobuf._
 
   package static func ==(lhs: EnvoySocketAddress, rhs: EnvoySocketAddress) -> Bool {
     if lhs.address != rhs.address {return false}
-    if lhs.portValue != rhs.portValue {return false}
+    if lhs.portSpecifier != rhs.portSpecifier {return false}
     if lhs.ipv4Compat != rhs.ipv4Compat {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EnvoyBindConfig: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".BindConfig"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}source_address\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularMessageField(value: &self._sourceAddress) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    try { if let v = self._sourceAddress {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: EnvoyBindConfig, rhs: EnvoyBindConfig) -> Bool {
+    if lhs._sourceAddress != rhs._sourceAddress {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1727,7 +1822,7 @@ nonisolated extension EnvoyDataSource: SwiftProtobuf.Message, SwiftProtobuf._Mes
 
 nonisolated extension EnvoyFormatString: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".FormatString"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{4}\u{5}text_format_source\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{4}\u{2}json_format\0\u{4}\u{3}text_format_source\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1735,7 +1830,32 @@ nonisolated extension EnvoyFormatString: SwiftProtobuf.Message, SwiftProtobuf._M
       // allocates stack space for every case branch when no optimizations are
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
-      case 5: try { try decoder.decodeSingularMessageField(value: &self._textFormatSource) }()
+      case 2: try {
+        var v: SwiftProtobuf.Google_Protobuf_Struct?
+        var hadOneofValue = false
+        if let current = self.format {
+          hadOneofValue = true
+          if case .jsonFormat(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.format = .jsonFormat(v)
+        }
+      }()
+      case 5: try {
+        var v: EnvoyDataSource?
+        var hadOneofValue = false
+        if let current = self.format {
+          hadOneofValue = true
+          if case .textFormatSource(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.format = .textFormatSource(v)
+        }
+      }()
       default: break
       }
     }
@@ -1746,14 +1866,22 @@ nonisolated extension EnvoyFormatString: SwiftProtobuf.Message, SwiftProtobuf._M
     // allocates stack space for every if/case branch local when no optimizations
     // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
     // https://github.com/apple/swift-protobuf/issues/1182
-    try { if let v = self._textFormatSource {
+    switch self.format {
+    case .jsonFormat?: try {
+      guard case .jsonFormat(let v)? = self.format else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+    }()
+    case .textFormatSource?: try {
+      guard case .textFormatSource(let v)? = self.format else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
-    } }()
+    }()
+    case nil: break
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: EnvoyFormatString, rhs: EnvoyFormatString) -> Bool {
-    if lhs._textFormatSource != rhs._textFormatSource {return false}
+    if lhs.format != rhs.format {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

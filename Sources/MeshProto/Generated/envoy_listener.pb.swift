@@ -21,71 +21,161 @@ fileprivate nonisolated struct _GeneratedWithProtocGenSwiftVersion: SwiftProtobu
 }
 
 /// envoy.config.listener.v3.Listener
-package nonisolated struct EnvoyListener: Sendable {
+package nonisolated struct EnvoyListener: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  package var name: String = String()
+  package var name: String {
+    get {_storage._name}
+    set {_uniqueStorage()._name = newValue}
+  }
 
   package var address: EnvoyAddress {
-    get {_address ?? EnvoyAddress()}
-    set {_address = newValue}
+    get {_storage._address ?? EnvoyAddress()}
+    set {_uniqueStorage()._address = newValue}
   }
   /// Returns true if `address` has been explicitly set.
-  package var hasAddress: Bool {self._address != nil}
+  package var hasAddress: Bool {_storage._address != nil}
   /// Clears the value of `address`. Subsequent reads from it will return its default value.
-  package mutating func clearAddress() {self._address = nil}
+  package mutating func clearAddress() {_uniqueStorage()._address = nil}
 
-  package var statPrefix: String = String()
+  package var statPrefix: String {
+    get {_storage._statPrefix}
+    set {_uniqueStorage()._statPrefix = newValue}
+  }
 
-  package var filterChains: [EnvoyFilterChain] = []
+  package var filterChains: [EnvoyFilterChain] {
+    get {_storage._filterChains}
+    set {_uniqueStorage()._filterChains = newValue}
+  }
+
+  /// A connection that was redirected is handed to the listener of the address that it was for.
+  package var useOriginalDst: SwiftProtobuf.Google_Protobuf_BoolValue {
+    get {_storage._useOriginalDst ?? SwiftProtobuf.Google_Protobuf_BoolValue()}
+    set {_uniqueStorage()._useOriginalDst = newValue}
+  }
+  /// Returns true if `useOriginalDst` has been explicitly set.
+  package var hasUseOriginalDst: Bool {_storage._useOriginalDst != nil}
+  /// Clears the value of `useOriginalDst`. Subsequent reads from it will return its default value.
+  package mutating func clearUseOriginalDst() {_uniqueStorage()._useOriginalDst = nil}
+
+  package var defaultFilterChain: EnvoyFilterChain {
+    get {_storage._defaultFilterChain ?? EnvoyFilterChain()}
+    set {_uniqueStorage()._defaultFilterChain = newValue}
+  }
+  /// Returns true if `defaultFilterChain` has been explicitly set.
+  package var hasDefaultFilterChain: Bool {_storage._defaultFilterChain != nil}
+  /// Clears the value of `defaultFilterChain`. Subsequent reads from it will return its default value.
+  package mutating func clearDefaultFilterChain() {_uniqueStorage()._defaultFilterChain = nil}
 
   package var filterChainMatcher: EnvoyMatcher {
-    get {_filterChainMatcher ?? EnvoyMatcher()}
-    set {_filterChainMatcher = newValue}
+    get {_storage._filterChainMatcher ?? EnvoyMatcher()}
+    set {_uniqueStorage()._filterChainMatcher = newValue}
   }
   /// Returns true if `filterChainMatcher` has been explicitly set.
-  package var hasFilterChainMatcher: Bool {self._filterChainMatcher != nil}
+  package var hasFilterChainMatcher: Bool {_storage._filterChainMatcher != nil}
   /// Clears the value of `filterChainMatcher`. Subsequent reads from it will return its default value.
-  package mutating func clearFilterChainMatcher() {self._filterChainMatcher = nil}
+  package mutating func clearFilterChainMatcher() {_uniqueStorage()._filterChainMatcher = nil}
 
-  package var listenerFilters: [EnvoyListenerFilter] = []
+  package var listenerFilters: [EnvoyListenerFilter] {
+    get {_storage._listenerFilters}
+    set {_uniqueStorage()._listenerFilters = newValue}
+  }
 
   package var listenerFiltersTimeout: SwiftProtobuf.Google_Protobuf_Duration {
-    get {_listenerFiltersTimeout ?? SwiftProtobuf.Google_Protobuf_Duration()}
-    set {_listenerFiltersTimeout = newValue}
+    get {_storage._listenerFiltersTimeout ?? SwiftProtobuf.Google_Protobuf_Duration()}
+    set {_uniqueStorage()._listenerFiltersTimeout = newValue}
   }
   /// Returns true if `listenerFiltersTimeout` has been explicitly set.
-  package var hasListenerFiltersTimeout: Bool {self._listenerFiltersTimeout != nil}
+  package var hasListenerFiltersTimeout: Bool {_storage._listenerFiltersTimeout != nil}
   /// Clears the value of `listenerFiltersTimeout`. Subsequent reads from it will return its default value.
-  package mutating func clearListenerFiltersTimeout() {self._listenerFiltersTimeout = nil}
+  package mutating func clearListenerFiltersTimeout() {_uniqueStorage()._listenerFiltersTimeout = nil}
 
-  package var continueOnListenerFiltersTimeout: Bool = false
+  package var continueOnListenerFiltersTimeout: Bool {
+    get {_storage._continueOnListenerFiltersTimeout}
+    set {_uniqueStorage()._continueOnListenerFiltersTimeout = newValue}
+  }
+
+  package var trafficDirection: EnvoyListener.Direction {
+    get {_storage._trafficDirection}
+    set {_uniqueStorage()._trafficDirection = newValue}
+  }
+
+  package var bindToPort: SwiftProtobuf.Google_Protobuf_BoolValue {
+    get {_storage._bindToPort ?? SwiftProtobuf.Google_Protobuf_BoolValue()}
+    set {_uniqueStorage()._bindToPort = newValue}
+  }
+  /// Returns true if `bindToPort` has been explicitly set.
+  package var hasBindToPort: Bool {_storage._bindToPort != nil}
+  /// Clears the value of `bindToPort`. Subsequent reads from it will return its default value.
+  package mutating func clearBindToPort() {_uniqueStorage()._bindToPort = nil}
 
   package var connectionBalanceConfig: EnvoyListener.Balance {
-    get {_connectionBalanceConfig ?? EnvoyListener.Balance()}
-    set {_connectionBalanceConfig = newValue}
+    get {_storage._connectionBalanceConfig ?? EnvoyListener.Balance()}
+    set {_uniqueStorage()._connectionBalanceConfig = newValue}
   }
   /// Returns true if `connectionBalanceConfig` has been explicitly set.
-  package var hasConnectionBalanceConfig: Bool {self._connectionBalanceConfig != nil}
+  package var hasConnectionBalanceConfig: Bool {_storage._connectionBalanceConfig != nil}
   /// Clears the value of `connectionBalanceConfig`. Subsequent reads from it will return its default value.
-  package mutating func clearConnectionBalanceConfig() {self._connectionBalanceConfig = nil}
+  package mutating func clearConnectionBalanceConfig() {_uniqueStorage()._connectionBalanceConfig = nil}
 
-  package var listenerSpecifier: EnvoyListener.OneOf_ListenerSpecifier? = nil
+  package var listenerSpecifier: OneOf_ListenerSpecifier? {
+    get {return _storage._listenerSpecifier}
+    set {_uniqueStorage()._listenerSpecifier = newValue}
+  }
 
   package var internalListener: EnvoyListener.Internal {
     get {
-      if case .internalListener(let v)? = listenerSpecifier {return v}
+      if case .internalListener(let v)? = _storage._listenerSpecifier {return v}
       return EnvoyListener.Internal()
     }
-    set {listenerSpecifier = .internalListener(newValue)}
+    set {_uniqueStorage()._listenerSpecifier = .internalListener(newValue)}
   }
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package nonisolated enum OneOf_ListenerSpecifier: Equatable, Sendable {
     case internalListener(EnvoyListener.Internal)
+
+  }
+
+  /// envoy.config.core.v3.TrafficDirection
+  package nonisolated enum Direction: SwiftProtobuf.Enum, Swift.CaseIterable {
+    package typealias RawValue = Int
+    case unspecified // = 0
+    case inbound // = 1
+    case outbound // = 2
+    case UNRECOGNIZED(Int)
+
+    package init() {
+      self = .unspecified
+    }
+
+    package init?(rawValue: Int) {
+      switch rawValue {
+      case 0: self = .unspecified
+      case 1: self = .inbound
+      case 2: self = .outbound
+      default: self = .UNRECOGNIZED(rawValue)
+      }
+    }
+
+    package var rawValue: Int {
+      switch self {
+      case .unspecified: return 0
+      case .inbound: return 1
+      case .outbound: return 2
+      case .UNRECOGNIZED(let i): return i
+      }
+    }
+
+    // The compiler won't synthesize support with the UNRECOGNIZED case.
+    package static let allCases: [EnvoyListener.Direction] = [
+      .unspecified,
+      .inbound,
+      .outbound,
+    ]
 
   }
 
@@ -135,10 +225,7 @@ package nonisolated struct EnvoyListener: Sendable {
 
   package init() {}
 
-  fileprivate var _address: EnvoyAddress? = nil
-  fileprivate var _filterChainMatcher: EnvoyMatcher? = nil
-  fileprivate var _listenerFiltersTimeout: SwiftProtobuf.Google_Protobuf_Duration? = nil
-  fileprivate var _connectionBalanceConfig: EnvoyListener.Balance? = nil
+  fileprivate var _storage = _StorageClass.defaultInstance
 }
 
 /// envoy.config.listener.v3.FilterChain
@@ -146,6 +233,15 @@ package nonisolated struct EnvoyFilterChain: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
+
+  package var filterChainMatch: EnvoyFilterChainMatch {
+    get {_filterChainMatch ?? EnvoyFilterChainMatch()}
+    set {_filterChainMatch = newValue}
+  }
+  /// Returns true if `filterChainMatch` has been explicitly set.
+  package var hasFilterChainMatch: Bool {self._filterChainMatch != nil}
+  /// Clears the value of `filterChainMatch`. Subsequent reads from it will return its default value.
+  package mutating func clearFilterChainMatch() {self._filterChainMatch = nil}
 
   package var filters: [EnvoyFilter] = []
 
@@ -164,7 +260,38 @@ package nonisolated struct EnvoyFilterChain: Sendable {
 
   package init() {}
 
+  fileprivate var _filterChainMatch: EnvoyFilterChainMatch? = nil
   fileprivate var _transportSocket: EnvoyTransportSocket? = nil
+}
+
+/// envoy.config.listener.v3.FilterChainMatch
+package nonisolated struct EnvoyFilterChainMatch: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var prefixRanges: [EnvoyCidrRange] = []
+
+  package var destinationPort: SwiftProtobuf.Google_Protobuf_UInt32Value {
+    get {_destinationPort ?? SwiftProtobuf.Google_Protobuf_UInt32Value()}
+    set {_destinationPort = newValue}
+  }
+  /// Returns true if `destinationPort` has been explicitly set.
+  package var hasDestinationPort: Bool {self._destinationPort != nil}
+  /// Clears the value of `destinationPort`. Subsequent reads from it will return its default value.
+  package mutating func clearDestinationPort() {self._destinationPort = nil}
+
+  package var transportProtocol: String = String()
+
+  package var applicationProtocols: [String] = []
+
+  package var serverNames: [String] = []
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _destinationPort: SwiftProtobuf.Google_Protobuf_UInt32Value? = nil
 }
 
 /// envoy.config.listener.v3.Filter
@@ -745,6 +872,15 @@ package nonisolated struct EnvoyTCPProxy: Sendable {
   /// Clears the value of `idleTimeout`. Subsequent reads from it will return its default value.
   package mutating func clearIdleTimeout() {self._idleTimeout = nil}
 
+  package var metadataMatch: EnvoyMetadata {
+    get {_metadataMatch ?? EnvoyMetadata()}
+    set {_metadataMatch = newValue}
+  }
+  /// Returns true if `metadataMatch` has been explicitly set.
+  package var hasMetadataMatch: Bool {self._metadataMatch != nil}
+  /// Clears the value of `metadataMatch`. Subsequent reads from it will return its default value.
+  package mutating func clearMetadataMatch() {self._metadataMatch = nil}
+
   package var accessLog: [EnvoyAccessLog] = []
 
   package var tunnelingConfig: EnvoyTCPProxy.Tunneling {
@@ -808,6 +944,7 @@ package nonisolated struct EnvoyTCPProxy: Sendable {
   package init() {}
 
   fileprivate var _idleTimeout: SwiftProtobuf.Google_Protobuf_Duration? = nil
+  fileprivate var _metadataMatch: EnvoyMetadata? = nil
   fileprivate var _tunnelingConfig: EnvoyTCPProxy.Tunneling? = nil
 }
 
@@ -936,6 +1073,20 @@ package nonisolated struct EnvoyHTTPConnectionManager: @unchecked Sendable {
   /// Clears the value of `maxRequestHeadersKb`. Subsequent reads from it will return its default value.
   package mutating func clearMaxRequestHeadersKb() {_uniqueStorage()._maxRequestHeadersKb = nil}
 
+  package var forwardClientCertDetails: EnvoyHTTPConnectionManager.ForwardCertificate {
+    get {_storage._forwardClientCertDetails}
+    set {_uniqueStorage()._forwardClientCertDetails = newValue}
+  }
+
+  package var setCurrentClientCertDetails: EnvoyHTTPConnectionManager.CertificateDetails {
+    get {_storage._setCurrentClientCertDetails ?? EnvoyHTTPConnectionManager.CertificateDetails()}
+    set {_uniqueStorage()._setCurrentClientCertDetails = newValue}
+  }
+  /// Returns true if `setCurrentClientCertDetails` has been explicitly set.
+  package var hasSetCurrentClientCertDetails: Bool {_storage._setCurrentClientCertDetails != nil}
+  /// Clears the value of `setCurrentClientCertDetails`. Subsequent reads from it will return its default value.
+  package mutating func clearSetCurrentClientCertDetails() {_uniqueStorage()._setCurrentClientCertDetails = nil}
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package nonisolated enum OneOf_RouteSpecifier: Equatable, Sendable {
@@ -1018,6 +1169,45 @@ package nonisolated struct EnvoyHTTPConnectionManager: @unchecked Sendable {
 
   }
 
+  /// envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.ForwardClientCertDetails
+  package nonisolated enum ForwardCertificate: SwiftProtobuf.Enum, Swift.CaseIterable {
+    package typealias RawValue = Int
+    case sanitize // = 0
+    case forwardOnly // = 1
+    case appendForward // = 2
+    case UNRECOGNIZED(Int)
+
+    package init() {
+      self = .sanitize
+    }
+
+    package init?(rawValue: Int) {
+      switch rawValue {
+      case 0: self = .sanitize
+      case 1: self = .forwardOnly
+      case 2: self = .appendForward
+      default: self = .UNRECOGNIZED(rawValue)
+      }
+    }
+
+    package var rawValue: Int {
+      switch self {
+      case .sanitize: return 0
+      case .forwardOnly: return 1
+      case .appendForward: return 2
+      case .UNRECOGNIZED(let i): return i
+      }
+    }
+
+    // The compiler won't synthesize support with the UNRECOGNIZED case.
+    package static let allCases: [EnvoyHTTPConnectionManager.ForwardCertificate] = [
+      .sanitize,
+      .forwardOnly,
+      .appendForward,
+    ]
+
+  }
+
   /// envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig
   package nonisolated struct Upgrade: Sendable {
     // SwiftProtobuf.Message conformance is added in an extension below. See the
@@ -1029,6 +1219,30 @@ package nonisolated struct EnvoyHTTPConnectionManager: @unchecked Sendable {
     package var unknownFields = SwiftProtobuf.UnknownStorage()
 
     package init() {}
+  }
+
+  /// envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails
+  package nonisolated struct CertificateDetails: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    package var subject: SwiftProtobuf.Google_Protobuf_BoolValue {
+      get {_subject ?? SwiftProtobuf.Google_Protobuf_BoolValue()}
+      set {_subject = newValue}
+    }
+    /// Returns true if `subject` has been explicitly set.
+    package var hasSubject: Bool {self._subject != nil}
+    /// Clears the value of `subject`. Subsequent reads from it will return its default value.
+    package mutating func clearSubject() {self._subject = nil}
+
+    package var uri: Bool = false
+
+    package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    package init() {}
+
+    fileprivate var _subject: SwiftProtobuf.Google_Protobuf_BoolValue? = nil
   }
 
   package init() {}
@@ -1481,6 +1695,14 @@ package nonisolated struct EnvoyPrincipal: @unchecked Sendable {
     set {_uniqueStorage()._identifier = .any(newValue)}
   }
 
+  package var authenticated: EnvoyPrincipal.Authenticated {
+    get {
+      if case .authenticated(let v)? = _storage._identifier {return v}
+      return EnvoyPrincipal.Authenticated()
+    }
+    set {_uniqueStorage()._identifier = .authenticated(newValue)}
+  }
+
   /// Of the connection, whatever headers say. Inside the process the direct one is no address at all.
   package var sourceIp: EnvoyCidrRange {
     get {
@@ -1536,6 +1758,7 @@ package nonisolated struct EnvoyPrincipal: @unchecked Sendable {
     case andIds(EnvoyPrincipal.Set)
     case orIds(EnvoyPrincipal.Set)
     case any(Bool)
+    case authenticated(EnvoyPrincipal.Authenticated)
     /// Of the connection, whatever headers say. Inside the process the direct one is no address at all.
     case sourceIp(EnvoyCidrRange)
     case remoteIp(EnvoyCidrRange)
@@ -1557,6 +1780,28 @@ package nonisolated struct EnvoyPrincipal: @unchecked Sendable {
     package var unknownFields = SwiftProtobuf.UnknownStorage()
 
     package init() {}
+  }
+
+  /// envoy.config.rbac.v3.Principal.Authenticated
+  package nonisolated struct Authenticated: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    package var principalName: EnvoyStringMatcher {
+      get {_principalName ?? EnvoyStringMatcher()}
+      set {_principalName = newValue}
+    }
+    /// Returns true if `principalName` has been explicitly set.
+    package var hasPrincipalName: Bool {self._principalName != nil}
+    /// Clears the value of `principalName`. Subsequent reads from it will return its default value.
+    package mutating func clearPrincipalName() {self._principalName = nil}
+
+    package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    package init() {}
+
+    fileprivate var _principalName: EnvoyStringMatcher? = nil
   }
 
   package init() {}
@@ -1592,93 +1837,179 @@ fileprivate nonisolated let _protobuf_package = "martlet.envoy"
 
 nonisolated extension EnvoyListener: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Listener"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}address\0\u{3}filter_chains\0\u{4}\u{6}listener_filters\0\u{4}\u{6}listener_filters_timeout\0\u{4}\u{2}continue_on_listener_filters_timeout\0\u{4}\u{3}connection_balance_config\0\u{4}\u{7}internal_listener\0\u{3}stat_prefix\0\u{4}\u{4}filter_chain_matcher\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}address\0\u{3}filter_chains\0\u{3}use_original_dst\0\u{4}\u{5}listener_filters\0\u{4}\u{6}listener_filters_timeout\0\u{3}traffic_direction\0\u{3}continue_on_listener_filters_timeout\0\u{4}\u{3}connection_balance_config\0\u{4}\u{5}default_filter_chain\0\u{3}bind_to_port\0\u{3}internal_listener\0\u{3}stat_prefix\0\u{4}\u{4}filter_chain_matcher\0")
+
+  fileprivate class _StorageClass {
+    var _name: String = String()
+    var _address: EnvoyAddress? = nil
+    var _statPrefix: String = String()
+    var _filterChains: [EnvoyFilterChain] = []
+    var _useOriginalDst: SwiftProtobuf.Google_Protobuf_BoolValue? = nil
+    var _defaultFilterChain: EnvoyFilterChain? = nil
+    var _filterChainMatcher: EnvoyMatcher? = nil
+    var _listenerFilters: [EnvoyListenerFilter] = []
+    var _listenerFiltersTimeout: SwiftProtobuf.Google_Protobuf_Duration? = nil
+    var _continueOnListenerFiltersTimeout: Bool = false
+    var _trafficDirection: EnvoyListener.Direction = .unspecified
+    var _bindToPort: SwiftProtobuf.Google_Protobuf_BoolValue? = nil
+    var _connectionBalanceConfig: EnvoyListener.Balance? = nil
+    var _listenerSpecifier: EnvoyListener.OneOf_ListenerSpecifier?
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _name = source._name
+      _address = source._address
+      _statPrefix = source._statPrefix
+      _filterChains = source._filterChains
+      _useOriginalDst = source._useOriginalDst
+      _defaultFilterChain = source._defaultFilterChain
+      _filterChainMatcher = source._filterChainMatcher
+      _listenerFilters = source._listenerFilters
+      _listenerFiltersTimeout = source._listenerFiltersTimeout
+      _continueOnListenerFiltersTimeout = source._continueOnListenerFiltersTimeout
+      _trafficDirection = source._trafficDirection
+      _bindToPort = source._bindToPort
+      _connectionBalanceConfig = source._connectionBalanceConfig
+      _listenerSpecifier = source._listenerSpecifier
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularStringField(value: &self.name) }()
-      case 2: try { try decoder.decodeSingularMessageField(value: &self._address) }()
-      case 3: try { try decoder.decodeRepeatedMessageField(value: &self.filterChains) }()
-      case 9: try { try decoder.decodeRepeatedMessageField(value: &self.listenerFilters) }()
-      case 15: try { try decoder.decodeSingularMessageField(value: &self._listenerFiltersTimeout) }()
-      case 17: try { try decoder.decodeSingularBoolField(value: &self.continueOnListenerFiltersTimeout) }()
-      case 20: try { try decoder.decodeSingularMessageField(value: &self._connectionBalanceConfig) }()
-      case 27: try {
-        var v: EnvoyListener.Internal?
-        var hadOneofValue = false
-        if let current = self.listenerSpecifier {
-          hadOneofValue = true
-          if case .internalListener(let m) = current {v = m}
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularStringField(value: &_storage._name) }()
+        case 2: try { try decoder.decodeSingularMessageField(value: &_storage._address) }()
+        case 3: try { try decoder.decodeRepeatedMessageField(value: &_storage._filterChains) }()
+        case 4: try { try decoder.decodeSingularMessageField(value: &_storage._useOriginalDst) }()
+        case 9: try { try decoder.decodeRepeatedMessageField(value: &_storage._listenerFilters) }()
+        case 15: try { try decoder.decodeSingularMessageField(value: &_storage._listenerFiltersTimeout) }()
+        case 16: try { try decoder.decodeSingularEnumField(value: &_storage._trafficDirection) }()
+        case 17: try { try decoder.decodeSingularBoolField(value: &_storage._continueOnListenerFiltersTimeout) }()
+        case 20: try { try decoder.decodeSingularMessageField(value: &_storage._connectionBalanceConfig) }()
+        case 25: try { try decoder.decodeSingularMessageField(value: &_storage._defaultFilterChain) }()
+        case 26: try { try decoder.decodeSingularMessageField(value: &_storage._bindToPort) }()
+        case 27: try {
+          var v: EnvoyListener.Internal?
+          var hadOneofValue = false
+          if let current = _storage._listenerSpecifier {
+            hadOneofValue = true
+            if case .internalListener(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._listenerSpecifier = .internalListener(v)
+          }
+        }()
+        case 28: try { try decoder.decodeSingularStringField(value: &_storage._statPrefix) }()
+        case 32: try { try decoder.decodeSingularMessageField(value: &_storage._filterChainMatcher) }()
+        default: break
         }
-        try decoder.decodeSingularMessageField(value: &v)
-        if let v = v {
-          if hadOneofValue {try decoder.handleConflictingOneOf()}
-          self.listenerSpecifier = .internalListener(v)
-        }
-      }()
-      case 28: try { try decoder.decodeSingularStringField(value: &self.statPrefix) }()
-      case 32: try { try decoder.decodeSingularMessageField(value: &self._filterChainMatcher) }()
-      default: break
       }
     }
   }
 
   package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    // The use of inline closures is to circumvent an issue where the compiler
-    // allocates stack space for every if/case branch local when no optimizations
-    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-    // https://github.com/apple/swift-protobuf/issues/1182
-    if !self.name.isEmpty {
-      try visitor.visitSingularStringField(value: self.name, fieldNumber: 1)
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      if !_storage._name.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._name, fieldNumber: 1)
+      }
+      try { if let v = _storage._address {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+      } }()
+      if !_storage._filterChains.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._filterChains, fieldNumber: 3)
+      }
+      try { if let v = _storage._useOriginalDst {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+      } }()
+      if !_storage._listenerFilters.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._listenerFilters, fieldNumber: 9)
+      }
+      try { if let v = _storage._listenerFiltersTimeout {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 15)
+      } }()
+      if _storage._trafficDirection != .unspecified {
+        try visitor.visitSingularEnumField(value: _storage._trafficDirection, fieldNumber: 16)
+      }
+      if _storage._continueOnListenerFiltersTimeout != false {
+        try visitor.visitSingularBoolField(value: _storage._continueOnListenerFiltersTimeout, fieldNumber: 17)
+      }
+      try { if let v = _storage._connectionBalanceConfig {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 20)
+      } }()
+      try { if let v = _storage._defaultFilterChain {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 25)
+      } }()
+      try { if let v = _storage._bindToPort {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 26)
+      } }()
+      try { if case .internalListener(let v)? = _storage._listenerSpecifier {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 27)
+      } }()
+      if !_storage._statPrefix.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._statPrefix, fieldNumber: 28)
+      }
+      try { if let v = _storage._filterChainMatcher {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 32)
+      } }()
     }
-    try { if let v = self._address {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
-    } }()
-    if !self.filterChains.isEmpty {
-      try visitor.visitRepeatedMessageField(value: self.filterChains, fieldNumber: 3)
-    }
-    if !self.listenerFilters.isEmpty {
-      try visitor.visitRepeatedMessageField(value: self.listenerFilters, fieldNumber: 9)
-    }
-    try { if let v = self._listenerFiltersTimeout {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 15)
-    } }()
-    if self.continueOnListenerFiltersTimeout != false {
-      try visitor.visitSingularBoolField(value: self.continueOnListenerFiltersTimeout, fieldNumber: 17)
-    }
-    try { if let v = self._connectionBalanceConfig {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 20)
-    } }()
-    try { if case .internalListener(let v)? = self.listenerSpecifier {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 27)
-    } }()
-    if !self.statPrefix.isEmpty {
-      try visitor.visitSingularStringField(value: self.statPrefix, fieldNumber: 28)
-    }
-    try { if let v = self._filterChainMatcher {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 32)
-    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: EnvoyListener, rhs: EnvoyListener) -> Bool {
-    if lhs.name != rhs.name {return false}
-    if lhs._address != rhs._address {return false}
-    if lhs.statPrefix != rhs.statPrefix {return false}
-    if lhs.filterChains != rhs.filterChains {return false}
-    if lhs._filterChainMatcher != rhs._filterChainMatcher {return false}
-    if lhs.listenerFilters != rhs.listenerFilters {return false}
-    if lhs._listenerFiltersTimeout != rhs._listenerFiltersTimeout {return false}
-    if lhs.continueOnListenerFiltersTimeout != rhs.continueOnListenerFiltersTimeout {return false}
-    if lhs._connectionBalanceConfig != rhs._connectionBalanceConfig {return false}
-    if lhs.listenerSpecifier != rhs.listenerSpecifier {return false}
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._name != rhs_storage._name {return false}
+        if _storage._address != rhs_storage._address {return false}
+        if _storage._statPrefix != rhs_storage._statPrefix {return false}
+        if _storage._filterChains != rhs_storage._filterChains {return false}
+        if _storage._useOriginalDst != rhs_storage._useOriginalDst {return false}
+        if _storage._defaultFilterChain != rhs_storage._defaultFilterChain {return false}
+        if _storage._filterChainMatcher != rhs_storage._filterChainMatcher {return false}
+        if _storage._listenerFilters != rhs_storage._listenerFilters {return false}
+        if _storage._listenerFiltersTimeout != rhs_storage._listenerFiltersTimeout {return false}
+        if _storage._continueOnListenerFiltersTimeout != rhs_storage._continueOnListenerFiltersTimeout {return false}
+        if _storage._trafficDirection != rhs_storage._trafficDirection {return false}
+        if _storage._bindToPort != rhs_storage._bindToPort {return false}
+        if _storage._connectionBalanceConfig != rhs_storage._connectionBalanceConfig {return false}
+        if _storage._listenerSpecifier != rhs_storage._listenerSpecifier {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
+}
+
+nonisolated extension EnvoyListener.Direction: SwiftProtobuf._ProtoNameProviding {
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0UNSPECIFIED\0\u{1}INBOUND\0\u{1}OUTBOUND\0")
 }
 
 nonisolated extension EnvoyListener.Internal: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
@@ -1755,7 +2086,7 @@ nonisolated extension EnvoyListener.Balance.Exact: SwiftProtobuf.Message, SwiftP
 
 nonisolated extension EnvoyFilterChain: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".FilterChain"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\u{3}filters\0\u{4}\u{3}transport_socket\0\u{1}name\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}filter_chain_match\0\u{2}\u{2}filters\0\u{4}\u{3}transport_socket\0\u{1}name\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1763,6 +2094,7 @@ nonisolated extension EnvoyFilterChain: SwiftProtobuf.Message, SwiftProtobuf._Me
       // allocates stack space for every case branch when no optimizations are
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
+      case 1: try { try decoder.decodeSingularMessageField(value: &self._filterChainMatch) }()
       case 3: try { try decoder.decodeRepeatedMessageField(value: &self.filters) }()
       case 6: try { try decoder.decodeSingularMessageField(value: &self._transportSocket) }()
       case 7: try { try decoder.decodeSingularStringField(value: &self.name) }()
@@ -1776,6 +2108,9 @@ nonisolated extension EnvoyFilterChain: SwiftProtobuf.Message, SwiftProtobuf._Me
     // allocates stack space for every if/case branch local when no optimizations
     // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
     // https://github.com/apple/swift-protobuf/issues/1182
+    try { if let v = self._filterChainMatch {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+    } }()
     if !self.filters.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.filters, fieldNumber: 3)
     }
@@ -1789,9 +2124,64 @@ nonisolated extension EnvoyFilterChain: SwiftProtobuf.Message, SwiftProtobuf._Me
   }
 
   package static func ==(lhs: EnvoyFilterChain, rhs: EnvoyFilterChain) -> Bool {
+    if lhs._filterChainMatch != rhs._filterChainMatch {return false}
     if lhs.filters != rhs.filters {return false}
     if lhs._transportSocket != rhs._transportSocket {return false}
     if lhs.name != rhs.name {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EnvoyFilterChainMatch: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".FilterChainMatch"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{4}\u{3}prefix_ranges\0\u{4}\u{5}destination_port\0\u{3}transport_protocol\0\u{3}application_protocols\0\u{3}server_names\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 3: try { try decoder.decodeRepeatedMessageField(value: &self.prefixRanges) }()
+      case 8: try { try decoder.decodeSingularMessageField(value: &self._destinationPort) }()
+      case 9: try { try decoder.decodeSingularStringField(value: &self.transportProtocol) }()
+      case 10: try { try decoder.decodeRepeatedStringField(value: &self.applicationProtocols) }()
+      case 11: try { try decoder.decodeRepeatedStringField(value: &self.serverNames) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if !self.prefixRanges.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.prefixRanges, fieldNumber: 3)
+    }
+    try { if let v = self._destinationPort {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
+    } }()
+    if !self.transportProtocol.isEmpty {
+      try visitor.visitSingularStringField(value: self.transportProtocol, fieldNumber: 9)
+    }
+    if !self.applicationProtocols.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.applicationProtocols, fieldNumber: 10)
+    }
+    if !self.serverNames.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.serverNames, fieldNumber: 11)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: EnvoyFilterChainMatch, rhs: EnvoyFilterChainMatch) -> Bool {
+    if lhs.prefixRanges != rhs.prefixRanges {return false}
+    if lhs._destinationPort != rhs._destinationPort {return false}
+    if lhs.transportProtocol != rhs.transportProtocol {return false}
+    if lhs.applicationProtocols != rhs.applicationProtocols {return false}
+    if lhs.serverNames != rhs.serverNames {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -2830,7 +3220,7 @@ nonisolated extension EnvoyFilterStateInput: SwiftProtobuf.Message, SwiftProtobu
 
 nonisolated extension EnvoyTCPProxy: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".TCPProxy"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}stat_prefix\0\u{1}cluster\0\u{4}\u{3}access_log\0\u{4}\u{3}idle_timeout\0\u{4}\u{2}weighted_clusters\0\u{4}\u{2}tunneling_config\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}stat_prefix\0\u{1}cluster\0\u{4}\u{3}access_log\0\u{4}\u{3}idle_timeout\0\u{3}metadata_match\0\u{3}weighted_clusters\0\u{4}\u{2}tunneling_config\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2849,6 +3239,7 @@ nonisolated extension EnvoyTCPProxy: SwiftProtobuf.Message, SwiftProtobuf._Messa
       }()
       case 5: try { try decoder.decodeRepeatedMessageField(value: &self.accessLog) }()
       case 8: try { try decoder.decodeSingularMessageField(value: &self._idleTimeout) }()
+      case 9: try { try decoder.decodeSingularMessageField(value: &self._metadataMatch) }()
       case 10: try {
         var v: EnvoyTCPProxy.Weighted?
         var hadOneofValue = false
@@ -2885,6 +3276,9 @@ nonisolated extension EnvoyTCPProxy: SwiftProtobuf.Message, SwiftProtobuf._Messa
     try { if let v = self._idleTimeout {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
     } }()
+    try { if let v = self._metadataMatch {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 9)
+    } }()
     try { if case .weightedClusters(let v)? = self.clusterSpecifier {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 10)
     } }()
@@ -2898,6 +3292,7 @@ nonisolated extension EnvoyTCPProxy: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if lhs.statPrefix != rhs.statPrefix {return false}
     if lhs.clusterSpecifier != rhs.clusterSpecifier {return false}
     if lhs._idleTimeout != rhs._idleTimeout {return false}
+    if lhs._metadataMatch != rhs._metadataMatch {return false}
     if lhs.accessLog != rhs.accessLog {return false}
     if lhs._tunnelingConfig != rhs._tunnelingConfig {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
@@ -3002,7 +3397,7 @@ nonisolated extension EnvoyTCPProxy.Tunneling: SwiftProtobuf.Message, SwiftProto
 
 nonisolated extension EnvoyHTTPConnectionManager: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".HTTPConnectionManager"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{4}\u{2}stat_prefix\0\u{1}rds\0\u{3}route_config\0\u{3}http_filters\0\u{4}\u{3}http_protocol_options\0\u{3}http2_protocol_options\0\u{4}\u{4}access_log\0\u{3}use_remote_address\0\u{3}generate_request_id\0\u{4}\u{8}upgrade_configs\0\u{3}stream_idle_timeout\0\u{4}\u{5}max_request_headers_kb\0\u{3}normalize_path\0\u{4}\u{2}preserve_external_request_id\0\u{4}\u{2}server_header_transformation\0\u{4}\u{b}path_with_escaped_slashes_action\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{4}\u{2}stat_prefix\0\u{1}rds\0\u{3}route_config\0\u{3}http_filters\0\u{4}\u{3}http_protocol_options\0\u{3}http2_protocol_options\0\u{4}\u{4}access_log\0\u{3}use_remote_address\0\u{3}generate_request_id\0\u{3}forward_client_cert_details\0\u{3}set_current_client_cert_details\0\u{4}\u{6}upgrade_configs\0\u{3}stream_idle_timeout\0\u{4}\u{5}max_request_headers_kb\0\u{3}normalize_path\0\u{4}\u{2}preserve_external_request_id\0\u{4}\u{2}server_header_transformation\0\u{4}\u{b}path_with_escaped_slashes_action\0")
 
   fileprivate class _StorageClass {
     var _statPrefix: String = String()
@@ -3020,6 +3415,8 @@ nonisolated extension EnvoyHTTPConnectionManager: SwiftProtobuf.Message, SwiftPr
     var _preserveExternalRequestID: Bool = false
     var _accessLog: [EnvoyAccessLog] = []
     var _maxRequestHeadersKb: SwiftProtobuf.Google_Protobuf_UInt32Value? = nil
+    var _forwardClientCertDetails: EnvoyHTTPConnectionManager.ForwardCertificate = .sanitize
+    var _setCurrentClientCertDetails: EnvoyHTTPConnectionManager.CertificateDetails? = nil
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -3045,6 +3442,8 @@ nonisolated extension EnvoyHTTPConnectionManager: SwiftProtobuf.Message, SwiftPr
       _preserveExternalRequestID = source._preserveExternalRequestID
       _accessLog = source._accessLog
       _maxRequestHeadersKb = source._maxRequestHeadersKb
+      _forwardClientCertDetails = source._forwardClientCertDetails
+      _setCurrentClientCertDetails = source._setCurrentClientCertDetails
     }
   }
 
@@ -3096,6 +3495,8 @@ nonisolated extension EnvoyHTTPConnectionManager: SwiftProtobuf.Message, SwiftPr
         case 13: try { try decoder.decodeRepeatedMessageField(value: &_storage._accessLog) }()
         case 14: try { try decoder.decodeSingularMessageField(value: &_storage._useRemoteAddress) }()
         case 15: try { try decoder.decodeSingularMessageField(value: &_storage._generateRequestID) }()
+        case 16: try { try decoder.decodeSingularEnumField(value: &_storage._forwardClientCertDetails) }()
+        case 17: try { try decoder.decodeSingularMessageField(value: &_storage._setCurrentClientCertDetails) }()
         case 23: try { try decoder.decodeRepeatedMessageField(value: &_storage._upgradeConfigs) }()
         case 24: try { try decoder.decodeSingularMessageField(value: &_storage._streamIdleTimeout) }()
         case 29: try { try decoder.decodeSingularMessageField(value: &_storage._maxRequestHeadersKb) }()
@@ -3147,6 +3548,12 @@ nonisolated extension EnvoyHTTPConnectionManager: SwiftProtobuf.Message, SwiftPr
       try { if let v = _storage._generateRequestID {
         try visitor.visitSingularMessageField(value: v, fieldNumber: 15)
       } }()
+      if _storage._forwardClientCertDetails != .sanitize {
+        try visitor.visitSingularEnumField(value: _storage._forwardClientCertDetails, fieldNumber: 16)
+      }
+      try { if let v = _storage._setCurrentClientCertDetails {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 17)
+      } }()
       if !_storage._upgradeConfigs.isEmpty {
         try visitor.visitRepeatedMessageField(value: _storage._upgradeConfigs, fieldNumber: 23)
       }
@@ -3192,6 +3599,8 @@ nonisolated extension EnvoyHTTPConnectionManager: SwiftProtobuf.Message, SwiftPr
         if _storage._preserveExternalRequestID != rhs_storage._preserveExternalRequestID {return false}
         if _storage._accessLog != rhs_storage._accessLog {return false}
         if _storage._maxRequestHeadersKb != rhs_storage._maxRequestHeadersKb {return false}
+        if _storage._forwardClientCertDetails != rhs_storage._forwardClientCertDetails {return false}
+        if _storage._setCurrentClientCertDetails != rhs_storage._setCurrentClientCertDetails {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -3207,6 +3616,10 @@ nonisolated extension EnvoyHTTPConnectionManager.ServerHeader: SwiftProtobuf._Pr
 
 nonisolated extension EnvoyHTTPConnectionManager.EscapedSlashes: SwiftProtobuf._ProtoNameProviding {
   package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0IMPLEMENTATION_SPECIFIC_DEFAULT\0\u{1}KEEP_UNCHANGED\0")
+}
+
+nonisolated extension EnvoyHTTPConnectionManager.ForwardCertificate: SwiftProtobuf._ProtoNameProviding {
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0SANITIZE\0\u{1}FORWARD_ONLY\0\u{1}APPEND_FORWARD\0")
 }
 
 nonisolated extension EnvoyHTTPConnectionManager.Upgrade: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
@@ -3234,6 +3647,45 @@ nonisolated extension EnvoyHTTPConnectionManager.Upgrade: SwiftProtobuf.Message,
 
   package static func ==(lhs: EnvoyHTTPConnectionManager.Upgrade, rhs: EnvoyHTTPConnectionManager.Upgrade) -> Bool {
     if lhs.upgradeType != rhs.upgradeType {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EnvoyHTTPConnectionManager.CertificateDetails: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = EnvoyHTTPConnectionManager.protoMessageName + ".CertificateDetails"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}subject\0\u{2}\u{4}uri\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularMessageField(value: &self._subject) }()
+      case 5: try { try decoder.decodeSingularBoolField(value: &self.uri) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    try { if let v = self._subject {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+    } }()
+    if self.uri != false {
+      try visitor.visitSingularBoolField(value: self.uri, fieldNumber: 5)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: EnvoyHTTPConnectionManager.CertificateDetails, rhs: EnvoyHTTPConnectionManager.CertificateDetails) -> Bool {
+    if lhs._subject != rhs._subject {return false}
+    if lhs.uri != rhs.uri {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3890,7 +4342,7 @@ nonisolated extension EnvoyPermission.Set: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension EnvoyPrincipal: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Principal"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}and_ids\0\u{3}or_ids\0\u{1}any\0\u{4}\u{2}source_ip\0\u{1}header\0\u{4}\u{2}not_id\0\u{4}\u{3}remote_ip\0\u{3}filter_state\0\u{3}sourced_metadata\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}and_ids\0\u{3}or_ids\0\u{1}any\0\u{1}authenticated\0\u{3}source_ip\0\u{1}header\0\u{4}\u{2}not_id\0\u{4}\u{3}remote_ip\0\u{3}filter_state\0\u{3}sourced_metadata\0")
 
   fileprivate class _StorageClass {
     var _identifier: EnvoyPrincipal.OneOf_Identifier?
@@ -3955,6 +4407,19 @@ nonisolated extension EnvoyPrincipal: SwiftProtobuf.Message, SwiftProtobuf._Mess
           if let v = v {
             if _storage._identifier != nil {try decoder.handleConflictingOneOf()}
             _storage._identifier = .any(v)
+          }
+        }()
+        case 4: try {
+          var v: EnvoyPrincipal.Authenticated?
+          var hadOneofValue = false
+          if let current = _storage._identifier {
+            hadOneofValue = true
+            if case .authenticated(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._identifier = .authenticated(v)
           }
         }()
         case 5: try {
@@ -4060,6 +4525,10 @@ nonisolated extension EnvoyPrincipal: SwiftProtobuf.Message, SwiftProtobuf._Mess
         guard case .any(let v)? = _storage._identifier else { preconditionFailure() }
         try visitor.visitSingularBoolField(value: v, fieldNumber: 3)
       }()
+      case .authenticated?: try {
+        guard case .authenticated(let v)? = _storage._identifier else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+      }()
       case .sourceIp?: try {
         guard case .sourceIp(let v)? = _storage._identifier else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
@@ -4130,6 +4599,40 @@ nonisolated extension EnvoyPrincipal.Set: SwiftProtobuf.Message, SwiftProtobuf._
 
   package static func ==(lhs: EnvoyPrincipal.Set, rhs: EnvoyPrincipal.Set) -> Bool {
     if lhs.ids != rhs.ids {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EnvoyPrincipal.Authenticated: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = EnvoyPrincipal.protoMessageName + ".Authenticated"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{4}\u{2}principal_name\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 2: try { try decoder.decodeSingularMessageField(value: &self._principalName) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    try { if let v = self._principalName {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: EnvoyPrincipal.Authenticated, rhs: EnvoyPrincipal.Authenticated) -> Bool {
+    if lhs._principalName != rhs._principalName {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -39,6 +39,10 @@ package nonisolated struct EnvoyRouteConfiguration: Sendable {
   /// Clears the value of `validateClusters`. Subsequent reads from it will return its default value.
   package mutating func clearValidateClusters() {self._validateClusters = nil}
 
+  package var requestHeadersToRemove: [String] = []
+
+  package var ignorePortInHostMatching: Bool = false
+
   package var mostSpecificHeaderMutationsWins: Bool = false
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -59,6 +63,10 @@ package nonisolated struct EnvoyVirtualHost: Sendable {
   package var domains: [String] = []
 
   package var routes: [EnvoyRoute] = []
+
+  package var requestHeadersToAdd: [EnvoyHeaderValueOption] = []
+
+  package var includeRequestAttemptCount: Bool = false
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1480,7 +1488,7 @@ fileprivate nonisolated let _protobuf_package = "martlet.envoy"
 
 nonisolated extension EnvoyRouteConfiguration: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".RouteConfiguration"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{3}virtual_hosts\0\u{4}\u{5}validate_clusters\0\u{4}\u{3}most_specific_header_mutations_wins\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{3}virtual_hosts\0\u{4}\u{5}validate_clusters\0\u{3}request_headers_to_remove\0\u{4}\u{2}most_specific_header_mutations_wins\0\u{4}\u{4}ignore_port_in_host_matching\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1491,7 +1499,9 @@ nonisolated extension EnvoyRouteConfiguration: SwiftProtobuf.Message, SwiftProto
       case 1: try { try decoder.decodeSingularStringField(value: &self.name) }()
       case 2: try { try decoder.decodeRepeatedMessageField(value: &self.virtualHosts) }()
       case 7: try { try decoder.decodeSingularMessageField(value: &self._validateClusters) }()
+      case 8: try { try decoder.decodeRepeatedStringField(value: &self.requestHeadersToRemove) }()
       case 10: try { try decoder.decodeSingularBoolField(value: &self.mostSpecificHeaderMutationsWins) }()
+      case 14: try { try decoder.decodeSingularBoolField(value: &self.ignorePortInHostMatching) }()
       default: break
       }
     }
@@ -1511,8 +1521,14 @@ nonisolated extension EnvoyRouteConfiguration: SwiftProtobuf.Message, SwiftProto
     try { if let v = self._validateClusters {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 7)
     } }()
+    if !self.requestHeadersToRemove.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.requestHeadersToRemove, fieldNumber: 8)
+    }
     if self.mostSpecificHeaderMutationsWins != false {
       try visitor.visitSingularBoolField(value: self.mostSpecificHeaderMutationsWins, fieldNumber: 10)
+    }
+    if self.ignorePortInHostMatching != false {
+      try visitor.visitSingularBoolField(value: self.ignorePortInHostMatching, fieldNumber: 14)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -1521,6 +1537,8 @@ nonisolated extension EnvoyRouteConfiguration: SwiftProtobuf.Message, SwiftProto
     if lhs.name != rhs.name {return false}
     if lhs.virtualHosts != rhs.virtualHosts {return false}
     if lhs._validateClusters != rhs._validateClusters {return false}
+    if lhs.requestHeadersToRemove != rhs.requestHeadersToRemove {return false}
+    if lhs.ignorePortInHostMatching != rhs.ignorePortInHostMatching {return false}
     if lhs.mostSpecificHeaderMutationsWins != rhs.mostSpecificHeaderMutationsWins {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
@@ -1529,7 +1547,7 @@ nonisolated extension EnvoyRouteConfiguration: SwiftProtobuf.Message, SwiftProto
 
 nonisolated extension EnvoyVirtualHost: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".VirtualHost"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}domains\0\u{1}routes\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}domains\0\u{1}routes\0\u{4}\u{4}request_headers_to_add\0\u{4}\u{7}include_request_attempt_count\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1540,6 +1558,8 @@ nonisolated extension EnvoyVirtualHost: SwiftProtobuf.Message, SwiftProtobuf._Me
       case 1: try { try decoder.decodeSingularStringField(value: &self.name) }()
       case 2: try { try decoder.decodeRepeatedStringField(value: &self.domains) }()
       case 3: try { try decoder.decodeRepeatedMessageField(value: &self.routes) }()
+      case 7: try { try decoder.decodeRepeatedMessageField(value: &self.requestHeadersToAdd) }()
+      case 14: try { try decoder.decodeSingularBoolField(value: &self.includeRequestAttemptCount) }()
       default: break
       }
     }
@@ -1555,6 +1575,12 @@ nonisolated extension EnvoyVirtualHost: SwiftProtobuf.Message, SwiftProtobuf._Me
     if !self.routes.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.routes, fieldNumber: 3)
     }
+    if !self.requestHeadersToAdd.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.requestHeadersToAdd, fieldNumber: 7)
+    }
+    if self.includeRequestAttemptCount != false {
+      try visitor.visitSingularBoolField(value: self.includeRequestAttemptCount, fieldNumber: 14)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1562,6 +1588,8 @@ nonisolated extension EnvoyVirtualHost: SwiftProtobuf.Message, SwiftProtobuf._Me
     if lhs.name != rhs.name {return false}
     if lhs.domains != rhs.domains {return false}
     if lhs.routes != rhs.routes {return false}
+    if lhs.requestHeadersToAdd != rhs.requestHeadersToAdd {return false}
+    if lhs.includeRequestAttemptCount != rhs.includeRequestAttemptCount {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

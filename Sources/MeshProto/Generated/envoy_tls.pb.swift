@@ -67,6 +67,8 @@ package nonisolated struct EnvoyUpstreamTLS: Sendable {
   /// Clears the value of `commonTlsContext`. Subsequent reads from it will return its default value.
   package mutating func clearCommonTlsContext() {self._commonTlsContext = nil}
 
+  package var sni: String = String()
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -417,7 +419,7 @@ nonisolated extension EnvoyDownstreamTLS: SwiftProtobuf.Message, SwiftProtobuf._
 
 nonisolated extension EnvoyUpstreamTLS: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".UpstreamTLS"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}common_tls_context\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}common_tls_context\0\u{1}sni\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -426,6 +428,7 @@ nonisolated extension EnvoyUpstreamTLS: SwiftProtobuf.Message, SwiftProtobuf._Me
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularMessageField(value: &self._commonTlsContext) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.sni) }()
       default: break
       }
     }
@@ -439,11 +442,15 @@ nonisolated extension EnvoyUpstreamTLS: SwiftProtobuf.Message, SwiftProtobuf._Me
     try { if let v = self._commonTlsContext {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
     } }()
+    if !self.sni.isEmpty {
+      try visitor.visitSingularStringField(value: self.sni, fieldNumber: 2)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: EnvoyUpstreamTLS, rhs: EnvoyUpstreamTLS) -> Bool {
     if lhs._commonTlsContext != rhs._commonTlsContext {return false}
+    if lhs.sni != rhs.sni {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -37,6 +37,8 @@ public enum XDSAdmission: Hashable, Sendable {
     case waypoint(String)
     /// Envoy's own configuration, for the Envoys of this waypoint: `<namespace>/<name>` of its Gateway.
     case envoy(String)
+    /// Envoy's own configuration, for the sidecar of this pod: `<namespace>/<name>`.
+    case sidecar(String)
     /// Not at all, and why; the caller is told.
     case refused(String)
 }

@@ -35,7 +35,7 @@ public final class XDSServer: Sendable {
     struct State {
         var snapshot = XDSSnapshot()
         var pending: [String: [String: EncodedResource?]] = [:]
-        /// By Gateway.
+        /// By Gateway, or by ``SidecarLayer``.
         var envoys: [String: EnvoyResourceSet] = [:]
         var pendingEnvoys: [String: [EnvoyResourceSet.Name: EncodedResource?]] = [:]
         var debounce: Debounce
@@ -106,7 +106,7 @@ public final class XDSServer: Sendable {
         self.take(XDSType.waypointRules, waypointRules.map { EncodedResource($0) }, removed.map(\.description))
     }
 
-    /// Changed resources of the Envoys of a waypoint, nil for those that are gone. They are published as rules are.
+    /// Changed resources of the Envoys of a waypoint, or of a part of sidecars' configurations (``SidecarLayer``), nil for those that are gone. They are published as rules are.
     package func apply(envoys gateway: String, _ changes: [EnvoyResourceSet.Name: EncodedResource?]) {
         let isTouched = self.state.withLock { state in
             var isTouched = false
@@ -202,7 +202,12 @@ public final class XDSServer: Sendable {
             }
             let envoys = state.pendingEnvoys.filter { !$0.value.isEmpty }
             state.pendingEnvoys = [:]
-            for (gateway, changes) in envoys { state.envoys[gateway, default: EnvoyResourceSet()].advance(changes) }
+            for (gateway, changes) in envoys {
+                state.envoys[gateway, default: EnvoyResourceSet()].advance(changes)
+                if SidecarLayer.isOfPod(gateway), state.envoys[gateway]?.isEmpty == true {
+                    state.envoys[gateway] = nil
+                }
+            }
             if changes.isEmpty, envoys.isEmpty { return [] }
             if !changes.isEmpty { state.snapshot.advance(changes) }
             return Array(state.clients.values)
@@ -213,9 +218,14 @@ public final class XDSServer: Sendable {
 
     var snapshot: XDSSnapshot { self.state.withLock { $0.snapshot } }
 
-    func envoyResources(_ gateway: String) -> EnvoyResourceSet {
-        self.state.withLock { $0.envoys[gateway] ?? EnvoyResourceSet() }
+    /// - Parameter keys: of the parts of a configuration.
+    func envoyResources(_ keys: [String]) -> EnvoyResourceLayers {
+        self.state.withLock { state in
+            EnvoyResourceLayers(keys.map { state.envoys[$0] ?? EnvoyResourceSet() })
+        }
     }
+
+    func hasEnvoyResources(_ key: String) -> Bool { self.state.withLock { $0.envoys[key] != nil } }
 
     /// Ends every stream cleanly; clients connect again, to another replica if there is one.
     public func drain() {

@@ -94,7 +94,13 @@ package struct XDSService: Envoy_Service_Discovery_V3_AggregatedDiscoveryService
         switch try self.admit(caller, node: request.node.id, metadata) {
         case .nodeProxy: return .mesh(XDSSession(for: .nodeProxy, nonces: nonces))
         case .waypoint(let gateway): return .mesh(XDSSession(for: .waypoint(gateway), nonces: nonces))
-        case .envoy(let gateway): return .envoy(EnvoySession(nonces: nonces), gateway: gateway)
+        case .envoy(let gateway): return .envoy(EnvoySession(nonces: nonces), parts: [gateway])
+        case .sidecar(let pod):
+            // With less than all of it Envoy would call itself ready, and take nothing.
+            guard self.server.hasEnvoyResources(SidecarLayer.pod(pod)) else {
+                throw RPCError(code: .unavailable, message: "the configuration of pod \(pod) is not there yet")
+            }
+            return .envoy(EnvoySession(nonces: nonces), parts: SidecarLayer.all(pod))
         // `admit` throws for these.
         case .refused(let why): throw RPCError(code: .permissionDenied, message: why)
         }
@@ -167,8 +173,8 @@ package struct XDSService: Envoy_Service_Discovery_V3_AggregatedDiscoveryService
 /// A client's stream, whatever kind of client it is.
 enum ClientSession {
     case mesh(XDSSession)
-    /// Of the waypoint `<namespace>/<name>`.
-    case envoy(EnvoySession, gateway: String)
+    /// - parts: of its configuration, as the server calls them.
+    case envoy(EnvoySession, parts: [String])
 
     var node: Envoy_Service_Discovery_V3_Node? {
         switch self {
@@ -191,9 +197,9 @@ enum ClientSession {
         case .mesh(var session):
             defer { self = .mesh(session) }
             return try session.receive(request, server.snapshot)
-        case .envoy(var session, let gateway):
-            defer { self = .envoy(session, gateway: gateway) }
-            return try session.receive(request, server.envoyResources(gateway))
+        case .envoy(var session, let parts):
+            defer { self = .envoy(session, parts: parts) }
+            return try session.receive(request, server.envoyResources(parts))
         }
     }
 
@@ -202,9 +208,9 @@ enum ClientSession {
         case .mesh(var session):
             defer { self = .mesh(session) }
             return try session.push(server.snapshot)
-        case .envoy(var session, let gateway):
-            defer { self = .envoy(session, gateway: gateway) }
-            return session.push(server.envoyResources(gateway))
+        case .envoy(var session, let parts):
+            defer { self = .envoy(session, parts: parts) }
+            return session.push(server.envoyResources(parts))
         }
     }
 }

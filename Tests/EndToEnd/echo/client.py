@@ -3,6 +3,7 @@
     client http://echo:8080/path -H 'name: value' --method POST --count 100 --parallel 10
     client grpc://echo:7070/gateway_api_conformance.echo_basic.grpcecho.GrpcEcho/Echo
     client tcp://echo:9090
+    client server-first://echo:9091
 
 One paragraph of `Key=value` lines for each request, as the standard's own client prints them; with `--output=json` one
 list with an object per request: `code`, `headers` (of the response, names in lower case), `body`, and for an echo server's
@@ -120,13 +121,17 @@ def call(url, options, headers):
     return result
 
 
-def lines(url, options):
-    """A line there, a line back."""
+def lines(url, options, waits=False):
+    """A line there, a line back; to a server that speaks first, not before it has."""
     connection = connect(url, options, 0)
     with connection, connection.makefile("rwb") as file:
+        if waits and not file.readline():
+            raise EOFError("the connection ended before the server said anything")
         file.write((options.body or "hello").encode() + b"\n")
         file.flush()
         answer = file.readline().decode().strip()
+        if not answer:
+            raise EOFError("the connection ended before the answer")
     return {"code": 200, "headers": {}, "body": answer, "echo": {"pod": answer.split(" ")[0]}}
 
 
@@ -135,8 +140,8 @@ def once(url, options):
     if options.jitter:
         headers.append(("X-Jitter", str(random.randrange(10000))))
     try:
-        if url.scheme == "tcp":
-            return lines(url, options)
+        if url.scheme in ("tcp", "server-first"):
+            return lines(url, options, waits=url.scheme == "server-first")
         if url.scheme in ("grpc", "grpcs"):
             return call(url, options, headers)
         if options.http2:
@@ -191,8 +196,8 @@ def main():
     parser.add_argument("--output", choices=["text", "json"], default="text")
     options = parser.parse_args()
     url = urllib.parse.urlsplit(options.url)
-    if url.scheme not in ("http", "https", "grpc", "grpcs", "tcp") or not url.hostname:
-        parser.error(f"{options.url} is no URL with http, https, grpc, grpcs or tcp")
+    if url.scheme not in ("http", "https", "grpc", "grpcs", "tcp", "server-first") or not url.hostname:
+        parser.error(f"{options.url} is no URL with http, https, grpc, grpcs, tcp or server-first")
     with concurrent.futures.ThreadPoolExecutor(min(options.parallel, options.count)) as pool:
         results = list(pool.map(lambda _: once(url, options), range(options.count)))
     if options.output == "json":

@@ -114,6 +114,7 @@ def test_lines(ports):
     assert ask(f"tcp://127.0.0.1:{ports['tcp']}", "--body", "hi")["body"] == "echo-v1-abc hi"
     with socket.create_connection(("127.0.0.1", ports["first"])) as connection, connection.makefile("rb") as file:
         assert file.readline() == b"echo-v1-abc\n"
+    assert ask(f"server-first://127.0.0.1:{ports['first']}", "--body", "hi")["body"] == "echo-v1-abc hi"
 
 
 def test_a_websocket_sends_back(ports):

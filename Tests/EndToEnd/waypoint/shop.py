@@ -112,9 +112,9 @@ def policy(name, target, spec, namespace="shop", kind="Service"):
 class Asker:
     """A client's pod that asks what it is told to, over one `kubectl exec`."""
 
-    def __init__(self, operator, name):
+    def __init__(self, operator, name, namespace="clients"):
         self.process = operator.start(
-            "kubectl", "exec", "-i", "-n", "clients", f"deploy/{name}", "--", "sh", "-c",
+            "kubectl", "exec", "-i", "-n", namespace, f"deploy/{name}", "-c", name, "--", "sh", "-c",
             'exec "${ECHO_PYTHON:-python3}" -u /programs/asker.py', stdin=-1)
         self.lock = threading.Lock()
         first = self.process.stdout.readline()

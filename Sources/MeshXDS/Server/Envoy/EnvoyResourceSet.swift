@@ -1,4 +1,4 @@
-/// The whole configuration of one kind of Envoy (all replicas of one waypoint), immutable, with a memory of what changed
+/// The configuration of one kind of Envoy (all replicas of one waypoint), or a part of it, immutable, with a memory of what changed
 /// lately: a push looks at that, and not at everything.
 package struct EnvoyResourceSet: Sendable {
     package struct Name: Hashable, Sendable {
@@ -21,6 +21,7 @@ package struct EnvoyResourceSet: Sendable {
     package init() {}
 
     func resource(_ type: String, _ name: String) -> EncodedResource? { self.byType[type]?[name] }
+    var isEmpty: Bool { self.byType.values.allSatisfy(\.isEmpty) }
     func names(_ type: String) -> [String] { self.byType[type].map { Array($0.keys) } ?? [] }
 
     /// What changed after `revision`, each name once; nil: nobody remembers.

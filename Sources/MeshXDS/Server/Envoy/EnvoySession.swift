@@ -26,7 +26,7 @@ package struct EnvoySession {
     private let served: [String]
     private let answersAbsence: Bool
     private var held: [String: Held] = [:]
-    private var revision: UInt64 = 0
+    private var revisions: [UInt64] = []
     package private(set) var node: Envoy_Service_Discovery_V3_Node?
     package private(set) var types: [String: XDSSession.TypeState] = [:]
     private let nonces: () -> String
@@ -44,7 +44,7 @@ package struct EnvoySession {
     }
 
     package mutating func receive(
-        _ request: Request, _ set: EnvoyResourceSet
+        _ request: Request, _ set: EnvoyResourceLayers
     ) throws(Ending) -> (responses: [Response], note: Note?) {
         if request.hasNode, self.node == nil { self.node = request.node }
         guard let node, !node.id.isEmpty else { throw .missingNode }
@@ -58,9 +58,17 @@ package struct EnvoySession {
         return (response.map { [$0] } ?? [], note)
     }
 
+    package mutating func receive(
+        _ request: Request, _ set: EnvoyResourceSet
+    ) throws(Ending) -> (responses: [Response], note: Note?) {
+        try self.receive(request, EnvoyResourceLayers([set]))
+    }
+
+    package mutating func push(_ set: EnvoyResourceSet) -> [Response] { self.push(EnvoyResourceLayers([set])) }
+
     /// The first request of a type is answered, if only with nothing.
     private mutating func open(
-        _ type: String, _ request: Request, _ set: EnvoyResourceSet
+        _ type: String, _ request: Request, _ set: EnvoyResourceLayers
     ) throws(Ending) -> Response? {
         let named = request.resourceNamesSubscribe.filter { $0 != "*" }
         let isWhole = Self.wholeTypes.contains(type) && named.isEmpty
@@ -70,14 +78,14 @@ package struct EnvoySession {
         var state = XDSSession.TypeState()
         state.isWildcard = isWhole
         self.types[type] = state
-        if self.held.count == 1 { self.revision = set.revision }
+        if self.held.count == 1 { self.revisions = set.revisions }
         try self.checkBounds()
-        let names = Set(isWhole ? set.names(type) : named).union(held.versions.keys)
+        let names = (isWhole ? set.names(type) : Set(named)).union(held.versions.keys)
         return self.answer(type, self.difference(type, names, set, isAsked: Set(named)), set)
     }
 
     private mutating func change(
-        _ type: String, _ request: Request, _ set: EnvoyResourceSet
+        _ type: String, _ request: Request, _ set: EnvoyResourceLayers
     ) throws(Ending) -> Response? {
         for name in request.resourceNamesUnsubscribe {
             self.held[type]?.wanted?.remove(name)
@@ -92,7 +100,7 @@ package struct EnvoySession {
         return self.answer(type, self.difference(type, names, set, isAsked: names), set)
     }
 
-    private mutating func answer(_ type: String, _ difference: Difference, _ set: EnvoyResourceSet) -> Response? {
+    private mutating func answer(_ type: String, _ difference: Difference, _ set: EnvoyResourceLayers) -> Response? {
         if !self.answersAbsence, difference.upserted.isEmpty { return nil }
         return self.response(type, difference, set)
     }
@@ -103,16 +111,16 @@ package struct EnvoySession {
     }
 
     /// What this client has to hear about a new configuration.
-    package mutating func push(_ set: EnvoyResourceSet) -> [Response] {
-        guard set.revision > self.revision, !self.held.isEmpty else { return [] }
-        let changed = set.changed(since: self.revision)
-        self.revision = set.revision
+    package mutating func push(_ set: EnvoyResourceLayers) -> [Response] {
+        guard set.revisions != self.revisions, !self.held.isEmpty else { return [] }
+        let changed = set.changed(since: self.revisions)
+        self.revisions = set.revisions
         var differences: [String: Difference] = [:]
         for type in self.served {
             guard let held = self.held[type] else { continue }
             let touched =
                 changed.map { names in Set(names.lazy.filter { $0.type == type }.map(\.name)) }
-                ?? Set(set.names(type)).union(held.versions.keys)
+                ?? set.names(type).union(held.versions.keys)
             differences[type] = self.difference(type, touched, set, isAsked: [])
         }
         self.addEndpoints(of: differences[XDSType.cluster]?.upserted ?? [], &differences, set)
@@ -130,7 +138,7 @@ package struct EnvoySession {
     /// A cluster that is new or changed is not used before its endpoints are there, also when it had them before. They go
     /// out with it: until it has asked for them, routes that lead to it would have arrived.
     private mutating func addEndpoints(
-        of clusters: [EncodedResource], _ differences: inout [String: Difference], _ set: EnvoyResourceSet
+        of clusters: [EncodedResource], _ differences: inout [String: Difference], _ set: EnvoyResourceLayers
     ) {
         guard self.held[XDSType.endpoints]?.wanted != nil else { return }
         let sent = Set(differences[XDSType.endpoints]?.upserted.map(\.name) ?? [])
@@ -169,7 +177,7 @@ package struct EnvoySession {
 
     /// - Parameter isAsked: names whose absence has to be said, or the client would wait.
     private mutating func difference(
-        _ type: String, _ names: Set<String>, _ set: EnvoyResourceSet, isAsked: Set<String>
+        _ type: String, _ names: Set<String>, _ set: EnvoyResourceLayers, isAsked: Set<String>
     ) -> Difference {
         var difference = Difference()
         guard var held = self.held[type] else { return difference }
@@ -188,7 +196,7 @@ package struct EnvoySession {
         return difference
     }
 
-    private mutating func response(_ type: String, _ difference: Difference, _ set: EnvoyResourceSet) -> Response {
+    private mutating func response(_ type: String, _ difference: Difference, _ set: EnvoyResourceLayers) -> Response {
         let nonce = self.nonces()
         self.types[type]?.sent(nonce, set.revision, resources: difference.upserted.count)
         return .with {

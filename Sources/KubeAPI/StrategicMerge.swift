@@ -1,5 +1,3 @@
-package import KubeAPI
-
 /// Kubernetes' strategic merge patch for the objects of a waypoint: objects merge member by member, `null` removes, and
 /// lists whose elements have names merge by name; all other lists are replaced.
 ///

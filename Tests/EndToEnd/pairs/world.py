@@ -1,0 +1,128 @@
+"""A lab with a client and a server of every kind."""
+
+import contextlib
+import threading
+import time
+
+from cells import BEHIND_WAYPOINT, CLIENTS, HBONE_PORT, PLACES, PORTS, SERVERS
+from lab import eventually
+from shop import IMAGE, Asker, Shop, deployment, document, programs
+
+LABELS = {
+    "outside": {}, "sidecar": {"istio-injection": "enabled"}, "ambient": {"istio.io/dataplane-mode": "ambient"},
+    **{kind: {"istio.io/dataplane-mode": "ambient"} for kind in BEHIND_WAYPOINT}}
+NODES = ["agent-0", "agent-1"]
+GUARDED = [kind for kind in SERVERS if kind != "outside"]
+
+
+def server(place, namespace, node):
+    container = {
+        "image": IMAGE,
+        "args": ["--port=80", "--port=8080", "--grpc=7070", "--tcp=9090", "--server-first=9091"],
+        "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+        "readinessProbe": {"tcpSocket": {"port": 9091}, "periodSeconds": 1}}
+    ports = [
+        {"name": "http", "port": 80}, {"name": "http2", "port": 8080}, {"name": "grpc", "port": 7070},
+        {"name": "tcp-lines", "port": 9090}, {"name": "tcp-first", "port": 9091}]
+    return [
+        deployment(place, namespace, container, node, account="server", grace=1),
+        document("Service", place, namespace, {"selector": {"app": place}, "ports": ports})]
+
+
+def client(namespace, node):
+    mount = [{"name": "programs", "mountPath": "/programs"}]
+    return [
+        document("ServiceAccount", "client", namespace), programs(namespace),
+        deployment(
+            "client", namespace, {"image": IMAGE, "command": ["sleep", "infinity"], "volumeMounts": mount}, node,
+            account="client")]
+
+
+class World(Shop):
+    """`addresses` of pods by (namespace, app)."""
+
+    def fill(self):
+        nodes = [f"k3d-{self.cluster}-{node}" for node in NODES]
+        self.apply(*(document("Namespace", f"from-{kind}", labels=LABELS[kind]) for kind in CLIENTS))
+        self.apply(*(document("Namespace", f"to-{kind}", labels=LABELS[kind]) for kind in SERVERS))
+        for kind in BEHIND_WAYPOINT:
+            self.ok(
+                "martlet", "waypoint", "apply", "-n", f"to-{kind}", "--for", kind, "--enroll-namespace", "--wait",
+                timeout=180)
+        for kind in SERVERS:
+            self.apply(
+                document("ServiceAccount", "server", f"to-{kind}"),
+                *(each for place, node in zip(PLACES, nodes) for each in server(place, f"to-{kind}", node)))
+        for kind in CLIENTS:
+            self.apply(*client(f"from-{kind}", nodes[0]))
+        namespaces = [f"to-{kind}" for kind in SERVERS] + [f"from-{kind}" for kind in CLIENTS]
+        for namespace in namespaces:
+            self.kubectl("rollout", "status", "deploy", "-n", namespace, "--timeout=120s", timeout=150)
+        self.addresses = {
+            (namespace, pod["metadata"]["labels"].get("app", "waypoint")): pod["status"]["podIP"]
+            for namespace in namespaces for pod in self.objects("pods", namespace)}
+        for kind in CLIENTS:
+            self.askers[kind] = Asker(self, "client", f"from-{kind}")
+
+    def set(self, phase):
+        """Mutual TLS and policies as the phase has them."""
+        self.apply(document(
+            "PeerAuthentication", "default", "istio-system", {"mtls": {"mode": "STRICT" if phase.strict else "PERMISSIVE"}},
+            group="security.istio.io/v1"))
+        guards = []
+        for kind in GUARDED:
+            target = {"targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "waypoint"}]}
+            principal = f"cluster.local/ns/from-{phase.allowed}/sa/client"
+            guards.append(document(
+                "AuthorizationPolicy", "guard", f"to-{kind}", {
+                    **(target if kind in BEHIND_WAYPOINT else {}), "action": "ALLOW",
+                    "rules": [{"from": [{"source": {"principals": [principal]}}]}]}, group="security.istio.io/v1"))
+        (self.apply if phase.allowed else self.remove)(*guards)
+
+    def ask_all(self, cells):
+        """What became of each, asked by all clients at once."""
+        answers = {}
+
+        def asks(kind):
+            for cell in cells:
+                if cell.client == kind:
+                    answers[cell] = self.askers[kind].ask(cell.question)[0]
+
+        threads = [threading.Thread(target=asks, args=(kind,)) for kind in CLIENTS]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return answers
+
+    @contextlib.contextmanager
+    def captured(self, files):
+        """Writes what crosses the nodes while the body runs; `files` by node."""
+        ports = " or ".join(f"port {port}" for port in sorted(PORTS | {HBONE_PORT}))
+        captures = []
+        for node, file in files.items():
+            captures.append(self.start(
+                "martlet", "lab", "exec", f"k3d-{self.cluster}-{node}", "--", "tcpdump", "--immediate-mode", "-Z", "root",
+                "-B", "16384", "-U", "-s", "256", "-i", "any", "-w", file, f"tcp and ({ports})"))
+            eventually("tcpdump to listen", lambda: "listening" in captures[-1].stderr.readline())
+        try:
+            yield
+        finally:
+            time.sleep(0.3)
+            for node in files:
+                self.run("martlet", "lab", "exec", f"k3d-{self.cluster}-{node}", "--", "pkill", "-x", "tcpdump")
+            for capture in captures:
+                capture.communicate(timeout=30)
+
+    def way(self, cell, seen):
+        """How the cell's bytes went: what was seen between the client, the server's pod and its waypoint."""
+        port = {"HTTP/1.1": 80, "HTTP/2": 8080, "gRPC": 7070, "TCP": 9090, "server-first": 9091}[cell.protocol]
+        client = self.addresses[f"from-{cell.client}", "client"]
+        direct = seen.get((client, self.addresses[f"to-{cell.server}", cell.place]), set())
+        found = {way for way, where in direct if where == port}
+        hop = direct
+        if cell.server in BEHIND_WAYPOINT:
+            hop = seen.get((client, self.addresses[f"to-{cell.server}", "waypoint"]), set())
+        if not found and ("hbone", HBONE_PORT) in hop:
+            found = {"hbone"}
+        return " and ".join(sorted(found)) or "nothing seen"

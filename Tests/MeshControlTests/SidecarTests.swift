@@ -1,0 +1,145 @@
+import KubeAPI
+import MeshChannel
+import MeshControl
+import MeshModel
+import MeshXDS
+import Testing
+
+@Suite("What sidecars are told")
+struct SidecarTests {
+    private static let host = "s.ns1.svc.company.com"
+    private static let label = ["security.istio.io/tlsMode": "istio", "app": "a"]
+
+    private static func client(_ namespace: String = "foo", ip: String = "127.0.1.1") -> KubeObject {
+        Make.pod("client", namespace: namespace, ip: ip, labels: Self.label)
+    }
+
+    /// `<layer> <type> <name>`, sorted.
+    private static func all(_ mesh: Mesh) -> [String] {
+        mesh.index.envoyResources.all.keys.filter { $0.hasPrefix("sidecar") }.map(Self.text).sorted()
+    }
+
+    private static func text(_ key: String) -> String {
+        let parts = key.split(separator: "|", maxSplits: 2).map(String.init)
+        return "\(parts[0]) \(parts[1].split(separator: ".").last ?? "") \(parts[2])"
+    }
+
+    private static func changes(_ events: Set<String>) -> [String] {
+        events.filter { $0.hasPrefix("envoy sidecar") }.map { Self.text(String($0.dropFirst("envoy ".count))) }.sorted()
+    }
+
+    private static func mesh() -> Mesh {
+        let mesh = Mesh()
+        for built in GatewayKind.builtin { mesh.set(built.object) }
+        mesh.set(Make.service("s"), Make.pod("p", ip: "127.0.0.1"))
+        return mesh
+    }
+
+    @Test("nothing before there is a sidecar; then what all have in common, a namespace's routes, a pod's own side")
+    func resources() {
+        let mesh = Self.mesh()
+        #expect(Self.all(mesh).isEmpty)
+        mesh.set(Self.client())
+        #expect(
+            Self.all(mesh) == [
+                "sidecar:foo/client Listener virtualInbound", "sidecars Cluster BlackHoleCluster",
+                "sidecars Cluster InboundPassthroughCluster", "sidecars Cluster PassthroughCluster",
+                "sidecars Cluster outbound|80||\(Self.host)",
+                "sidecars ClusterLoadAssignment outbound|80||\(Self.host)",
+                "sidecars Listener 0.0.0.0_80", "sidecars Listener virtualOutbound",
+                "sidecars:foo RouteConfiguration 80",
+            ])
+        #expect(mesh.index.sidecarPods["foo/client"]?.account == "sa1")
+    }
+
+    @Test("a change concerns what it changes, and nothing else")
+    func changes() {
+        let mesh = Self.mesh()
+        mesh.set(Self.client())
+        #expect(
+            Self.changes(mesh.set(Make.pod("q", ip: "127.0.0.2"))) == [
+                "sidecars ClusterLoadAssignment outbound|80||\(Self.host)"
+            ])
+        #expect(
+            Self.changes(mesh.set(Make.peer("strict", namespace: "foo", mode: "STRICT"))) == [
+                "sidecar:foo/client Listener virtualInbound"
+            ])
+        #expect(
+            Self.changes(mesh.set(Self.client("bar", ip: "127.0.1.2"))) == [
+                "sidecar:bar/client Listener virtualInbound", "sidecars:bar RouteConfiguration 80",
+            ])
+    }
+
+    @Test("a pod in the mesh is reached by a tunnel, and a service with a waypoint by its waypoint's")
+    func tunnels() {
+        let mesh = Self.mesh()
+        let identity = "connect_originate|spiffe://cluster.local/ns/ns1/sa/sa1"
+        mesh.set(
+            Self.client(),
+            Make.pod("p", ip: "127.0.0.1", annotations: ["ambient.istio.io/redirection": "enabled"]))
+        #expect(Self.all(mesh).contains("sidecars Listener \(identity)"))
+        mesh.set(Make.gateway("w"), WaypointTests.service(WaypointTests.use))
+        #expect(
+            Self.all(mesh).contains("sidecars Listener 10.0.0.1_80"),
+            "whatever is sent to its address goes there, also what is no HTTP")
+        #expect(!Self.all(mesh).contains("sidecars Listener \(identity)"), "nobody goes round it")
+    }
+
+    @Test("policies with selectors are the pod's, those with targets are not; one that cannot be done closes it")
+    func policies() {
+        let mesh = Self.mesh()
+        mesh.set(Self.client())
+        let own = KubeObject(
+            .authorizationPolicies, namespace: "foo", name: "own",
+            ["spec": ["selector": ["matchLabels": ["app": "a"]], "action": "DENY", "rules": [[:]]]])
+        let listener = ["sidecar:foo/client Listener virtualInbound"]
+        #expect(Self.changes(mesh.set(own)) == listener)
+        let other = KubeObject(
+            .authorizationPolicies, namespace: "foo", name: "other",
+            ["spec": ["selector": ["matchLabels": ["app": "b"]], "rules": [[:]]]])
+        #expect(Self.changes(mesh.set(other)).isEmpty)
+        let custom = KubeObject(
+            .authorizationPolicies, namespace: "istio-system", name: "custom",
+            ["spec": ["action": "CUSTOM", "rules": [[:]]]])
+        #expect(Self.changes(mesh.set(custom)) == listener)
+        #expect(mesh.index.envoyProblems["foo/client"]?.count == 1)
+    }
+}
+
+@Suite("Sidecars at the control plane's door")
+struct SidecarAdmissionTests {
+    private let rule = XDSAdmissionRule(
+        nodeProxies: [],
+        sidecar: { name in
+            name.description == "foo/a"
+                ? SidecarPod(namespace: "foo", name: "a", uid: "1", account: "default") : nil
+        })
+
+    private func caller(pod: AuthenticatedCaller.Pod?, account: String = "default") -> AuthenticatedCaller {
+        AuthenticatedCaller(namespace: "foo", serviceAccount: account, pod: pod)
+    }
+
+    @Test("a token of the pod itself is served as that pod")
+    func admitted() throws {
+        let caller = self.caller(pod: .init(name: "a", uid: "1"))
+        let node = "sidecar~10.0.0.1~a.foo~foo.svc.cluster.local"
+        #expect(try self.rule.check(caller, ["NAMESPACE": "foo"], node: node) == .sidecar("foo/a"))
+        #expect(try self.rule.check(caller, [:], isOpening: true) == .sidecar("foo/a"))
+    }
+
+    @Test("any other is not")
+    func refused() {
+        let node = "sidecar~10.0.0.1~a.foo~foo.svc.cluster.local"
+        for caller in [
+            self.caller(pod: nil), self.caller(pod: .init(name: "a", uid: "2")),
+            self.caller(pod: .init(name: "b", uid: "1")),
+            self.caller(pod: .init(name: "a", uid: "1"), account: "other"),
+        ] {
+            #expect(throws: XDSAdmissionRule.Refusal.self) { try self.rule.check(caller, [:], node: node) }
+        }
+        let own = self.caller(pod: .init(name: "a", uid: "1"))
+        for node in ["sidecar~10.0.0.1~b.foo~foo.svc.cluster.local", "router~10.0.0.1~a.foo~x", "ztunnel", ""] {
+            #expect(throws: XDSAdmissionRule.Refusal.self) { try self.rule.check(own, [:], node: node) }
+        }
+    }
+}

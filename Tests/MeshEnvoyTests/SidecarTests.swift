@@ -1,0 +1,318 @@
+import MeshEnvoy
+import MeshIdentity
+import MeshModel
+import MeshProto
+import MeshRoutes
+import SwiftProtobuf
+import Testing
+
+@Suite("What sidecars are told about services")
+struct SidecarOutboundTests {
+    static let mesh = EnvoySettings(trustDomains: ["cluster.local"])
+    static let settings = SidecarSettings(Self.mesh)
+
+    static func service(
+        _ name: String, _ ports: [(UInt16, ServicePort.AppProtocol)] = [(80, .http11)], address: String? = "10.96.0.1",
+        namespace: String = "shop"
+    ) -> Service {
+        var service = Service(name: name, namespace: namespace, hostname: "\(name).\(namespace).svc.cluster.local")
+        service.addresses = address.flatMap { IPAddress($0) }.map { [NetworkAddress(network: "", address: $0)] } ?? []
+        service.ports = ports.map { ServicePort(port: $0.0, targetPort: 8080, appProtocol: $0.1) }
+        return service
+    }
+
+    static func workload(
+        _ name: String, _ address: String, account: String = "server", tunnels: Bool = false
+    ) -> Workload {
+        var workload = Workload(uid: "Kubernetes//Pod/shop/\(name)")
+        (workload.name, workload.namespace, workload.serviceAccount) = (name, "shop", account)
+        workload.addresses = [IPAddress(address)!]
+        workload.tunnelProtocol = tunnels ? .hbone : .none
+        return workload
+    }
+
+    private static func destination(
+        _ service: Service, _ backends: [SidecarDestination.Backend], waypoint: [SidecarDestination.Hop]? = nil
+    ) -> SidecarDestination {
+        SidecarDestination(service, backends, waypoint: waypoint, BackendBalancing(), Self.mesh)
+    }
+
+    private static func cluster(_ destination: SidecarDestination) throws -> EnvoyCluster {
+        try EnvoyCluster(
+            serializedBytes: #require(destination.resources.first { $0.type.hasSuffix(".Cluster") }).bytes)
+    }
+
+    /// `<address> <metadata>` of each endpoint.
+    private static func endpoints(_ destination: SidecarDestination) throws -> [String] {
+        let resource = try #require(destination.resources.first { $0.type.hasSuffix("ClusterLoadAssignment") })
+        let assignment = try EnvoyClusterLoadAssignment(serializedBytes: resource.bytes)
+        return assignment.endpoints.flatMap(\.lbEndpoints).map { endpoint in
+            let address = endpoint.endpoint.address
+            let text =
+                address.envoyInternalAddress.serverListenerName.isEmpty
+                ? "\(address.socketAddress.address):\(address.socketAddress.portValue)"
+                : "\(address.envoyInternalAddress.serverListenerName) \(address.envoyInternalAddress.endpointID)"
+            let metadata = endpoint.metadata.filterMetadata.sorted { $0.key < $1.key }.flatMap { _, fields in
+                fields.fields.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value.stringValue)" }
+            }
+            return ([text] + metadata).joined(separator: " ")
+        }
+    }
+
+    private static let hop = SidecarDestination.Hop(
+        IPEndpoint(address: IPAddress("10.1.0.9")!, port: 15008),
+        WorkloadIdentity(trustDomain: "cluster.local", namespace: "shop", serviceAccount: "waypoint"))
+
+    @Test("each kind of pod is reached in its own way")
+    func endpoints() throws {
+        let destination = Self.destination(
+            Self.service("echo"),
+            [
+                .init(Self.workload("a", "10.1.0.1")),
+                .init(Self.workload("b", "10.1.0.2", account: "sidecar"), hasSidecar: true),
+                .init(Self.workload("c", "10.1.0.3", tunnels: true)),
+                .init(Self.workload("d", "10.1.0.4", tunnels: true), waypoint: [Self.hop]),
+                .init(Self.workload("e", "10.1.0.5", tunnels: true), waypoint: []),
+            ])
+        #expect(
+            try Self.endpoints(destination) == [
+                "10.1.0.1:8080", "10.1.0.2:8080 tlsMode=istio",
+                "connect_originate|spiffe://cluster.local/ns/shop/sa/server 10.1.0.3:8080 local=10.1.0.3:8080 tunnel=http",
+                "connect_originate|spiffe://cluster.local/ns/shop/sa/waypoint 10.1.0.4:8080 local=10.1.0.4:8080 "
+                    + "waypoint=10.1.0.9:15008 tunnel=http",
+            ], "whose waypoint is not there is not reached")
+        #expect(destination.identities.count == 2)
+        let matches = try Self.cluster(destination).transportSocketMatches
+        #expect(matches.map(\.name) == ["hbone", "tlsMode-istio", "plaintext"])
+        let tls = try EnvoyUpstreamTLS(serializedBytes: matches[1].transportSocket.typedConfig.value)
+        #expect(tls.sni == "outbound_.80_._.echo.shop.svc.cluster.local")
+        #expect(tls.commonTlsContext.alpnProtocols == ["istio-http/1.1", "istio", "http/1.1"])
+        let peers = tls.commonTlsContext.combinedValidationContext.defaultValidationContext.matchTypedSubjectAltNames
+        #expect(peers.map(\.matcher.exact) == ["spiffe://cluster.local/ns/shop/sa/sidecar"])
+    }
+
+    @Test("a service behind a waypoint is reached through it, and by nobody when it is not there")
+    func waypoints() throws {
+        let backends = [SidecarDestination.Backend(Self.workload("a", "10.1.0.1"), hasSidecar: true)]
+        let bound = Self.destination(Self.service("echo"), backends, waypoint: [Self.hop])
+        #expect(
+            try Self.endpoints(bound) == [
+                "connect_originate|spiffe://cluster.local/ns/shop/sa/waypoint 10.96.0.1:80 local=10.96.0.1:80 "
+                    + "waypoint=10.1.0.9:15008 tunnel=http"
+            ])
+        #expect(try Self.cluster(bound).transportSocketMatches.map(\.name) == ["hbone", "plaintext"])
+        #expect(try Self.endpoints(Self.destination(Self.service("echo"), backends, waypoint: [])).isEmpty)
+        let headless = Self.destination(Self.service("echo", address: nil), backends, waypoint: [])
+        #expect(
+            try Self.endpoints(headless) == ["10.1.0.1:8080 address=10.1.0.1 tlsMode=istio"],
+            "its pods' addresses are not the service's waypoint's business")
+        #expect(try Self.cluster(headless).lbSubsetConfig.subsetSelectors.map(\.keys) == [["address"]])
+    }
+
+    @Test("names that only Envoy can resolve, and hosts that are reached as they are")
+    func external() throws {
+        var entry = Service(name: "entry", namespace: "shop", hostname: "api.example")
+        entry.ports = [ServicePort(port: 443, targetPort: 443, appProtocol: .tls)]
+        var named = Workload(uid: "entry")
+        named.hostname = "api.example"
+        named.services = [entry.key: entry.ports]
+        let resolved = try Self.cluster(Self.destination(entry, [.init(named)]))
+        #expect(resolved.type == .strictDns && resolved.name == "outbound|443||api.example~shop")
+        #expect(
+            resolved.loadAssignment.endpoints[0].lbEndpoints[0].endpoint.address.socketAddress.address == "api.example")
+        entry.loadBalancing.mode = .passthrough
+        let direct = try Self.cluster(Self.destination(entry, [.init(named)]))
+        #expect(direct.type == .originalDst && direct.transportSocketMatches.isEmpty)
+    }
+
+    private static func target(_ service: Service, _ routes: [HTTPRoute] = []) -> RequestTarget {
+        RequestTarget(service, port: 80, routes: routes, Self.mesh)
+    }
+
+    private static func configuration(_ resource: EnvoyResource) throws -> EnvoyRouteConfiguration {
+        try EnvoyRouteConfiguration(serializedBytes: resource.bytes)
+    }
+
+    @Test("the host of a request leads to its service, by every name that its client may use, once")
+    func routes() throws {
+        var entry = Service(name: "e", namespace: "x", hostname: "echo.shop")
+        entry.ports = [ServicePort(port: 80, targetPort: 80, appProtocol: .http11)]
+        let targets = [
+            Self.target(entry), Self.target(Self.service("echo")),
+            Self.target(Self.service("b", address: "10.96.0.2", namespace: "c")),
+        ]
+        func text(_ namespace: String) throws -> [String] {
+            try Self.configuration(
+                OutboundRoutes.port(80, from: namespace, targets, Self.settings) { _ in .leastRequest }.resource
+            ).virtualHosts.map { "\($0.name) \($0.domains.joined(separator: ","))" }
+        }
+        #expect(
+            try text("other") == [
+                "b.c.svc.cluster.local:80 b.c.svc.cluster.local,b.c.svc,b.c,10.96.0.2",
+                "echo.shop.svc.cluster.local:80 echo.shop.svc.cluster.local,echo.shop.svc,echo.shop,10.96.0.1",
+                "allow_any *",
+            ], "of two with one name the cluster's own wins")
+        #expect(try text("shop")[1].hasSuffix("10.96.0.1,echo"))
+    }
+
+    @Test("servers are told who asks, and which attempt it is; the world outside is not")
+    func headers() throws {
+        let all = OutboundRoutes.port(80, from: "a", [Self.target(Self.service("echo"))], Self.settings) { _ in
+            .leastRequest
+        }
+        let hosts = try Self.configuration(all.resource).virtualHosts
+        #expect(hosts[0].includeRequestAttemptCount)
+        #expect(
+            hosts[0].requestHeadersToAdd.map(\.header.key) == ["x-envoy-peer-metadata-id", "x-envoy-peer-metadata"])
+        #expect(hosts[1].requestHeadersToAdd.isEmpty && hosts[1].routes[0].route.cluster == "PassthroughCluster")
+        var closed = Self.settings
+        closed.allowsUnknown = false
+        let some = OutboundRoutes.port(80, from: "a", [], closed) { _ in .leastRequest }
+        #expect(try Self.configuration(some.resource).virtualHosts[0].routes[0].directResponse.status == 502)
+    }
+
+    @Test("a client's namespace with routes of its own has only these")
+    func consumers() throws {
+        let routes = [
+            ServedRoutesTests.route([ServedRoutesTests.rule([.exact("/all")])]),
+            ServedRoutesTests.route([ServedRoutesTests.rule([.exact("/own")])], name: "own", client: "a"),
+        ]
+        let target = Self.target(Self.service("echo"), routes)
+        func paths(_ namespace: String) throws -> [String] {
+            try Self.configuration(OutboundRoutes.service(target, from: namespace) { _ in .leastRequest }.resource)
+                .virtualHosts[0].routes.map(\.match.path)
+        }
+        #expect(try paths("a") == ["/own"])
+        #expect(try paths("b") == ["/all"])
+        #expect(target.consumers == ["a"])
+    }
+
+    private static func listener(_ resource: EnvoyResource) throws -> EnvoyListener {
+        try EnvoyListener(serializedBytes: resource.bytes)
+    }
+
+    @Test("listeners: everything is redirected to one, which hands on to those that nobody connects to")
+    func listeners() throws {
+        let capture = try Self.listener(OutboundListeners.capture(Self.settings))
+        #expect(capture.useOriginalDst.value && capture.address.socketAddress.portValue == 15001)
+        #expect(capture.filterChains.map(\.filterChainMatch.destinationPort.value) == [15001, 0])
+        let shared = try Self.listener(
+            OutboundListeners.port(
+                80, hasRequests: true,
+                names: [
+                    .init(serverName: "a.example", destination: EnvoyDestination(ServedRoutesTests.service, port: 80))
+                ],
+                Self.settings))
+        #expect(shared.name == "0.0.0.0_80" && shared.hasBindToPort && !shared.bindToPort.value)
+        #expect(shared.filterChains.map(\.filterChainMatch.serverNames) == [[], ["a.example"]])
+        #expect(shared.defaultFilterChain.name == "PassthroughCluster")
+        let service = Self.service("echo", [(80, .http11), (90, .tcp), (100, .unknown)])
+        func kind(_ port: Int, waypoint: Bool, routes: Bool = false) -> OutboundListeners.Kind {
+            OutboundListeners.kind(service.distinctPorts[port], hasWaypoint: waypoint, hasRoutes: routes)
+        }
+        #expect(kind(0, waypoint: false) == .shared)
+        #expect(kind(0, waypoint: true) == .either, "what is no HTTP goes to the waypoint, too")
+        #expect(kind(1, waypoint: true) == .streams)
+        #expect(kind(2, waypoint: false) == .either)
+        #expect(kind(2, waypoint: false, routes: true) == .requests)
+        let either = try Self.listener(
+            OutboundListeners.service(service, service.distinctPorts[2], .either, Self.settings)[0])
+        #expect(either.name == "10.96.0.1_100")
+        #expect(either.listenerFilters.map(\.name) == ["envoy.filters.listener.http_inspector"])
+        let proxy = try EnvoyTCPProxy(serializedBytes: either.defaultFilterChain.filters[0].typedConfig.value)
+        #expect(proxy.cluster == "outbound|100||echo.shop.svc.cluster.local")
+    }
+
+    @Test("ports that TCP and UDP share are one, and servers that speak first are not waited for")
+    func ports() {
+        let service = Self.service("dns", [(53, .unknown), (53, .tcp), (3306, .unknown), (9090, .unknown)])
+        #expect(service.distinctPorts.map(\.appProtocol) == [.tcp, .tcp, .unknown])
+    }
+}
+
+@Suite("What sidecars are told about their own pod")
+struct SidecarInboundTests {
+    private static func listener(
+        _ ports: [InboundListener.Port], _ tls: InboundTLS, tunnelled: [IPAddress] = [],
+        _ gate: TrafficGate = TrafficGate()
+    ) throws -> (listener: EnvoyListener, names: [String], inside: EnvoyListener?) {
+        let inbound = InboundListener(
+            "shop/a", ports: ports, tls: tls, tunnelled: tunnelled, gate, SidecarOutboundTests.settings)
+        let listeners = try inbound.resources.filter { $0.type.hasSuffix(".Listener") }
+            .map { try EnvoyListener(serializedBytes: $0.bytes) }
+        return (
+            try #require(listeners.first { $0.name == "virtualInbound" }), inbound.resources.map(\.name).sorted(),
+            listeners.first { $0.name == "main_internal" }
+        )
+    }
+
+    /// `<port> <transport> <protocols> -> <last filter>` of each chain.
+    private static func text(_ listener: EnvoyListener) -> [String] {
+        listener.filterChains.map { chain in
+            let match = chain.filterChainMatch
+            let tls = chain.hasTransportSocket ? " mutual" : ""
+            return
+                "\(match.destinationPort.value) \(match.transportProtocol) \(match.applicationProtocols.count)\(tls) "
+                + (chain.filters.last?.name.split(separator: ".").last.map(String.init) ?? "")
+        }
+    }
+
+    @Test("PERMISSIVE takes both, STRICT the mesh's TLS only, DISABLE leaves TLS to the application")
+    func modes() throws {
+        let http = InboundListener.Port(8080, .http11)
+        let (permissive, names, _) = try Self.listener([http], InboundTLS(.permissive))
+        #expect(names == ["inbound|8080||", "virtualInbound"])
+        #expect(
+            Self.text(permissive).prefix(4) == [
+                "15006  0 tcp_proxy", "8080 tls 5 mutual http_connection_manager",
+                "8080 raw_buffer 0 http_connection_manager", "8080 tls 0 tcp_proxy",
+            ])
+        let strict = try Self.listener([http], InboundTLS(.strict, ports: [9000: .disable])).listener
+        #expect(
+            Self.text(strict) == [
+                "15006  0 tcp_proxy", "8080 tls 0 mutual http_connection_manager",
+                "9000 raw_buffer 3 http_connection_manager", "9000 raw_buffer 0 tcp_proxy", "9000 tls 0 tcp_proxy",
+                "0 tls 3 mutual http_connection_manager", "0 tls 0 mutual tcp_proxy",
+            ])
+        let plain = try Self.listener([.init(5432, .tcp)], InboundTLS(.disable)).listener
+        #expect(Self.text(plain)[1] == "5432 raw_buffer 0 tcp_proxy")
+        #expect(
+            plain.listenerFilters[1].filterDisabled.destinationPortRange.start == 5432, "its server may speak first")
+    }
+
+    @Test("policies ask the connection's own certificate, before the application")
+    func policies() throws {
+        var rule = RequestPolicy.Rule()
+        rule.from = [.init()]
+        rule.from[0].principals = [.exact("cluster.local/ns/a/sa/b")]
+        var gate = TrafficGate()
+        gate.policies = [
+            RequestPolicy(key: NamespacedName(namespace: "shop", name: "p"), action: .allow, rules: [rule])
+        ]
+        let (listener, _, inside) = try Self.listener(
+            [.init(5432, .tcp)], InboundTLS(.strict), tunnelled: [IPAddress("10.1.0.1")!], gate)
+        let filters = listener.filterChains[1].filters
+        #expect(filters.map { $0.name.split(separator: ".").last! } == ["rbac", "tcp_proxy"])
+        func principal(_ filter: EnvoyFilter) throws -> EnvoyPrincipal {
+            try #require(
+                EnvoyNetworkRBAC(serializedBytes: filter.typedConfig.value).rules.policies.values.first?.principals[0])
+        }
+        #expect(try principal(filters[0]).authenticated.principalName.exact == "spiffe://cluster.local/ns/a/sa/b")
+        let tunnel = try #require(inside)
+        #expect(
+            tunnel.filterChains.allSatisfy { $0.filterChainMatch.prefixRanges.map(\.addressPrefix) == ["10.1.0.1"] })
+        #expect(
+            try principal(tunnel.filterChains[0].filters[0]).filterState.stringMatch.exact
+                == "spiffe://cluster.local/ns/a/sa/b")
+    }
+
+    @Test("who a sidecar is: a struct in base64, without labels that concern nobody")
+    func peer() throws {
+        let text = PeerMetadata.header(
+            .init(
+                cluster: "Kubernetes", name: "sleep-1", namespace: "foo", owner: "o", workload: "sleep",
+                labels: ["app": "sleep", "pod-template-hash": "1"]))
+        #expect(text.hasPrefix("Ch"))
+        #expect(!text.contains("\n"))
+    }
+}
