@@ -203,16 +203,21 @@ def waypoint(crowd):
     crowd.kubectl("label", "namespace", "bar-1", "istio.io/use-waypoint-")
 
 
+@pytest.fixture(scope="module")
+def alias(crowd):
+    """A foreign namespace's service that leads to httpbin's pod."""
+    apply(crowd, ALIAS.format(address=server(crowd)))
+    eventually("the alias to lead there", lambda: ask(crowd, "stranger", "alias.elsewhere", 80) == "200")
+
+
 def test_by_the_service_nobody_of_the_mesh_gets_around_its_waypoint(waypoint):
     for name in ("usual", "stranger"):
         assert ask(waypoint, name, "httpbin.bar-1", 8000) == "200"
         assert ask(waypoint, name, "httpbin.bar-1", 8000, "POST") == "403"
 
 
-def test_straight_to_the_pod_is_refused_where_only_the_waypoint_may(waypoint):
-    address = server(waypoint)
-    to = {"host": address, "port": 80, "method": "POST"}
-    apply(waypoint, ALIAS.format(address=address))
+def test_straight_to_the_pod_is_refused_where_only_the_waypoint_may(waypoint, alias):
+    to = {"host": server(waypoint), "port": 80, "method": "POST"}
     # Without such a policy the pod's own policies alone decide, as in Istio.
     assert ask(waypoint, "stranger", **to) == "200"
     with applied(waypoint, ONLY_THE_WAYPOINT):
@@ -224,15 +229,15 @@ def test_straight_to_the_pod_is_refused_where_only_the_waypoint_may(waypoint):
         assert ask(waypoint, "usual", "httpbin.bar-1", 8000) == "200", "through the waypoint it goes on"
 
 
-def test_a_waypoint_of_ones_own_is_not_the_services(waypoint):
-    """A namespace sends its alias for httpbin through a waypoint of its own: that one has another identity."""
+def test_a_waypoint_of_ones_own_is_not_the_services(waypoint, alias):
+    """A namespace sends its alias for httpbin through a waypoint of its own, which is not the one that may."""
     waypoint.kubectl("label", "service", "alias", "-n", "elsewhere", "istio.io/use-waypoint=waypoint")
     waypoint.ok("martlet", "waypoint", "apply", "-n", "elsewhere", "--wait", timeout=180)
+    eventually("the alias to work through it", lambda: ask(waypoint, "stranger", "alias.elsewhere", 80) == "200")
     with applied(waypoint, ONLY_THE_WAYPOINT):
         before = refusals(waypoint)
+        own = waypoint.objects("pods", "elsewhere", "gateway.networking.k8s.io/gateway-name=waypoint")[0]["status"]["podIP"]
         # The waypoint answers for the connection that it did not get.
         eventually("the alias to be refused", lambda: ask(waypoint, "stranger", "alias.elsewhere", 80) in ("503", "refused"))
-        eventually("the refusal in the log", lambda: [
-            line for line in waypoint.proxy_log("agent-1").splitlines()
-            if "only-the-waypoint" in line and "ns/elsewhere/sa/waypoint" in line])
+        eventually("the refusal in the log", lambda: logged(waypoint, own, "bar-1/only-the-waypoint"))
         eventually("it to be counted", lambda: refusals(waypoint) > before)
