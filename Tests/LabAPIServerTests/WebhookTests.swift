@@ -355,6 +355,7 @@ struct WebhookTests {
     @Test("give their warnings to the client, and know a dry run", .timeLimit(.minutes(3)))
     func overHTTP() async throws {
         let fixture = try await Fixture()
+        let hook = fixture.hook("sidecar")
         let scratch = try Scratch()
         let configuration = APIServerConfiguration(
             endpoints: [.init(host: "127.0.0.1", port: 0)], pkiDirectory: scratch.path)
@@ -362,7 +363,7 @@ struct WebhookTests {
             try await server.cluster.create(
                 .serviceAccounts, KubeObject(.serviceAccounts, namespace: "default", name: "default"))
             try await server.cluster.create(
-                Self.mutating, KubeObject(Self.mutating, name: "hooks", ["webhooks": [fixture.hook("sidecar")]]))
+                Self.mutating, KubeObject(Self.mutating, name: "hooks", ["webhooks": [hook]]))
             let body = self.pod("p").json.description
             let answer = try await programs.check([
                 "curl", "-sS", "-i", "--cacert", scratch.path + "/ca.crt", "-H",
