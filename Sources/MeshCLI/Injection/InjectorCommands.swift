@@ -1,6 +1,6 @@
 import ArgumentParser
 import KubeAPI
-import KubeClient
+package import KubeClient
 import MeshInjection
 
 struct CheckInjectCommand: AsyncParsableCommand {

@@ -1,8 +1,8 @@
 import ArgumentParser
 import Foundation
 import KubeAPI
-import KubeClient
-import MeshInjection
+package import KubeClient
+package import MeshInjection
 
 struct KubeInjectCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
