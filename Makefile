@@ -59,6 +59,7 @@ e2e: build-tests
 	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "end-to-end suite" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd --ignore Tests/EndToEnd/echo --ignore Tests/EndToEnd/conformance --ignore Tests/EndToEnd/waypoint --ignore Tests/EndToEnd/pairs
 	@$(MAKE) --no-print-directory waypoint
 	@$(MAKE) --no-print-directory conformance
+	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "the journey" $(TOOLS)/python/bin/python scripts/journey/journey.py --docs .build/journey
 	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "the demo as end-to-end test" scripts/demo.sh
 	@MARTLET_BIN=$(TEST_BIN) scripts/demo-clean.sh
 

@@ -77,13 +77,14 @@ class Journey:
         commands = [block] if "<<" in block or "\\\n" in block else block.splitlines()
         return "".join(self.show(command, head, tail, status, **options) for command in commands)
 
-    def show(self, command, head=12, tail=12, status=0, on_terminal=None, **options):
-        """A command; its output. On a terminal when it asks for one. `status` None: any."""
+    def show(self, command, head=12, tail=12, status=0, on_terminal=None, until=None, **options):
+        """A command; its output. On a terminal when it asks for one. `status` None: any. `until`: what the page leaves out
+        begins there."""
         if on_terminal is None:
             on_terminal = " -it " in command
         perform = terminal.run_on_terminal if on_terminal else terminal.run
         output, ended = perform(command, self.environment, ROOT, **options)
-        self.note(command, output, head, tail)
+        self.note(command, output.partition(until)[0] if until else output, head, tail)
         if status is not None and ended != status:
             raise Failed(f"{command.strip()}\nended with {ended}, wanted {status}:\n{output}")
         return output

@@ -194,19 +194,18 @@ def call(j):
 
 
 def redirection(j):
-    node = "k3d-k3s-default-agent-0"
     said = j.type("14-processes", status=None)
     envoys = [line.split() for line in said.splitlines() if re.search(r"/envoy\b", line) and "grep" not in line]
     j.check("an Envoy runs on agent-0 as 1337", len(envoys) >= 1 and envoys[0][0] in ("1337", "istio-proxy"), said)
     process = envoys[0][1]
-    said = j.type("14-enter", [("24459", process)], head=60, on_terminal=True,
+    # The shell cannot become the terminal's foreground from a node's process namespace, and says so at its end.
+    said = j.type("14-enter", [("24459", process)], head=60, status=None, until="# exit", on_terminal=True,
                   typed=j.command("14-rules") + "exit\n")
     chains = rules.chains(said)
     j.check("ISTIO_INBOUND, ISTIO_IN_REDIRECT, ISTIO_OUTPUT and ISTIO_REDIRECT are as the tutorial has them",
             not (trouble := rules.trouble(chains)), "\n".join(trouble) + "\n" + said)
     packets = {name: sum(rule.packets for rule in chain) for name, chain in chains.items()}
     j.check("their counters moved", packets["ISTIO_OUTPUT"] > 0 and packets["ISTIO_REDIRECT"] > 0, packets)
-    assert node in j.command("14-enter")
 
 
 def log(j):

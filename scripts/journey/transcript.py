@@ -5,7 +5,7 @@ import dataclasses
 import words
 
 LINES_MAX = 24
-LINE_MAX = 190
+LINE_MAX = 260
 
 
 @dataclasses.dataclass
