@@ -59,7 +59,7 @@ struct WebhookTests {
         """
 
     /// The server, its certificate for `hooks.default.svc` and 127.0.0.1, and a cluster that can call it.
-    private final class Fixture {
+    private final class Fixture: Sendable {
         let cluster: LabClusterClient
         let port: Int
         let bundle: String

@@ -56,8 +56,9 @@ extension ClusterAPI {
             if try await self.mutate(&object, match, attributes, &warnings) { changes += 1 }
             changesSeen.append(changes)
         }
-        for (match, seen) in zip(matches, changesSeen) where match.webhook.isReinvoked && changes > seen {
-            // Once more, because somebody after it changed what it had seen.
+        // Once more, because somebody after it changed what it had seen; what happens from now on counts no more.
+        let made = changes
+        for (match, seen) in zip(matches, changesSeen) where match.webhook.isReinvoked && made > seen {
             if try await self.mutate(&object, match, attributes, &warnings) { changes += 1 }
         }
         return changes > 0 ? object : nil
