@@ -108,6 +108,7 @@ struct InstallValuesTests {
         #expect(
             try object("ConfigMap", "istio", values).json.at("data", "mesh")?.string
                 == "rootNamespace: istio-system\ntrustDomain: cluster.local\ntrustDomainAliases: [old.example, older.example]\n"
+                + "defaultConfig:\n  proxyMetadata:\n    ISTIO_META_ENABLE_HBONE: \"true\"\n"
         )
         #expect(
             try environmentOfProxy(values).contains([

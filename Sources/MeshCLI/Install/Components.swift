@@ -104,6 +104,8 @@ package enum Components {
             if !values.trustDomainAliases.isEmpty {
                 mesh += "trustDomainAliases: [\(values.trustDomainAliases.joined(separator: ", "))]\n"
             }
+            // Sidecars take tunnels, so that clients in the ambient mesh reach them, and with their identity.
+            mesh += "defaultConfig:\n  proxyMetadata:\n    ISTIO_META_ENABLE_HBONE: \"true\"\n"
             object.set(["data", "mesh"], to: .string(mesh))
         case ("ConfigMap", "istio-sidecar-injector"):
             object.set(["data", "values"], to: .string(Self.injection(values).description))

@@ -26,14 +26,13 @@ class Cell(NamedTuple):
     place: str
     protocol: str
 
-    @property
-    def host(self):
-        return f"{self.place}.to-{self.server}"
-
-    @property
-    def question(self):
+    def question(self, pod):
+        """`pod`: the server's own address. A waypoint for workloads takes what is addressed to them; sidecars, which choose
+        the pod themselves, go through it also when they are asked for the service."""
         url, more = PROTOCOLS[self.protocol]
-        return {"url": url.format(host=self.host), "timeout": 8.0, **more}
+        by_pod = self.client == "ambient" and self.server == "workload"
+        host = pod if by_pod else f"{self.place}.to-{self.server}"
+        return {"url": url.format(host=host), "timeout": 8.0, **more}
 
 
 class Phase(NamedTuple):

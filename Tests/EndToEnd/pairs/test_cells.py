@@ -33,7 +33,8 @@ def test_the_first_packet_of_a_connection_says_how_it_goes():
             packet(("10.42.1.2", 40001), (SERVER, 9090), HELLO),
             # In the middle of a record nothing looks like TLS.
             packet(("10.42.1.2", 40001), (SERVER, 9090), b"\x00\x01")),
-        capture(packet(("10.42.1.2", 40002), (SERVER, 15008), HELLO))])
+        # Older than the capture.
+        capture(packet(("10.42.1.2", 40002), (SERVER, 15008), b"\x17\x03\x03\x00\x40"))])
     assert seen == {("10.42.1.2", SERVER): {("plain", 80), ("mtls", 9090), ("hbone", 15008)}}
 
 

@@ -33,6 +33,11 @@ def packets(data):
         yield ends[0], ends[1], tcp[(tcp[12] >> 4) * 4:struct.unpack_from(">H", ip, 2)[0] - (ip[0] & 15) * 4]
 
 
+def is_tls(payload):
+    """A record's header: of any kind, as most connections are older than the capture."""
+    return len(payload) >= 3 and 0x14 <= payload[0] <= 0x17 and payload[1] == 3 and payload[2] <= 4
+
+
 def ways(captures):
     """For each pair of addresses what was seen between them: `hbone`, `mtls`, `plain`, by what the first packet of each
     connection says."""
@@ -45,7 +50,6 @@ def ways(captures):
             known.add(ends)
             server = source if source[1] in PORTS | {HBONE_PORT} else destination
             client = destination if server is source else source
-            is_tls = payload[:2] == b"\x16\x03"
-            way = ("hbone" if server[1] == HBONE_PORT else "mtls") if is_tls else "plain"
+            way = ("hbone" if server[1] == HBONE_PORT else "mtls") if is_tls(payload) else "plain"
             seen.setdefault((client[0], server[0]), set()).add((way, server[1]))
     return seen

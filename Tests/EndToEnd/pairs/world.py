@@ -86,7 +86,8 @@ class World(Shop):
         def asks(kind):
             for cell in cells:
                 if cell.client == kind:
-                    answers[cell] = self.askers[kind].ask(cell.question)[0]
+                    answers[cell] = self.askers[kind].ask(
+                        cell.question(self.addresses[f"to-{cell.server}", cell.place]))[0]
 
         threads = [threading.Thread(target=asks, args=(kind,)) for kind in CLIENTS]
         for thread in threads:
