@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. Both need root for the lab.
-.PHONY: help prepare build build-tests demo demo-clean journey test lint unit e2e waypoint conformance soak bench bench-waypoint counts format sanitize
+.PHONY: help prepare build build-tests demo demo-clean journey test lint unit e2e waypoint conformance pairs soak bench bench-waypoint counts format sanitize
 
 TOOLS := $(CURDIR)/.tools
 # The tests run on a debug build, which checks more (exclusive access, overflow) and is made in half the time.
@@ -19,6 +19,7 @@ help:
 	@echo "make waypoint    the waypoint's tests in a lab of their own"
 	@echo "make soak        SECONDS=1800 of mixed load through waypoints, while all kinds of things happen"
 	@echo "make conformance the Gateway API's mesh tests in a lab of their own"
+	@echo "make pairs       every kind of client and server: who reaches whom, as whom, and how the bytes cross the wire"
 	@echo "make bench       the tunnel beside Envoy and others"
 	@echo "make bench-waypoint  the waypoint beside Envoy's"
 	@echo "make sanitize    data races (ThreadSanitizer) and leaks (valgrind) of the unit and loopback tests"
@@ -59,12 +60,17 @@ e2e: build-tests
 	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "end-to-end suite" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd --ignore Tests/EndToEnd/echo --ignore Tests/EndToEnd/conformance --ignore Tests/EndToEnd/waypoint --ignore Tests/EndToEnd/pairs
 	@$(MAKE) --no-print-directory waypoint
 	@$(MAKE) --no-print-directory conformance
+	@$(MAKE) --no-print-directory pairs
 	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "the journey" $(TOOLS)/python/bin/python scripts/journey/journey.py --docs .build/journey
 	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "the demo as end-to-end test" scripts/demo.sh
 	@MARTLET_BIN=$(TEST_BIN) scripts/demo-clean.sh
 
 waypoint: build-tests
 	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "the waypoint's end-to-end suite" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd/waypoint --ignore Tests/EndToEnd/waypoint/test_load.py
+
+# Every kind of client and server, protocol and mode of mutual TLS; writes .build/pairs/matrix.md.
+pairs: build-tests
+	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "every pair of client and server" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd/pairs/test_pairs.py Tests/EndToEnd/pairs/test_migration.py Tests/EndToEnd/pairs/test_restarts.py
 
 # On the debug build, which checks more. SEED repeats what happened; the summary is in .build/soak.
 soak: build-tests

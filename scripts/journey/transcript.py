@@ -1,6 +1,7 @@
 """What was typed and seen, and the pages that are made of it."""
 
 import dataclasses
+import re
 
 import words
 
@@ -27,6 +28,8 @@ class Step:
 
 
 def trimmed(text, head, tail):
+    # kubectl's colours.
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
     lines = [line.rstrip() for line in text.strip("\n").split("\n")]
     lines = [line if len(line) <= LINE_MAX else line[:LINE_MAX] + " ..." for line in lines]
     if len(lines) > head + tail + 1:

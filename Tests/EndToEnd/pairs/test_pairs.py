@@ -8,11 +8,14 @@ from cells import CELLS, PHASES, REFUSED, became, wanted
 from lab import Failed, eventually
 from wire import ways
 
+# So often in a row everything has to be as it has to be before it counts.
+ROUNDS = 3
+
 
 @pytest.mark.parametrize("phase", PHASES, ids=str)
 def test_every_pair(world, found, tmp_path, phase):
     world.set(phase)
-    last = {}
+    last, rounds = {}, []
 
     def settled():
         answers = world.ask_all(CELLS)
@@ -20,7 +23,10 @@ def test_every_pair(world, found, tmp_path, phase):
         last.update({
             cell: became(cell, answer) for cell, answer in answers.items()
             if became(cell, answer) != (REFUSED if wanted(cell, phase) == REFUSED else "answered")})
-        return not last
+        # A sidecar judges the first request on a connection that is older than a policy by what was in force before: each of
+        # its threads has connections of its own.
+        rounds.append(not last)
+        return all(rounds[-ROUNDS:]) and len(rounds) >= ROUNDS
 
     try:
         eventually("every pair to be as it has to be", settled, 60)
