@@ -85,6 +85,27 @@ struct MigrationTests {
             try self.one(self.shop(labels: ["istio.io/dataplane-mode": "ambient"], sidecar: false)).state == .ambient)
     }
 
+    @Test(
+        "node proxies, waypoints and gateways have a container of that name and no sidecar; captured pods are where they belong"
+    )
+    func others() throws {
+        let proxy: JSONValue = ["containers": [["name": "istio-proxy"]]]
+        var input = self.shop(labels: ["istio.io/dataplane-mode": "ambient"], sidecar: false)
+        input.pods = [
+            self.pod("ztunnel-1", sidecar: false, labels: ["istio.io/dataplane-mode": "none"], spec: proxy),
+            self.pod("w-1", sidecar: false, labels: ["gateway.networking.k8s.io/gateway-name": "w"], spec: proxy),
+            self.pod("edge-1", annotations: ["inject.istio.io/templates": "gateway"], spec: proxy),
+        ]
+        #expect(try self.one(input).state == .ambient)
+        #expect(MigrationPlanner.plan(input).namespaces.isEmpty)
+        input.pods = [
+            self.pod("a", owner: ["kind": "StatefulSet", "name": "a", "controller": true]),
+            self.pod("b", sidecar: false, annotations: ["ambient.istio.io/redirection": "enabled"]), input.pods[1],
+        ]
+        let migration = try self.one(input)
+        #expect(migration.restarts == [Restart(workload: "StatefulSet/a", pods: 1)] && migration.findings.isEmpty)
+    }
+
     @Test("a policy of connections goes on")
     func layer4() throws {
         let spec: JSONValue = [

@@ -9,6 +9,7 @@ package struct MigrationPlanner: Sendable {
     private static let injection = "istio-injection"
     private static let revision = "istio.io/rev"
     private static let mode = "istio.io/dataplane-mode"
+    private static let redirection = "ambient.istio.io/redirection"
     private static let inject = "sidecar.istio.io/inject"
 
     /// - Parameter names: of namespaces that exist; none: all that have sidecars, or get them.
@@ -63,11 +64,16 @@ package struct MigrationPlanner: Sendable {
         }
     }
 
+    /// What is injected says so; a container called istio-proxy have node proxies and waypoints, too.
     static func hasSidecar(_ pod: KubeObject) -> Bool {
-        pod.annotations["sidecar.istio.io/status"] != nil
-            || ["containers", "initContainers"].contains { list in
-                pod.spec[list]?.array?.contains { $0["name"]?.string == "istio-proxy" } ?? false
-            }
+        !self.isGateway(pod)
+            && (pod.annotations["sidecar.istio.io/status"] != nil || pod.labels["security.istio.io/tlsMode"] == "istio")
+    }
+
+    /// A proxy for others: a waypoint, or a gateway that was injected whole.
+    private static func isGateway(_ pod: KubeObject) -> Bool {
+        pod.labels["gateway.networking.k8s.io/gateway-name"] != nil
+            || pod.annotations["inject.istio.io/templates"]?.contains("gateway") ?? false
     }
 
     /// The waypoint that the namespace's label leads to, else the one that `martlet waypoint apply` would make.
@@ -108,6 +114,7 @@ package struct MigrationPlanner: Sendable {
                 findings.append(
                     MigrationFinding(kind: parts[0], key: "\(pods[0].namespace)/\(parts[1])", verdict, text))
             }
+            if pods.allSatisfy(Self.isGateway) { continue }
             if pods.contains(where: { $0.spec["hostNetwork"]?.bool == true }) {
                 find(.note, "is on the node's own network: in neither kind of mesh")
                 continue
@@ -116,6 +123,7 @@ package struct MigrationPlanner: Sendable {
                 find(.note, "its label \(Self.mode)=none keeps it out of the node proxy's hands")
                 continue
             }
+            if pods.allSatisfy({ $0.annotations[Self.redirection] == "enabled" }) { continue }
             guard pods.contains(where: Self.hasSidecar) else {
                 find(.note, "has no sidecar today and will be captured; its label \(Self.mode)=none would keep it out")
                 continue
