@@ -213,6 +213,28 @@ struct SidecarTests {
         try await settled { try await get("http://10.96.0.1/secret", "server.shop").status == 403 }
         #expect(try await get("http://10.96.0.1/open", "server.shop").status == 200)
 
+        func allow(_ account: String) {
+            plane.set(
+                KubeObject(
+                    .authorizationPolicies, namespace: "shop", name: "nobody",
+                    [
+                        "spec": [
+                            "selector": ["matchLabels": ["app": "server"]],
+                            "rules": [["from": [["source": ["principals": [.string("cluster.local/ns/\(account)")]]]]]],
+                        ]
+                    ]))
+        }
+        let tunnel = "http://127.0.0.1:\(Self.tunnelPort)/"
+        allow("foo/sa/client")
+        try await settled { try await network.get("plain", tunnel).status == 403 }
+        // Connections that were there keep the policies that they came with for a while.
+        try await settled { try await get("http://10.96.0.1/secret", "server.shop").status == 200 }
+        #expect(try await network.hear("client", "10.96.0.6", 9000) == "hello")
+        allow("shop/sa/plain")
+        try await settled { try await get("http://10.96.0.1/", "server.shop").status == 403 }
+        try await settled { try await network.get("plain", tunnel).status == 200 }
+        #expect(try await network.hear("client", "10.96.0.6", 9000) != "hello", "also of a server that speaks first")
+
         #expect(plane.xds.clients.count == 2)
         for client in plane.xds.clients {
             for type in client.types { #expect(type.refusals == 0, "\(type.type): \(type.lastRefusal)") }

@@ -133,7 +133,8 @@ final class NamespaceSidecar {
                 name,
                 ["setpriv", "--regid", "1337", "--clear-groups", "env"] + environment + [
                     Envoy.path ?? "", "-c", configuration.bootstrapPath, "--disable-hot-restart", "--concurrency", "1",
-                    "--log-level", "error", "--component-log-level", "misc:off",
+                    "--log-level", "error", "--component-log-level", "misc:off", "--drain-time-s", "45",
+                    "--drain-strategy", "immediate",
                 ]), in: self.folder.path)
     }
 

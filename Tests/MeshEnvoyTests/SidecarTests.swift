@@ -298,12 +298,73 @@ struct SidecarInboundTests {
                 EnvoyNetworkRBAC(serializedBytes: filter.typedConfig.value).rules.policies.values.first?.principals[0])
         }
         #expect(try principal(filters[0]).authenticated.principalName.exact == "spiffe://cluster.local/ns/a/sa/b")
-        let tunnel = try #require(inside)
+        let tls = try EnvoyDownstreamTLS(
+            serializedBytes: listener.filterChains[1].transportSocket.typedConfig.value)
+        let peers = tls.commonTlsContext.combinedValidationContext.defaultValidationContext
         #expect(
-            tunnel.filterChains.allSatisfy { $0.filterChainMatch.prefixRanges.map(\.addressPrefix) == ["10.1.0.1"] })
+            peers.matchTypedSubjectAltNames.map(\.matcher.exact) == ["spiffe://cluster.local/ns/a/sa/b"],
+            "others are told nothing, also by a server that speaks first")
+        let tunnel = try #require(inside)
         #expect(
             try principal(tunnel.filterChains[0].filters[0]).filterState.stringMatch.exact
                 == "spiffe://cluster.local/ns/a/sa/b")
+        let ranges = try EnvoyIPMatcher(
+            serializedBytes: tunnel.filterChainMatcher.matcherTree.customMatch.typedConfig.value)
+        #expect(ranges.rangeMatchers.map { $0.ranges.map(\.addressPrefix) } == [["10.1.0.1"]], "nowhere else")
+        let port = try #require(ranges.rangeMatchers[0].onMatch.matcher.matcherTree.exactMatchMap.map["5432"])
+        #expect(
+            port.matcher.matcherList.matchers.map(\.predicate.singlePredicate.valueMatch.exact) == [
+                "spiffe://cluster.local/ns/a/sa/b"
+            ])
+        #expect(!port.matcher.hasOnNoMatch)
+    }
+
+    @Test("where more than identities is asked, a server is not spoken to before its client has said something")
+    func firstBytes() throws {
+        func listener(_ action: RequestPolicy.Action, _ change: (inout RequestPolicy.Rule) -> Void) throws -> EnvoyListener {
+            var rule = RequestPolicy.Rule()
+            change(&rule)
+            var gate = TrafficGate()
+            gate.policies = [
+                RequestPolicy(key: NamespacedName(namespace: "shop", name: "p"), action: action, rules: [rule])
+            ]
+            return try Self.listener([.init(5432, .tcp)], InboundTLS(.permissive), gate).listener
+        }
+        /// Of what is no TLS: where it leads, and whether it waits.
+        func plain(_ listener: EnvoyListener) throws -> String {
+            let chain = try #require(
+                listener.filterChains.first {
+                    $0.filterChainMatch.destinationPort.value == 5432
+                        && $0.filterChainMatch.transportProtocol == "raw_buffer"
+                })
+            let proxy = try EnvoyTCPProxy(serializedBytes: #require(chain.filters.last).typedConfig.value)
+            return "\(proxy.cluster) \(proxy.upstreamConnectMode)"
+        }
+        #expect(try plain(listener(.deny) { _ in }) == "inbound|5432|| onDownstreamData")
+        #expect(try plain(listener(.allow) { _ in }) == "inbound|5432|| immediate")
+        let identity: (inout RequestPolicy.Rule) -> Void = {
+            $0.from = [.init()]
+            $0.from[0].namespaces = [.exact("a")]
+        }
+        #expect(try plain(listener(.allow, identity)) == "BlackHoleCluster immediate", "it has no identity")
+        #expect(
+            try plain(
+                listener(.allow) {
+                    identity(&$0)
+                    $0.from[0].ipBlocks = [CIDR("10.0.0.0/8")!]
+                }) == "inbound|5432|| onDownstreamData")
+        #expect(
+            try plain(
+                listener(.allow) {
+                    $0.to = [.init()]
+                    $0.to[0].ports = [5432]
+                }) == "inbound|5432|| immediate")
+        #expect(
+            try plain(
+                listener(.allow) {
+                    $0.to = [.init()]
+                    $0.to[0].ports = [80]
+                }) == "BlackHoleCluster immediate")
     }
 
     @Test("who a sidecar is: a struct in base64, without labels that concern nobody")

@@ -11,6 +11,8 @@ struct GateTranslation {
     private(set) var requests: [EnvoyHTTPFilter] = []
     private(set) var streams: [EnvoyFilter] = []
     private(set) var problems: [EnvoyProblem] = []
+    /// When it is known whether a stream may pass.
+    private(set) var admission = StreamAdmission(closed: true)
 
     /// - Parameter gates: the waypoint's and the service's.
     init(_ gates: [TrafficGate], trustDomains: [String], chain: String, proof: PeerProof = .tunnel) {
@@ -34,6 +36,7 @@ struct GateTranslation {
             self.requests.append(EnvoyHTTPFilter(EnvoyNames.tokens, EnvoyJWTAuthentication(tokens)))
         }
         self.requests += requests.filters(proof).map { EnvoyHTTPFilter(EnvoyNames.httpRBAC, $0.http) }
+        self.admission = StreamAdmission(allow: streams.allow, deny: streams.deny, trustDomains)
         self.streams += streams.filters(proof).map { EnvoyFilter(EnvoyNames.networkRBAC, $0.network(chain)) }
         for limit in gates.flatMap(\.rateLimits) {
             self.requests.append(EnvoyHTTPFilter(EnvoyNames.rateLimit, EnvoyLocalRateLimit(limit)))
@@ -75,8 +78,8 @@ private struct PolicyFilter {
 /// Compiled policies, sorted by what they do.
 private struct PolicySet {
     private var audit: [CompiledPolicy] = []
-    private var deny: [CompiledPolicy] = []
-    private var allow: [CompiledPolicy] = []
+    private(set) var deny: [CompiledPolicy] = []
+    private(set) var allow: [CompiledPolicy] = []
     private var trialDeny: [CompiledPolicy] = []
     private var trialAllow: [CompiledPolicy] = []
 

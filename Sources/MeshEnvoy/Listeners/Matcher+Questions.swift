@@ -13,21 +13,37 @@ extension EnvoyMatcher.OnMatch {
     static func chain(_ name: String) -> Self { .with { $0.action = EnvoyExtension(name, .text(name)) } }
 
     /// By what the first bytes are.
-    static func protocols(_ names: [String], _ match: Self, else other: Self) -> Self {
+    /// - Parameter other: nil: closed.
+    static func protocols(_ names: [String], _ match: Self, else other: Self?) -> Self {
         .with {
             $0.matcher = .with { matcher in
                 matcher.matcherTree.input = .input("ApplicationProtocolInput")
                 for name in names { matcher.matcherTree.exactMatchMap.map[name] = match }
-                matcher.onNoMatch = other
+                if let other { matcher.onNoMatch = other }
             }
         }
     }
 
-    static func ports(_ ports: [UInt16: Self]) -> Self {
+    /// - Parameter other: nil: closed.
+    static func ports(_ ports: [UInt16: Self], else other: Self? = nil) -> Self {
         .with {
             $0.matcher = .with { matcher in
                 matcher.matcherTree.input = .input("DestinationPortInput")
                 for (port, match) in ports { matcher.matcherTree.exactMatchMap.map[String(port)] = match }
+                if let other { matcher.onNoMatch = other }
+            }
+        }
+    }
+
+    /// Clients of these identities; others are closed. At least one.
+    static func clients(_ identities: [EnvoyStringMatcher], _ match: Self) -> Self {
+        let input = EnvoyFilterStateInput.with { $0.key = EnvoyNames.principal }
+        return .with {
+            $0.matcher.matcherList.matchers = identities.map { identity in
+                .with {
+                    $0.predicate = .text(EnvoyExtension("FilterStateInput", input.packed), EnvoyTextMatcher(identity))
+                    $0.onMatch = match
+                }
             }
         }
     }
@@ -89,6 +105,11 @@ extension EnvoyMatcher.Predicate {
 }
 
 extension EnvoyTextMatcher {
+    /// Of a text or a pattern.
+    fileprivate init(_ matcher: EnvoyStringMatcher) {
+        self = matcher.exact.isEmpty ? .regex(matcher.safeRegex.regex) : .with { $0.exact = matcher.exact }
+    }
+
     fileprivate static func regex(_ pattern: String) -> Self {
         .with {
             $0.safeRegex.googleRe2 = .init()

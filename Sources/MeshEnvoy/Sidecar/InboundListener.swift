@@ -84,7 +84,14 @@ package struct InboundListener {
         listener.name = EnvoyNames.main
         listener.internalListener = .init()
         listener.trafficDirection = .inbound
-        listener.filterChains = chains.chains
+        if let matcher = chains.matcher {
+            listener.filterChains = chains.chains
+            listener.filterChainMatcher = matcher
+        } else {
+            listener.filterChains = [
+                .with { $0.filters = [.stream(EnvoyNames.blackHole, to: EnvoyNames.blackHole, log: nil)] }
+            ]
+        }
         listener.listenerFilters = [.originalDestination, .http.except(on: chains.declared)]
         listener.listenerFiltersTimeout = Self.silenceMax.proto
         listener.continueOnListenerFiltersTimeout = true
@@ -124,13 +131,50 @@ private struct InboundChains {
         self.add(number, .with { $0.transportProtocol = "tls" }, isRequests: false, isMutual: false)
     }
 
+    // MARK: Out of tunnels
+
+    /// By port; what is not there is closed.
+    private var matches: [UInt16: EnvoyMatcher.OnMatch] = [:]
+    private var rest: EnvoyMatcher.OnMatch?
+
     /// As ``add(_:_:)``, for what came out of a tunnel, which has proven its client.
     mutating func addTunnelled(_ port: Port?) {
         let speaks = port?.appProtocol ?? .unknown
         if let port, speaks != .unknown { self.declared.insert(port.number) }
-        // Nobody looks for TLS: what the application speaks is its own business.
-        self.addPlain(port?.number, speaks, .with { $0.transportProtocol = "raw_buffer" })
+        let match: EnvoyMatcher.OnMatch?
+        switch speaks {
+        case .http11, .http2, .grpc: match = self.tunnelled(port?.number, isRequests: true)
+        case .tcp, .tls: match = self.tunnelled(port?.number, isRequests: false)
+        case .unknown:
+            match = self.tunnelled(port?.number, isRequests: true).map { requests in
+                .protocols(
+                    OutboundListeners.requestProtocols.map { "'\($0)'" }, requests,
+                    else: self.tunnelled(port?.number, isRequests: false))
+            }
+        }
+        if let port { self.matches[port.number] = match } else { self.rest = match }
     }
+
+    /// Nil: nobody passes.
+    private mutating func tunnelled(_ port: UInt16?, isRequests: Bool) -> EnvoyMatcher.OnMatch? {
+        let cluster = port.map(SidecarClusters.name) ?? EnvoyNames.inboundPassthrough
+        let verdict = isRequests ? .open : self.gate.admission.verdict(port: port)
+        var chain = EnvoyFilterChain()
+        chain.name = "\(cluster)|\(isRequests ? "http" : "tcp")"
+        chain.filters =
+            isRequests ? [self.requests(port, cluster)] : self.streams(port, cluster, waits: verdict == .firstBytes)
+        self.chains.append(chain)
+        guard case .identities(let identities) = verdict else { return .chain(chain.name) }
+        return identities.isEmpty ? nil : .clients(identities, .chain(chain.name))
+    }
+
+    /// To this pod, and nowhere else; nil: nobody passes.
+    var matcher: EnvoyMatcher? {
+        guard let match = self.matches.isEmpty ? self.rest : .ports(self.matches, else: self.rest) else { return nil }
+        return .addresses([(self.addresses.map { EnvoyCidrRange($0) }, match)])
+    }
+
+    // MARK: Redirected
 
     private mutating func addPlain(
         _ port: UInt16?, _ speaks: ServicePort.AppProtocol, _ match: EnvoyFilterChainMatch
@@ -170,28 +214,43 @@ private struct InboundChains {
         var chain = EnvoyFilterChain()
         chain.name = port.map { "0.0.0.0_\($0)" } ?? "virtualInbound-catchall-\(isRequests ? "http" : "tcp")"
         chain.filterChainMatch = match
-        chain.filterChainMatch.prefixRanges = self.addresses.map { EnvoyCidrRange($0) }
         if let port { chain.filterChainMatch.destinationPort = Google_Protobuf_UInt32Value(UInt32(port)) }
-        if isMutual { chain.transportSocket = self.mutualTLS(isRequests: isRequests) }
         let cluster = port.map(SidecarClusters.name) ?? EnvoyNames.inboundPassthrough
-        chain.filters = isRequests ? [self.requests(port, cluster)] : self.streams(port, cluster)
+        var peers = TunnelListeners.members(self.settings.mesh)
+        if isRequests {
+            chain.filters = [self.requests(port, cluster)]
+        } else {
+            switch self.gate.admission.verdict(port: port) {
+            case .open: chain.filters = self.streams(port, cluster, waits: false)
+            case .firstBytes: chain.filters = self.streams(port, cluster, waits: true)
+            case .identities(let identities):
+                // Without the mesh's TLS there is no identity.
+                let isPossible = isMutual && !identities.isEmpty
+                peers = identities
+                chain.filters =
+                    isPossible
+                    ? self.streams(port, cluster, waits: false)
+                    : [.stream(Self.stat(port), to: EnvoyNames.blackHole, log: self.settings.streamLog)]
+                if !isPossible { peers = TunnelListeners.members(self.settings.mesh) }
+            }
+        }
+        if isMutual { chain.transportSocket = self.mutualTLS(accepting: peers, isRequests: isRequests) }
         self.chains.append(chain)
     }
 
-    private func mutualTLS(isRequests: Bool) -> EnvoyTransportSocket {
+    private func mutualTLS(accepting peers: [EnvoyStringMatcher], isRequests: Bool) -> EnvoyTransportSocket {
         EnvoyTransportSocket(
             "tls",
             EnvoyDownstreamTLS.with {
                 $0.requireClientCertificate = true
                 // Where nothing is agreed on, the first bytes tell.
                 $0.commonTlsContext = EnvoyCommonTLS(
-                    accepting: TunnelListeners.members(self.settings.mesh),
-                    protocols: isRequests ? ["h2", "http/1.1"] : [], isTunnel: false)
+                    accepting: peers, protocols: isRequests ? ["h2", "http/1.1"] : [], isTunnel: false)
             }.packed)
     }
 
-    private func streams(_ port: UInt16?, _ cluster: String) -> [EnvoyFilter] {
-        self.gate.streams + [.stream(Self.stat(port), to: cluster, log: self.settings.streamLog)]
+    private func streams(_ port: UInt16?, _ cluster: String, waits: Bool) -> [EnvoyFilter] {
+        self.gate.streams + [.stream(Self.stat(port), to: cluster, log: self.settings.streamLog, waits: waits)]
     }
 
     private static func stat(_ port: UInt16?) -> String { "inbound_0.0.0.0_\(port.map(String.init) ?? "catchall")" }

@@ -250,11 +250,21 @@ extension EnvoyHTTPConnectionManager {
 }
 
 extension EnvoyFilter {
-    /// - Parameter subset: of the cluster's endpoints.
+    /// Of a client, while its server is being connected to.
+    private static let earlyBytesMax: UInt32 = 64 << 10
+
+    /// - Parameters:
+    ///   - subset: of the cluster's endpoints.
+    ///   - waits: the server is not connected to before the client has sent something.
     static func stream(
-        _ stat: String, to cluster: String, log: EnvoyAccessLog?, subset: Google_Protobuf_Struct? = nil
+        _ stat: String, to cluster: String, log: EnvoyAccessLog?, subset: Google_Protobuf_Struct? = nil,
+        waits: Bool = false
     ) -> EnvoyFilter {
         var proxy = EnvoyTCPProxy()
+        if waits {
+            proxy.upstreamConnectMode = .onDownstreamData
+            proxy.maxEarlyDataBytes = Google_Protobuf_UInt32Value(Self.earlyBytesMax)
+        }
         proxy.statPrefix = stat
         proxy.cluster = cluster
         proxy.idleTimeout = .of(seconds: 0)

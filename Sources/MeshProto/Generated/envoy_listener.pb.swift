@@ -270,8 +270,6 @@ package nonisolated struct EnvoyFilterChainMatch: Sendable {
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  package var prefixRanges: [EnvoyCidrRange] = []
-
   package var destinationPort: SwiftProtobuf.Google_Protobuf_UInt32Value {
     get {_destinationPort ?? SwiftProtobuf.Google_Protobuf_UInt32Value()}
     set {_destinationPort = newValue}
@@ -881,6 +879,17 @@ package nonisolated struct EnvoyTCPProxy: Sendable {
   /// Clears the value of `metadataMatch`. Subsequent reads from it will return its default value.
   package mutating func clearMetadataMatch() {self._metadataMatch = nil}
 
+  package var upstreamConnectMode: EnvoyTCPProxy.ConnectMode = .immediate
+
+  package var maxEarlyDataBytes: SwiftProtobuf.Google_Protobuf_UInt32Value {
+    get {_maxEarlyDataBytes ?? SwiftProtobuf.Google_Protobuf_UInt32Value()}
+    set {_maxEarlyDataBytes = newValue}
+  }
+  /// Returns true if `maxEarlyDataBytes` has been explicitly set.
+  package var hasMaxEarlyDataBytes: Bool {self._maxEarlyDataBytes != nil}
+  /// Clears the value of `maxEarlyDataBytes`. Subsequent reads from it will return its default value.
+  package mutating func clearMaxEarlyDataBytes() {self._maxEarlyDataBytes = nil}
+
   package var accessLog: [EnvoyAccessLog] = []
 
   package var tunnelingConfig: EnvoyTCPProxy.Tunneling {
@@ -897,6 +906,41 @@ package nonisolated struct EnvoyTCPProxy: Sendable {
   package nonisolated enum OneOf_ClusterSpecifier: Equatable, Sendable {
     case cluster(String)
     case weightedClusters(EnvoyTCPProxy.Weighted)
+
+  }
+
+  /// envoy.extensions.filters.network.tcp_proxy.v3.UpstreamConnectMode
+  package nonisolated enum ConnectMode: SwiftProtobuf.Enum, Swift.CaseIterable {
+    package typealias RawValue = Int
+    case immediate // = 0
+    case onDownstreamData // = 1
+    case UNRECOGNIZED(Int)
+
+    package init() {
+      self = .immediate
+    }
+
+    package init?(rawValue: Int) {
+      switch rawValue {
+      case 0: self = .immediate
+      case 1: self = .onDownstreamData
+      default: self = .UNRECOGNIZED(rawValue)
+      }
+    }
+
+    package var rawValue: Int {
+      switch self {
+      case .immediate: return 0
+      case .onDownstreamData: return 1
+      case .UNRECOGNIZED(let i): return i
+      }
+    }
+
+    // The compiler won't synthesize support with the UNRECOGNIZED case.
+    package static let allCases: [EnvoyTCPProxy.ConnectMode] = [
+      .immediate,
+      .onDownstreamData,
+    ]
 
   }
 
@@ -945,6 +989,7 @@ package nonisolated struct EnvoyTCPProxy: Sendable {
 
   fileprivate var _idleTimeout: SwiftProtobuf.Google_Protobuf_Duration? = nil
   fileprivate var _metadataMatch: EnvoyMetadata? = nil
+  fileprivate var _maxEarlyDataBytes: SwiftProtobuf.Google_Protobuf_UInt32Value? = nil
   fileprivate var _tunnelingConfig: EnvoyTCPProxy.Tunneling? = nil
 }
 
@@ -2135,7 +2180,7 @@ nonisolated extension EnvoyFilterChain: SwiftProtobuf.Message, SwiftProtobuf._Me
 
 nonisolated extension EnvoyFilterChainMatch: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".FilterChainMatch"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{4}\u{3}prefix_ranges\0\u{4}\u{5}destination_port\0\u{3}transport_protocol\0\u{3}application_protocols\0\u{3}server_names\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{4}\u{8}destination_port\0\u{3}transport_protocol\0\u{3}application_protocols\0\u{3}server_names\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2143,7 +2188,6 @@ nonisolated extension EnvoyFilterChainMatch: SwiftProtobuf.Message, SwiftProtobu
       // allocates stack space for every case branch when no optimizations are
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
-      case 3: try { try decoder.decodeRepeatedMessageField(value: &self.prefixRanges) }()
       case 8: try { try decoder.decodeSingularMessageField(value: &self._destinationPort) }()
       case 9: try { try decoder.decodeSingularStringField(value: &self.transportProtocol) }()
       case 10: try { try decoder.decodeRepeatedStringField(value: &self.applicationProtocols) }()
@@ -2158,9 +2202,6 @@ nonisolated extension EnvoyFilterChainMatch: SwiftProtobuf.Message, SwiftProtobu
     // allocates stack space for every if/case branch local when no optimizations
     // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
     // https://github.com/apple/swift-protobuf/issues/1182
-    if !self.prefixRanges.isEmpty {
-      try visitor.visitRepeatedMessageField(value: self.prefixRanges, fieldNumber: 3)
-    }
     try { if let v = self._destinationPort {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
     } }()
@@ -2177,7 +2218,6 @@ nonisolated extension EnvoyFilterChainMatch: SwiftProtobuf.Message, SwiftProtobu
   }
 
   package static func ==(lhs: EnvoyFilterChainMatch, rhs: EnvoyFilterChainMatch) -> Bool {
-    if lhs.prefixRanges != rhs.prefixRanges {return false}
     if lhs._destinationPort != rhs._destinationPort {return false}
     if lhs.transportProtocol != rhs.transportProtocol {return false}
     if lhs.applicationProtocols != rhs.applicationProtocols {return false}
@@ -3220,7 +3260,7 @@ nonisolated extension EnvoyFilterStateInput: SwiftProtobuf.Message, SwiftProtobu
 
 nonisolated extension EnvoyTCPProxy: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".TCPProxy"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}stat_prefix\0\u{1}cluster\0\u{4}\u{3}access_log\0\u{4}\u{3}idle_timeout\0\u{3}metadata_match\0\u{3}weighted_clusters\0\u{4}\u{2}tunneling_config\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}stat_prefix\0\u{1}cluster\0\u{4}\u{3}access_log\0\u{4}\u{3}idle_timeout\0\u{3}metadata_match\0\u{3}weighted_clusters\0\u{4}\u{2}tunneling_config\0\u{4}\u{9}upstream_connect_mode\0\u{3}max_early_data_bytes\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3254,6 +3294,8 @@ nonisolated extension EnvoyTCPProxy: SwiftProtobuf.Message, SwiftProtobuf._Messa
         }
       }()
       case 12: try { try decoder.decodeSingularMessageField(value: &self._tunnelingConfig) }()
+      case 21: try { try decoder.decodeSingularEnumField(value: &self.upstreamConnectMode) }()
+      case 22: try { try decoder.decodeSingularMessageField(value: &self._maxEarlyDataBytes) }()
       default: break
       }
     }
@@ -3285,6 +3327,12 @@ nonisolated extension EnvoyTCPProxy: SwiftProtobuf.Message, SwiftProtobuf._Messa
     try { if let v = self._tunnelingConfig {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 12)
     } }()
+    if self.upstreamConnectMode != .immediate {
+      try visitor.visitSingularEnumField(value: self.upstreamConnectMode, fieldNumber: 21)
+    }
+    try { if let v = self._maxEarlyDataBytes {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 22)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3293,11 +3341,17 @@ nonisolated extension EnvoyTCPProxy: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if lhs.clusterSpecifier != rhs.clusterSpecifier {return false}
     if lhs._idleTimeout != rhs._idleTimeout {return false}
     if lhs._metadataMatch != rhs._metadataMatch {return false}
+    if lhs.upstreamConnectMode != rhs.upstreamConnectMode {return false}
+    if lhs._maxEarlyDataBytes != rhs._maxEarlyDataBytes {return false}
     if lhs.accessLog != rhs.accessLog {return false}
     if lhs._tunnelingConfig != rhs._tunnelingConfig {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
+}
+
+nonisolated extension EnvoyTCPProxy.ConnectMode: SwiftProtobuf._ProtoNameProviding {
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0IMMEDIATE\0\u{1}ON_DOWNSTREAM_DATA\0")
 }
 
 nonisolated extension EnvoyTCPProxy.Weighted: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
