@@ -321,7 +321,9 @@ struct SidecarInboundTests {
 
     @Test("where more than identities is asked, a server is not spoken to before its client has said something")
     func firstBytes() throws {
-        func listener(_ action: RequestPolicy.Action, _ change: (inout RequestPolicy.Rule) -> Void) throws -> EnvoyListener {
+        func listener(_ action: RequestPolicy.Action, _ change: (inout RequestPolicy.Rule) -> Void) throws
+            -> EnvoyListener
+        {
             var rule = RequestPolicy.Rule()
             change(&rule)
             var gate = TrafficGate()
