@@ -180,7 +180,8 @@ let package = Package(
         target(
             "MeshCLI",
             [
-                "MeshInjection", "KubeClient", "KubeAPI", "MeshModel", "MeshIdentity", "MeshLinux", nio("NIOCore"), nio("NIOPosix"),
+                "MeshInjection", "KubeClient", "KubeAPI", "MeshModel", "MeshIdentity", "MeshLinux", nio("NIOCore"),
+                nio("NIOPosix"),
                 arguments, log, yams,
             ],
             resources: [
