@@ -108,13 +108,13 @@ package struct MigrationPlanner: Sendable {
     /// One finding for each workload and trouble, however many pods it has.
     private func podFindings(_ pods: [KubeObject]) -> [MigrationFinding] {
         var findings: [MigrationFinding] = []
-        for (workload, pods) in Dictionary(grouping: pods, by: Self.workload).sorted(by: { $0.key < $1.key }) {
+        let workloads = Dictionary(grouping: pods.filter { !Self.isGateway($0) }, by: Self.workload)
+        for (workload, pods) in workloads.sorted(by: { $0.key < $1.key }) {
             let parts = workload.split(separator: "/", maxSplits: 1).map(String.init)
             func find(_ verdict: MigrationFinding.Verdict, _ text: String) {
                 findings.append(
                     MigrationFinding(kind: parts[0], key: "\(pods[0].namespace)/\(parts[1])", verdict, text))
             }
-            if pods.allSatisfy(Self.isGateway) { continue }
             if pods.contains(where: { $0.spec["hostNetwork"]?.bool == true }) {
                 find(.note, "is on the node's own network: in neither kind of mesh")
                 continue
