@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from cells import CLIENTS
+from cells import CLIENTS, Phase
 from lab import eventually
 from shop import IMAGE, deployment, document
 
@@ -75,6 +75,7 @@ def kinds(pods):
 
 @pytest.fixture
 def application_of(world):
+    assert not world.settle(Phase(False))
     world.apply(document("Namespace", NAMESPACE, labels={"istio-injection": "enabled"}))
     world.apply(*application())
     world.kubectl("rollout", "status", "deploy/app", "-n", NAMESPACE, "--timeout=120s", timeout=150)

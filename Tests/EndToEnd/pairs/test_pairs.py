@@ -4,34 +4,13 @@ cross the wire. Who a server takes a client for is seen by policies that let in 
 
 import pytest
 
-from cells import CELLS, PHASES, REFUSED, became, wanted
-from lab import Failed, eventually
+from cells import CELLS, PHASES, became, wanted
 from wire import ways
-
-# So often in a row everything has to be as it has to be before it counts.
-ROUNDS = 3
 
 
 @pytest.mark.parametrize("phase", PHASES, ids=str)
 def test_every_pair(world, found, tmp_path, phase):
-    world.set(phase)
-    last, rounds = {}, []
-
-    def settled():
-        answers = world.ask_all(CELLS)
-        last.clear()
-        last.update({
-            cell: became(cell, answer) for cell, answer in answers.items()
-            if became(cell, answer) != (REFUSED if wanted(cell, phase) == REFUSED else "answered")})
-        # A sidecar judges the first request on a connection that is older than a policy by what was in force before: each of
-        # its threads has connections of its own.
-        rounds.append(not last)
-        return all(rounds[-ROUNDS:]) and len(rounds) >= ROUNDS
-
-    try:
-        eventually("every pair to be as it has to be", settled, 60)
-    except Failed:
-        pass
+    world.settle(phase)
     files = {node: tmp_path / f"{node}.pcap" for node in ("agent-0", "agent-1")}
     with world.captured(files):
         answers = world.ask_all(CELLS)

@@ -16,7 +16,7 @@ PARTS = [
 
 
 def test_restarts_lose_no_request(world):
-    world.set(Phase(False))
+    assert not world.settle(Phase(False))
     failures, counts, ending = [], dict.fromkeys(CLIENTS, 0), threading.Event()
 
     def ask(kind):

@@ -4,14 +4,16 @@ import contextlib
 import threading
 import time
 
-from cells import BEHIND_WAYPOINT, CLIENTS, HBONE_PORT, PLACES, PORTS, SERVERS
-from lab import eventually
+from cells import BEHIND_WAYPOINT, CELLS, CLIENTS, HBONE_PORT, PLACES, PORTS, REFUSED, SERVERS, became, wanted
+from lab import Failed, eventually
 from shop import IMAGE, Asker, Shop, deployment, document, programs
 
 LABELS = {
     "outside": {}, "sidecar": {"istio-injection": "enabled"}, "ambient": {"istio.io/dataplane-mode": "ambient"},
     **{kind: {"istio.io/dataplane-mode": "ambient"} for kind in BEHIND_WAYPOINT}}
 NODES = ["agent-0", "agent-1"]
+# So often in a row everything has to be as it has to be before it counts.
+ROUNDS = 3
 GUARDED = [kind for kind in SERVERS if kind != "outside"]
 
 
@@ -78,6 +80,27 @@ class World(Shop):
                     **(target if kind in BEHIND_WAYPOINT else {}), "action": "ALLOW",
                     "rules": [{"from": [{"source": {"principals": [principal]}}]}]}, group="security.istio.io/v1"))
         (self.apply if phase.allowed else self.remove)(*guards)
+
+    def settle(self, phase, cells=CELLS):
+        """Sets the phase and returns what is not as it has to be, when nothing has been wrong for some rounds or it took too
+        long. Of rounds, as a sidecar judges the first request on a connection that is older than a policy by what was in force
+        before, and each of its threads has connections of its own."""
+        self.set(phase)
+        wrong, rounds = {}, []
+
+        def settled():
+            wrong.clear()
+            for cell, answer in self.ask_all(cells).items():
+                if (outcome := became(cell, answer)) != (REFUSED if wanted(cell, phase) == REFUSED else "answered"):
+                    wrong[cell] = outcome
+            rounds.append(not wrong)
+            return len(rounds) >= ROUNDS and all(rounds[-ROUNDS:])
+
+        try:
+            eventually("every pair to be as it has to be", settled, 60)
+        except Failed:
+            pass
+        return wrong
 
     def ask_all(self, cells):
         """What became of each, asked by all clients at once."""
