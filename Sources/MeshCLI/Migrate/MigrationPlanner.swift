@@ -1,4 +1,5 @@
 import KubeAPI
+import MeshInjection
 
 /// Objects → ``MigrationPlan``. Pure: asks nobody.
 ///
@@ -96,13 +97,8 @@ package struct MigrationPlanner: Sendable {
 
     /// `Deployment/cart`: what is restarted to restart the pod.
     private static func workload(of pod: KubeObject) -> String {
-        guard let owner = pod.controllerReference, let kind = owner["kind"]?.string, let name = owner["name"]?.string
-        else { return "Pod/\(pod.name)" }
-        // A ReplicaSet of a Deployment is called after it and the hash of its template.
-        if kind == "ReplicaSet", let hash = pod.labels["pod-template-hash"], name.hasSuffix("-\(hash)") {
-            return "Deployment/\(name.dropLast(hash.count + 1))"
-        }
-        return "\(kind)/\(name)"
+        let owner = PodOwner(pod)
+        return "\(owner.kind)/\(owner.name)"
     }
 
     /// One finding for each workload and trouble, however many pods it has.
