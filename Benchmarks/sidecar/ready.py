@@ -1,4 +1,4 @@
-"""From a pod's creation to Ready: the same pod without a mesh, in the ambient mesh, and with a sidecar."""
+"""From a pod's creation to Ready: the same pod without a mesh, outside of one, in the ambient mesh, and with a sidecar."""
 
 import queue
 import statistics
@@ -9,22 +9,24 @@ from cost import ready
 from lab import eventually
 from world import NODE, log
 
+# Before the mesh is installed.
+ALONE = {"alone": {}}
 KINDS = {"outside": {}, "ambient": {"istio.io/dataplane-mode": "ambient"}, "sidecar": {"istio-injection": "enabled"}}
 POD = {"nodeSelector": {"kubernetes.io/hostname": NODE}, "terminationGracePeriodSeconds": 0,
        "containers": [{"name": "it", "image": "busybox", "command": ["sleep", "365d"]}]}
 
 
-def measure(world, count):
+def measure(world, count, kinds):
     """Milliseconds by kind, in turn. The first of each kind is not counted: it finds nothing in the page cache."""
-    found = {kind: [] for kind in KINDS}
-    for kind, labels in KINDS.items():
+    found = {kind: [] for kind in kinds}
+    for kind, labels in kinds.items():
         world.namespace(f"pods-{kind}", **labels)
     arrivals = queue.Queue()
-    for kind in KINDS:
+    for kind in kinds:
         API(world.api.kubeconfig).watch(
             f"/api/v1/namespaces/pods-{kind}/pods", lambda event: arrivals.put((time.monotonic(), event)))
     for index in range(count + 1):
-        for kind in KINDS:
+        for kind in kinds:
             name, base = f"pod-{index}", f"/api/v1/namespaces/pods-{kind}/pods"
             begin = time.monotonic()
             world.api.create(base, {"metadata": {"name": name}, "spec": POD})

@@ -122,13 +122,15 @@ async def main():
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     while True:
         line = await lines.readline()
+        if failed.done():
+            failed.result()
         used = resource.getrusage(resource.RUSAGE_SELF)
         print(json.dumps({"notes": notes, "counts": counts(), "cpu": used.ru_utime + used.ru_stime}), flush=True)
         notes.clear()
         if not line or line.strip() == b"end":
             break
-    for task in tasks:
-        task.cancel()
+    failed.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 asyncio.run(main())

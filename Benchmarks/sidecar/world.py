@@ -18,12 +18,16 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 class World:
+    """Without a mesh at first."""
+
     def __init__(self, operator: Operator):
         self.operator = operator
         operator.ok("martlet", "lab", "create", CLUSTER, "--agents", "1", timeout=300)
-        operator.ok("martlet", "install", "--set", "profile=ambient", "-y", timeout=300)
         self.api = API(operator.environment["KUBECONFIG"])
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="martlet-figures."))
+        self.folder = operator.folder
+
+    def install(self):
+        self.operator.ok("martlet", "install", "--set", "profile=ambient", "-y", timeout=300)
         roots = self.api.get("/api/v1/namespaces/istio-system/configmaps/istio-ca-root-cert")["data"]["root-cert.pem"]
         (self.folder / "roots.pem").write_text(roots)
 
