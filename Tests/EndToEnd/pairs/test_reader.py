@@ -195,6 +195,8 @@ def test_a_service_more_at_a_port_of_many_is_a_cluster_and_the_ports_routes(good
 def test_a_policy_is_told_to_the_pods_that_it_selects(goods, readers):
     numbers = itertools.count(1)
     client, here, there = readers
+    # From outside as it comes, and what was in a tunnel.
+    inbound = {("Listener", "virtualInbound"), ("Listener", "main_internal")}
 
     def policy(number=0):
         return document("AuthorizationPolicy", "reader", "to-sidecar", {
@@ -208,7 +210,7 @@ def test_a_policy_is_told_to_the_pods_that_it_selects(goods, readers):
         return lambda: here.versions[LISTENER]["virtualInbound"] != before
 
     try:
-        brings(goods, [here, there, client], change, [{("Listener", "virtualInbound")}, set(), set()])
+        brings(goods, [here, there, client], change, [inbound, set(), set()])
     finally:
         goods.world.remove(policy())
 
