@@ -35,7 +35,7 @@ import cost  # noqa: E402
 import push  # noqa: E402
 import ready  # noqa: E402
 from cluster import Busy, quantile  # noqa: E402
-from lab import BIN, operator_of  # noqa: E402
+from lab import operator_of  # noqa: E402
 from world import CLUSTER, World, log  # noqa: E402
 
 
@@ -81,14 +81,15 @@ def report(options, found, load):
     root = HERE.parent
     commit = subprocess.run(["git", "-C", root, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
-    version = subprocess.run([root / ".tools" / "bin" / "envoy", "--version"], capture_output=True, text=True).stdout
+    text = subprocess.run([root / ".tools" / "bin" / "envoy", "--version"], capture_output=True, text=True).stdout
+    version = text.split("version:")[-1].split("/")
     lines = [
         "# Sidecars and readiness", "",
         "Written by `Benchmarks/sidecars.py`, in a lab of a server and an agent, all of whose parts run on this machine; how it measures is in "
         "[the page of the benchmarks](../README.md).", "",
-        f"- Date: {datetime.date.today()}, commit {commit}, binaries of {BIN.resolve().parents[1].name}",
+        f"- Date: {datetime.date.today()}, commit {commit or '?'}",
         f"- Machine: {os.cpu_count()} × {model}, kernel {platform.release()}; load before the start {load:.1f}",
-        f"- Envoy: {version.strip().split('/')[1] if '/' in version else '?'}, grpcio {grpc.__version__}",
+        f"- Envoy: {version[1] if len(version) > 1 else '?'}, grpcio {grpc.__version__}",
         "- Command: `Benchmarks/sidecars.py " + " ".join(sys.argv[1:]) + "`", ""]
     if found["ready"]:
         middles = {kind: statistics.median(values) for kind, values in found["ready"].items()}

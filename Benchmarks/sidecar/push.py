@@ -13,6 +13,7 @@ from world import NODE, log
 
 SERVED = 10
 PAUSE = (0.15, 0.35)
+ARRIVAL_MAX = 20
 TARGET = "outbound|80||target.served.svc.cluster.local"
 
 
@@ -48,20 +49,20 @@ def measure(world, clients, changes, capture):
     written, used = [], cpu_seconds(plane)
     # Between the clock of the capture and ours.
     offset = time.time_ns() - time.monotonic_ns()
+    notes = []
     with Busy() as busy:
         for index in range(changes):
             began = time.monotonic_ns()
             written.append((began, world.ready("served", f"target-{index % SERVED}", (index // SERVED) % 2 == 1)))
-            time.sleep(random.uniform(*PAUSE))
-        time.sleep(1)
-    after = streams.notes()
+            notes.append(arrivals(streams, len(clients)))
     cpu = cpu_seconds(plane) - used
+    after = streams.notes()
     world.operator.run("martlet", "lab", "exec", NODE, "--", "pkill", "-x", "tcpdump")
     wire.communicate(timeout=30)
     streams.end()
     for index in range(SERVED):
         world.ready("served", f"target-{index}", True)
-    figures = evaluate(written, after["notes"], len(clients))
+    figures = evaluate(written, notes)
     figures["wire"] = on_the_wire(capture, [answered + offset for _, answered in written], len(clients))
     figures |= {
         "connect_s": connected, "cores": busy.cores, "plane_cpu_ms": 1000 * cpu / changes,
@@ -69,24 +70,34 @@ def measure(world, clients, changes, capture):
     return figures
 
 
-def evaluate(written, notes, clients):
-    """`written`: for each change when its write began and was answered."""
+def arrivals(streams, count):
+    """Notes of a change, asked for when it should be with all clients; as often as it is not, so that no change meets the next one."""
+    found, end = [], time.monotonic() + ARRIVAL_MAX
+    while True:
+        time.sleep(random.uniform(*PAUSE))
+        found += streams.notes()["notes"]
+        seen = {index for index, _, type, names, _, _ in found if type == "ClusterLoadAssignment" and names == [TARGET]}
+        if len(seen) == count:
+            return found
+        if time.monotonic() > end:
+            raise SystemExit(f"a change reached {len(seen)} of {count} clients in {ARRIVAL_MAX} s")
+
+
+def evaluate(written, notes):
+    """`written`: for each change when its write began and was answered; `notes`: of each."""
     delays, firsts, lasts, others, size = [], [], [], 0, 0
     write = [(answered - began) / 1e6 for began, answered in written]
-    ends = [began for began, _ in written[1:]] + [2**63]
-    for (began, answered), end in zip(written, ends):
+    for (_, answered), brought in zip(written, notes):
         arrived = {}
-        for index, at, type, names, count, length in notes:
-            if began <= at < end:
-                if type == "ClusterLoadAssignment" and names == [TARGET] and index not in arrived:
-                    arrived[index], size = (at - answered) / 1e6, length
-                else:
-                    others += 1
-        if len(arrived) != clients:
-            raise SystemExit(f"a change reached {len(arrived)} of {clients} clients before the next one")
+        for index, at, type, names, count, length in brought:
+            if type == "ClusterLoadAssignment" and names == [TARGET] and index not in arrived:
+                arrived[index], size = (at - answered) / 1e6, length
+            else:
+                others += 1
         delays += arrived.values()
         firsts.append(min(arrived.values()))
         lasts.append(max(arrived.values()))
+    clients = len(arrived)
     return {
         "changes": len(written), "clients": clients, "others": others, "bytes": size, "write_ms": statistics.median(write),
         **{f"{name}_{label}": quantile(values, share) for name, values in (("all", delays), ("first", firsts), ("last", lasts))
