@@ -99,8 +99,8 @@ class World(Shop):
         return bool(routes) and all(is_judged) and all(each == phase.strict for each in is_strict)
 
     def follow(self, phase):
-        """Sets the phase and returns when the sidecars of servers have it in force. An Envoy shows what its main thread has
-        handed to its workers, who take it before whatever reaches them later."""
+        """Sets the phase and returns when the sidecars of servers have it in force, on connections that were open as on new
+        ones. An Envoy shows what its main thread has handed to its workers, who take it before whatever reaches them later."""
         self.set(phase)
         for pod in self.objects("pods", "to-sidecar"):
             name = pod["metadata"]["name"]
@@ -108,8 +108,7 @@ class World(Shop):
 
     def settle(self, phase, cells=CELLS):
         """Sets the phase and returns what is not as it has to be, when nothing is wrong any more or it took too long. One round
-        is enough: a policy that is in force anywhere in a proxy is in force everywhere in it, on connections that were open as
-        on new ones."""
+        is enough: sidecars have the phase before it begins, and nothing of the other proxies depends on a connection's age."""
         self.follow(phase)
         wrong = {}
 
