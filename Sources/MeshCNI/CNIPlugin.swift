@@ -99,8 +99,7 @@ public struct CNIPlugin: Sendable {
         case .silent(let reason): throw .noAnswer(reason)
         case .down(let reason):
             try self.decideAlone(configuration, request.podNamespace, reason)
-            return "pod \(request.podNamespace)/\(request.podName) starts without the agent (\(reason)): nothing is captured "
-                + "in its namespace"
+            return "\(request) starts without the agent (\(reason)): nothing is captured in its namespace"
         }
     }
 
@@ -113,7 +112,7 @@ public struct CNIPlugin: Sendable {
         switch self.ask(configuration.eventSocket, .end, request) {
         case .done, .down: return nil
         case .refused(_, let reason), .silent(let reason):
-            return "pod \(request.podNamespace)/\(request.podName) ends, and its peers may not have been told: \(reason)"
+            return "\(request) ends, and its peers may not have been told: \(reason)"
         }
     }
 

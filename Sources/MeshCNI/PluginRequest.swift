@@ -6,7 +6,7 @@ public import MeshModel
 ///
 ///     {"Netns":"/var/run/netns/cni-01","PodName":"web-0","PodNamespace":"shop",
 ///      "IPs":[{"Interface":2,"Address":{"IP":"10.1.0.9","Mask":"////AA=="},"Gateway":"10.1.0.1"}]}
-public struct PluginRequest: Hashable, Sendable {
+public struct PluginRequest: Hashable, Sendable, CustomStringConvertible {
     public enum Purpose: String, CaseIterable, Sendable {
         /// The pod starts when the answer is 200.
         case start = "/cmdadd"
@@ -35,6 +35,9 @@ public struct PluginRequest: Hashable, Sendable {
         self.podUID = podUID
         self.addresses = addresses
     }
+
+    /// `pod shop/web-0`
+    public var description: String { "pod \(self.podNamespace)/\(self.podName)" }
 
     public struct Invalid: Error, Hashable, CustomStringConvertible {
         public let description: String

@@ -110,12 +110,13 @@ extension NodeAgent {
     /// The runtime takes the pod's sandbox down: returns when the proxy has told the pod's peers, which would wait for a PING
     /// to fail if its network went first. The pod may get a new sandbox, and the enrolment waits for that.
     private func release(_ request: PluginRequest) async {
-        guard let (uid, pod) = self.pods.first(where: { _, pod in
+        let found = self.pods.first { _, pod in
             pod.object.namespace == request.podNamespace && pod.object.name == request.podName
                 && (request.podUID.isEmpty || pod.object.uid == request.podUID)
-        }), let known = pod.namespace, let ending = try? self.open(request.networkNamespace),
-            // Old sandboxes are cleaned up when a new one has long taken their place.
-            known.identity == ending.identity
+        }
+        // Old sandboxes are cleaned up when a new one has long taken their place.
+        guard let (uid, pod) = found, let known = pod.namespace,
+            let ending = try? self.open(request.networkNamespace), known.identity == ending.identity
         else { return }
         self.answer(uid, "the pod's sandbox is taken down")
         self.pods[uid]?.namespace = nil

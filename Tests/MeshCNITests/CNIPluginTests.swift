@@ -111,7 +111,8 @@ struct CNIPluginTests {
     @Test("lets a pod's network go when its peers have been told, and in any case")
     func end() {
         for (answer, isNoted) in [
-            (.done, false), (.down("no agent"), false), (.silent("no answer"), true), (.refused(status: 500, reason: "no"), true),
+            (.done, false), (.down("no agent"), false), (.silent("no answer"), true),
+            (.refused(status: 500, reason: "no"), true),
         ] as [(CNIPlugin.Answer, Bool)] {
             let agent = Agent(answer)
             let outcome = self.run(agent, command: "DEL")
