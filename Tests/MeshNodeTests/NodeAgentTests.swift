@@ -214,7 +214,7 @@ struct NodeAgentTests {
     func sandboxEnds() async throws {
         let bench = try await Workbench()
         bench.putPod("new", Workbench.clientUID, [])
-        func request(_ namespace: SharedNetworkNamespace) -> PluginRequest {
+        @Sendable func request(_ namespace: SharedNetworkNamespace) -> PluginRequest {
             PluginRequest(
                 networkNamespace: namespace.namespace.withDescriptor { "/proc/self/fd/\($0)" }, podName: "new",
                 podNamespace: "shop", podUID: Workbench.clientUID, addresses: [Topology.clientV4])
