@@ -19,7 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "Tests" / "
 
 import grpc  # noqa: E402
 from reader import (  # noqa: E402
-    CLUSTER, ENDPOINTS, LISTENER, MESSAGE_BYTES_MAX, METHOD, ROUTES, TYPES, endpoints_of, names_of, parts, unpacked)
+    CLUSTER, ENDPOINTS, EXTENSION, LISTENER, MESSAGE_BYTES_MAX, METHOD, ROUTES, TYPES, endpoints_of, names_of, parts, unpacked)
 from envoy.service.discovery.v3 import discovery_pb2  # noqa: E402
 
 Request, Response = discovery_pb2.DeltaDiscoveryRequest, discovery_pb2.DeltaDiscoveryResponse
@@ -33,9 +33,11 @@ def named_by(resource):
         message = unpacked(resource.resource)
         if resource.resource.type_url == CLUSTER:
             name = endpoints_of(message)
-            named[key] = {name} if name else set()
+            named[key] = {(ENDPOINTS, name)} if name else set()
         else:
-            named[key] = {name for _, part in parts(message) for kind, name in names_of(part) if kind == "routes"}
+            kinds = {"routes": ROUTES, "extension": EXTENSION}
+            named[key] = {
+                (kinds[kind], name) for _, part in parts(message) for kind, name in names_of(part) if kind in kinds}
     return named[key]
 
 
@@ -43,7 +45,7 @@ class Client:
     def __init__(self, index, settings, channel, notes):
         self.index, self.settings, self.channel, self.notes = index, settings, channel, notes
         self.names = {CLUSTER: {}, LISTENER: {}}
-        self.wanted = {ENDPOINTS: set(), ROUTES: set()}
+        self.wanted = {ENDPOINTS: set(), EXTENSION: set(), ROUTES: set()}
         self.held = {type: set() for type in TYPES}
         self.bytes, self.count = dict.fromkeys(TYPES, 0), dict.fromkeys(TYPES, 0)
         self.opened, self.ready = set(), asyncio.Event()
@@ -80,15 +82,15 @@ class Client:
         self.held[type] |= {each.name for each in response.resources}
         self.held[type] -= set(response.removed_resources)
         if type in self.names:
-            before = set().union(*self.names[type].values())
             self.names[type].update((each.name, named_by(each)) for each in response.resources)
             for name in response.removed_resources:
                 self.names[type].pop(name, None)
-            following = ENDPOINTS if type == CLUSTER else ROUTES
-            names = set().union(*self.names[type].values())
-            self.wanted[following] = names
-            if names != before or following not in self.opened:
-                await self.send(following, names - before, before - names)
+            found = set().union(*self.names[type].values())
+            for following in (ENDPOINTS,) if type == CLUSTER else (EXTENSION, ROUTES):
+                before, names = self.wanted[following], {name for kind, name in found if kind == following}
+                self.wanted[following] = names
+                if names != before or following not in self.opened:
+                    await self.send(following, names - before, before - names)
             if type == CLUSTER and LISTENER not in self.opened:
                 await self.send(LISTENER)
         if self.opened >= set(TYPES) and all(names <= self.held[each] for each, names in self.wanted.items()):

@@ -1,6 +1,6 @@
 """Reads what a sidecar is told, with nothing of ours: grpcio carries it, and Envoy's own messages (PyPI: xds-protos) say what it means.
 
-A `Reader` behaves as an Envoy does: clusters and listeners as they come, endpoints and routes by name as those ask for them; each
+A `Reader` behaves as an Envoy does: clusters and listeners as they come, endpoints, routes and parts of listeners by name as those ask for them; each
 response is decoded down to the last Any, applied, and acknowledged or refused.
 """
 
@@ -17,9 +17,10 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 STATE_OF_THE_WORLD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
-CLUSTER, ENDPOINTS, LISTENER, ROUTES = TYPES = [
+CLUSTER, ENDPOINTS, LISTENER, ROUTES, EXTENSION = TYPES = [
     f"type.googleapis.com/envoy.config.{name}" for name in (
-        "cluster.v3.Cluster", "endpoint.v3.ClusterLoadAssignment", "listener.v3.Listener", "route.v3.RouteConfiguration")]
+        "cluster.v3.Cluster", "endpoint.v3.ClusterLoadAssignment", "listener.v3.Listener", "route.v3.RouteConfiguration",
+        "core.v3.TypedExtensionConfig")]
 # What an Envoy has before anybody tells it anything: the agent's socket, and what the agent keeps secret.
 BOOTSTRAP_CLUSTERS = {"xds-grpc", "sds-grpc"}
 SECRETS = {"default", "ROOTCA"}
@@ -89,6 +90,9 @@ def names_of(message):
     kind = message.DESCRIPTOR.full_name
     if kind.endswith(".http_connection_manager.v3.Rds"):
         yield "routes", message.route_config_name
+    elif kind.endswith(".http_connection_manager.v3.HttpFilter"):
+        if message.HasField("config_discovery"):
+            yield "extension", message.name
     elif kind == "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy":
         yield from destinations(message)
     elif kind == "envoy.config.route.v3.RouteAction":
@@ -137,7 +141,7 @@ class Reader:
         self.refuse, self.condition = refuse, threading.Condition()
         self.resources = {type: dict(known.resources[type]) if known else {} for type in TYPES}
         self.versions = {type: dict(known.versions[type]) if known else {} for type in TYPES}
-        self.wanted = {ENDPOINTS: set(), ROUTES: set()}
+        self.wanted = {ENDPOINTS: set(), ROUTES: set(), EXTENSION: set()}
         self.answered, self.changes, self.refusals, self.trouble = set(), [], [], None
         self.outbox, self.is_ended = [], False
         identity = discovery_pb2.DeltaDiscoveryRequest().node
@@ -231,9 +235,9 @@ class Reader:
             self.want(ENDPOINTS, {name for each in self.resources[CLUSTER].values() if (name := endpoints_of(each))})
             self.open(LISTENER)
         elif type == LISTENER:
-            self.want(ROUTES, {
-                name for each in self.resources[LISTENER].values() for _, part in parts(each)
-                for kind, name in names_of(part) if kind == "routes"})
+            named = [pair for each in self.resources[LISTENER].values() for _, part in parts(each) for pair in names_of(part)]
+            for type, wanted in ((EXTENSION, "extension"), (ROUTES, "routes")):
+                self.want(type, {name for kind, name in named if kind == wanted})
 
     def want(self, type, names):
         before = self.wanted[type]
@@ -275,7 +279,7 @@ class Reader:
         internal = {name for name, each in self.resources[LISTENER].items() if each.HasField("internal_listener")}
         there = {
             "cluster": clusters.keys() | BOOTSTRAP_CLUSTERS, "routes": self.resources[ROUTES].keys(),
-            "internal listener": internal, "secret": SECRETS}
+            "extension": self.resources[EXTENSION].keys(), "internal listener": internal, "secret": SECRETS}
         found = [
             f"{owner}{where}: no {kind} {name!r}"
             for type in TYPES for owner, each in self.resources[type].items() for where, part in parts(each)

@@ -193,26 +193,36 @@ def test_a_service_more_at_a_port_of_many_is_a_cluster_and_the_ports_routes(good
 
 
 def test_a_policy_is_told_to_the_pods_that_it_selects(goods, readers):
+    """What is asked of requests comes with the inbound routes, and only what is asked of streams with the listeners."""
     numbers = itertools.count(1)
     client, here, there = readers
-    # From outside as it comes, and what was in a tunnel.
-    inbound = {("Listener", "virtualInbound"), ("Listener", "main_internal")}
 
-    def policy(number=0):
+    def policy(principal, path):
         return document("AuthorizationPolicy", "reader", "to-sidecar", {
-            "selector": {"matchLabels": {"app": "here"}}, "action": "DENY",
-            "rules": [{"from": [{"source": {"principals": [f"cluster.local/ns/nowhere/sa/nobody-{number}"]}}]}]},
-            group="security.istio.io/v1")
+            "selector": {"matchLabels": {"app": "here"}}, "action": "DENY", "rules": [{
+                "from": [{"source": {"principals": [f"cluster.local/ns/nowhere/sa/{principal}"]}}],
+                "to": [{"operation": {"paths": [f"/{path}"]}}]}]}, group="security.istio.io/v1")
 
-    def change():
-        before = here.versions[LISTENER]["virtualInbound"]
-        goods.world.apply(policy(next(numbers)))
-        return lambda: here.versions[LISTENER]["virtualInbound"] != before
+    def changed(type, name, **rule):
+        before = here.versions[type][name]
+        goods.world.apply(policy(**rule))
+        return lambda: here.versions[type][name] != before
 
+    def inbound(routes):
+        return {("RouteConfiguration", name) for name in routes if name.removeprefix("hbone/").lower().startswith("inbound")}
+
+    listeners = {("Listener", "virtualInbound"), ("Listener", "main_internal")}
+    routes = inbound(here.resources[ROUTES])
     try:
-        brings(goods, [here, there, client], change, [inbound, set(), set()])
+        brings(
+            goods, [here, there, client],
+            lambda: changed(LISTENER, "virtualInbound", principal=f"nobody-{next(numbers)}", path="x"),
+            [routes | listeners, set(), set()])
+        brings(
+            goods, [here, there, client], lambda: changed(ROUTES, "inbound|80||", principal="nobody", path=next(numbers)),
+            [routes, set(), set()])
     finally:
-        goods.world.remove(policy())
+        goods.world.remove(policy("nobody", "x"))
 
 
 def test_who_refuses_a_resource_is_served_all_others_and_its_next_version(world, goods, plane, pods):
