@@ -203,10 +203,17 @@ def test_a_policy_is_told_to_the_pods_that_it_selects(goods, readers):
                 "from": [{"source": {"principals": [f"cluster.local/ns/nowhere/sa/{principal}"]}}],
                 "to": [{"operation": {"paths": [f"/{path}"]}}]}]}, group="security.istio.io/v1")
 
-    def changed(type, name, **rule):
+    principal = "nobody"
+
+    def changed(type, name, path="x"):
         before = here.versions[type][name]
-        goods.world.apply(policy(**rule))
+        goods.world.apply(policy(principal, path))
         return lambda: here.versions[type][name] != before
+
+    def another_principal():
+        nonlocal principal
+        principal = f"nobody-{next(numbers)}"
+        return changed(LISTENER, "virtualInbound")
 
     def inbound(routes):
         return {("RouteConfiguration", name) for name in routes if name.removeprefix("hbone/").lower().startswith("inbound")}
@@ -214,15 +221,11 @@ def test_a_policy_is_told_to_the_pods_that_it_selects(goods, readers):
     listeners = {("Listener", "virtualInbound"), ("Listener", "main_internal")}
     routes = inbound(here.resources[ROUTES])
     try:
-        brings(
-            goods, [here, there, client],
-            lambda: changed(LISTENER, "virtualInbound", principal=f"nobody-{next(numbers)}", path="x"),
-            [routes | listeners, set(), set()])
-        brings(
-            goods, [here, there, client], lambda: changed(ROUTES, "inbound|80||", principal="nobody", path=next(numbers)),
-            [routes, set(), set()])
+        brings(goods, [here, there, client], another_principal, [routes | listeners, set(), set()])
+        by_path = lambda: changed(ROUTES, "inbound|80||", path=next(numbers))  # noqa: E731
+        brings(goods, [here, there, client], by_path, [routes, set(), set()])
     finally:
-        goods.world.remove(policy("nobody", "x"))
+        goods.world.remove(policy(principal, "x"))
 
 
 def test_who_refuses_a_resource_is_served_all_others_and_its_next_version(world, goods, plane, pods):
