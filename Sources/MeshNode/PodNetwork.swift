@@ -30,7 +30,11 @@ package struct PodNetwork: Sendable {
     }
 
     /// Routes, hand-over setting and rules. What is in place already is left alone.
-    package func capture(_ namespace: SharedNetworkNamespace, _ rules: PodRules) async throws -> Captured {
+    ///
+    /// - Parameter isNew: nothing can be in place, so nobody looks: a pod waits for us.
+    package func capture(
+        _ namespace: SharedNetworkNamespace, _ rules: PodRules, isNew: Bool = false
+    ) async throws -> Captured {
         try await self.limit.run {
             try await namespace.perform {
                 let wasRouted = try self.routing.install() == 0
@@ -44,11 +48,15 @@ package struct PodNetwork: Sendable {
                     trouble = "\(error)"
                 }
                 let text = rules.capture
-                let listing = try Nftables.list(table: Redirection.podTable)
-                let isThere = listing != nil && listing == self.canonical[text]
+                // Each look is one more process of nft.
+                let wanted = self.canonical[text]
+                let isThere = try !isNew && wanted != nil && Nftables.list(table: Redirection.podTable) == wanted
                 if !isThere {
                     try Nftables.apply(text)
-                    if let listing = try Nftables.list(table: Redirection.podTable) { self.canonical[text] = listing }
+                    let isKnown = isNew && wanted != nil
+                    if !isKnown, let listing = try Nftables.list(table: Redirection.podTable) {
+                        self.canonical[text] = listing
+                    }
                 }
                 return Captured(openConnections: open, handOverTrouble: trouble, wasThere: isThere && wasRouted)
             }

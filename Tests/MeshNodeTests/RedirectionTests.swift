@@ -303,6 +303,17 @@ struct RedirectionTests {
         _ = try proxy.inbound.accept()
     }
 
+    @Test("does not look at what a new pod has, and finds it right all the same when somebody asks")
+    func newPods() async throws {
+        let (first, _) = try await self.enrolled()
+        #expect(try await self.network.capture(first.pod, PodRules()).wasThere, "the yardstick is known")
+        // A runtime that tries again, in the same namespace: looked at or not, the rules are whole.
+        for _ in 0..<2 {
+            #expect(try await !self.network.capture(first.pod, PodRules(), isNew: true).wasThere)
+            #expect(try await !self.network.hasDrifted(first.pod, PodRules()))
+        }
+    }
+
     @Test("is replaced under load without a connection lost or uncaptured (13)")
     func replacement() async throws {
         let (topology, proxy) = try await self.enrolled()

@@ -57,11 +57,10 @@ package enum OutboundRoutes {
         var problems: [EnvoyProblem] = []
         // Envoy refuses a configuration with the same domain twice.
         var taken: Set<String> = []
-        let ordered = targets.sorted {
-            ($0.shortName == nil ? 1 : 0, $0.destination.service.description)
-                < ($1.shortName == nil ? 1 : 0, $1.destination.service.description)
-        }
-        for target in ordered {
+        // Keys are written once, and not with each comparison: a port may have thousands of services.
+        let ordered = targets.map { (rank: $0.shortName == nil ? 1 : 0, key: $0.destination.service.description, $0) }
+            .sorted { ($0.rank, $0.key) < ($1.rank, $1.key) }
+        for (_, _, target) in ordered {
             let domains = target.domains(for: namespace).filter { taken.insert($0.lowercased()).inserted }
             if domains.isEmpty { continue }
             let built = Self.host(target, from: namespace, domains, balancing)

@@ -171,46 +171,34 @@ package struct XDSService: Envoy_Service_Discovery_V3_AggregatedDiscoveryService
 }
 
 /// A client's stream, whatever kind of client it is.
-enum ClientSession {
-    case mesh(XDSSession)
-    /// - parts: of its configuration, as the server calls them.
-    case envoy(EnvoySession, parts: [String])
+///
+/// Two optionals and no enum: what a session remembers of thousands of resources has to change in place, and taken out of a
+/// case it would be copied with every push and every acknowledgement.
+struct ClientSession {
+    private var ofMesh: XDSSession?
+    private var ofEnvoy: EnvoySession?
+    /// Of an Envoy's configuration, as the server calls them.
+    private let parts: [String]
 
-    var node: Envoy_Service_Discovery_V3_Node? {
-        switch self {
-        case .mesh(let session): session.node
-        case .envoy(let session, _): session.node
-        }
+    static func mesh(_ session: XDSSession) -> ClientSession { ClientSession(ofMesh: session, parts: []) }
+
+    static func envoy(_ session: EnvoySession, parts: [String]) -> ClientSession {
+        ClientSession(ofEnvoy: session, parts: parts)
     }
 
-    var types: [String: XDSSession.TypeState] {
-        switch self {
-        case .mesh(let session): session.types
-        case .envoy(let session, _): session.types
-        }
-    }
+    var node: Envoy_Service_Discovery_V3_Node? { self.ofMesh?.node ?? self.ofEnvoy?.node }
+
+    var types: [String: XDSSession.TypeState] { self.ofMesh?.types ?? self.ofEnvoy?.types ?? [:] }
 
     mutating func receive(
         _ request: XDSSession.Request, _ server: XDSServer
     ) throws(XDSSession.Ending) -> (responses: [XDSSession.Response], note: XDSSession.Note?) {
-        switch self {
-        case .mesh(var session):
-            defer { self = .mesh(session) }
-            return try session.receive(request, server.snapshot)
-        case .envoy(var session, let parts):
-            defer { self = .envoy(session, parts: parts) }
-            return try session.receive(request, server.envoyResources(parts))
-        }
+        if let answer = try self.ofMesh?.receive(request, server.snapshot) { return answer }
+        return try self.ofEnvoy?.receive(request, server.envoyResources(self.parts)) ?? ([], nil)
     }
 
     mutating func push(_ server: XDSServer) throws(XDSSession.Ending) -> [XDSSession.Response] {
-        switch self {
-        case .mesh(var session):
-            defer { self = .mesh(session) }
-            return try session.push(server.snapshot)
-        case .envoy(var session, let parts):
-            defer { self = .envoy(session, parts: parts) }
-            return session.push(server.envoyResources(parts))
-        }
+        if let responses = try self.ofMesh?.push(server.snapshot) { return responses }
+        return self.ofEnvoy?.push(server.envoyResources(self.parts)) ?? []
     }
 }

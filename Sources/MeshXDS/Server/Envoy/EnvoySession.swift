@@ -119,10 +119,10 @@ package struct EnvoySession {
         self.revisions = set.revisions
         var differences: [String: Difference] = [:]
         for type in self.served {
-            guard let held = self.held[type] else { continue }
+            guard self.held[type] != nil else { continue }
             let touched =
                 changed.map { names in Set(names.lazy.filter { $0.type == type }.map(\.name)) }
-                ?? set.names(type).union(held.versions.keys)
+                ?? set.names(type).union(self.held[type]?.versions.keys.map { $0 } ?? [])
             differences[type] = self.difference(type, touched, set, isAsked: [])
         }
         self.addEndpoints(of: differences[XDSType.cluster]?.upserted ?? [], &differences, set)
@@ -182,7 +182,8 @@ package struct EnvoySession {
         _ type: String, _ names: Set<String>, _ set: EnvoyResourceLayers, isAsked: Set<String>
     ) -> Difference {
         var difference = Difference()
-        guard var held = self.held[type] else { return difference }
+        // Taken out, or all that is held would be copied for the few names that change.
+        guard var held = self.held.removeValue(forKey: type) else { return difference }
         for name in names.sorted() where held.wanted?.contains(name) ?? true {
             let known = held.versions[name]
             if let resource = set.resource(type, name) {
