@@ -9,10 +9,10 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 plugins=direct,floor,envoy-l4,martlet,envoy-l4-nopool,martlet-nopool scenarios=t1,t2,t3,t4,t5 against=envoy-l4
-what="The tunnel" subject=martlet results=latest reps=5 max_foreign=0.12
+what="The tunnel" subject=martlet results=${RESULTS:-latest} reps=5 max_foreign=0.12
 if [ "${1:-}" = waypoint ]; then
     plugins=waypoint-envoy,waypoint-martlet scenarios=w against=waypoint-envoy
-    suite=waypoint what="The waypoint" subject=waypoint-martlet results=waypoint
+    suite=waypoint what="The waypoint" subject=waypoint-martlet results=${RESULTS:-waypoint}
     shift
 fi
 while (($#)); do
@@ -85,7 +85,7 @@ mkdir -p results
     echo "- Date: $(date -u +%F), commit $(git -C "$root" rev-parse --short HEAD)"
     echo "- Machine: $(nproc) × $(lscpu | sed -n 's/^Model name: *//p' | head -1)," \
         "$(awk '/MemTotal/ {printf "%.0f GB", $2 / 1048576}' /proc/meminfo), kernel $(uname -r)"
-    echo "- Others: used $(python3 rig/report.py "$raw" --foreign) cores meanwhile (median, range)"
+    python3 rig/report.py "$raw" --hour
     echo "- Swift: $(swift --version 2>/dev/null | sed -n 's/.*Swift version \([^ ]*\).*/\1/p' | head -1), release"
     echo "- Envoy: $("$ENVOY_BIN" --version | sed -n 's/.*version: *//p' | cut -d/ -f2)"
     echo "- Command: \`Benchmarks/run.sh${suite:+ $suite} --plugins $plugins --scenarios $scenarios --reps $reps" \

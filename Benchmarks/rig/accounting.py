@@ -2,6 +2,7 @@
 
 import collections
 import fcntl
+import json
 import os
 import resource
 import subprocess
@@ -58,6 +59,25 @@ def machine():
     return user + nice + system + irq + softirq, steal
 
 
+def sleeps(processes):
+    """How often their threads have gone to sleep."""
+    count = 0
+    for pid in processes:
+        try:
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{task}/status") as file:
+                    count += next(int(line.split()[1]) for line in file if line.startswith("voluntary_ctxt_switches:"))
+        except OSError:
+            pass
+    return count
+
+
+def wake_up_us():
+    """How long a sleeping core of this machine takes to wake up at this hour (tools/wake.c), in µs."""
+    done = subprocess.run([f"{RUN}/wake"], capture_output=True, text=True, check=True, timeout=30)
+    return json.loads(done.stdout)["wake_us"]
+
+
 def memory(processes):
     """Kilobytes. rss counts the executable's shared pages, pss its share of them, anon only private memory."""
     total = {"rss_kb": 0, "anon_kb": 0, "pss_kb": 0, "threads": 0}
@@ -104,12 +124,14 @@ def measure(command, quiet_seconds, timeout=60):
     wait_until_quiet(quiet_seconds)
     with Locked():
         time.sleep(0.2)
+        wake_us = wake_up_us()
         roles = {role: pids(role) for role in ROLES}
 
         def snapshot():
             used = resource.getrusage(resource.RUSAGE_CHILDREN)
             at = {role: cpu(processes) for role, processes in roles.items()}
-            return at, *machine(), used.ru_utime + used.ru_stime, time.monotonic()
+            slept = sleeps(roles["A"] + roles["B"])
+            return at, *machine(), used.ru_utime + used.ru_stime, time.monotonic(), slept
 
         before = snapshot()
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
@@ -120,12 +142,14 @@ def measure(command, quiet_seconds, timeout=60):
     for role in ROLES:
         user, system = (after[0][role][i] - before[0][role][i] for i in (0, 1))
         account[role] = {"user": round(user, 3), "sys": round(system, 3), "total": round(user + system, 3)}
-    busy, steal, client, wall = (after[i] - before[i] for i in (1, 2, 3, 4))
+    busy, steal, client, wall, slept = (after[i] - before[i] for i in (1, 2, 3, 4, 5))
     own = sum(account[role]["total"] for role in ROLES) + client
     account |= {
         "wall": round(wall, 3),
         "client": round(client, 3),
         "foreign": round((busy - own) / wall, 3),
         "steal": round(steal / wall, 3),
+        "wake_us": wake_us,
+        "sleeps": slept,
     }
     return done.stdout, account

@@ -2,7 +2,7 @@
 """Writes the results of bench.py as Markdown: medians with their range, and ratios against one plug-in.
 
     report.py RESULTS.jsonl --against envoy-l4
-    report.py RESULTS.jsonl --foreign             # how busy the machine was otherwise
+    report.py RESULTS.jsonl --hour                # how the machine was meanwhile: busy otherwise, slow to wake up, denied time
     report.py RESULTS.jsonl --svg martlet         # the ratios of one plug-in as a picture
 """
 
@@ -172,15 +172,17 @@ def details(results, plugins):
         if not any((name, plugin) in results for plugin in plugins):
             continue
         yield from ("", f"### {name}: {scenario.title}", "")
-        yield row(["plug-in", "n", *scenario.figures])
-        yield row(["---"] * (len(scenario.figures) + 2))
+        # Those who looked on while it was measured: how long a sleeping core took to wake up, and what the virtual machine was denied.
+        timed = ["wake_us", "steal"] if not name.startswith(UNDISTURBED) else []
+        yield row(["plug-in", "n", *scenario.figures, *timed])
+        yield row(["---"] * (len(scenario.figures) + len(timed) + 2))
         for plugin in plugins:
             records = results.get((name, plugin))
             if not records:
                 continue
             cells = [plugin, f"{len(records)}{'*' if any(r['disturbed'] for r in records) else ''}"]
-            for key in scenario.figures:
-                values = sorted(r["figures"][key] for r in records)
+            for key in [*scenario.figures, *timed]:
+                values = sorted(r["account" if key in timed else "figures"].get(key, 0) for r in records)
                 text = number(statistics.median(values))
                 cells.append(text if values[0] == values[-1] else f"{text} ({number(values[0])}–{number(values[-1])})")
             yield row(cells)
@@ -191,13 +193,16 @@ def main():
     parser.add_argument("results")
     parser.add_argument("--against", default="envoy-l4")
     parser.add_argument("--goals", metavar="PLUGIN", help="say whether it reaches them")
-    parser.add_argument("--foreign", action="store_true")
+    parser.add_argument("--hour", action="store_true")
     parser.add_argument("--svg", metavar="PLUGIN")
     options = parser.parse_args()
     results = load(options.results)
-    if options.foreign:
-        cores = sorted(r["account"]["foreign"] for (scenario, _), records in results.items() for r in records if not scenario.startswith(UNDISTURBED))
-        print(f"{statistics.median(cores):.2f} ({cores[0]:.2f}–{cores[-1]:.2f})")
+    if options.hour:
+        timed = [r["account"] for (scenario, _), records in results.items() for r in records if not scenario.startswith(UNDISTURBED)]
+        for key, what in (("foreign", "Others used, in cores"), ("wake_us", "A sleeping core woke up in µs"), ("steal", "The machine was denied, in cores")):
+            values = sorted(account[key] for account in timed if key in account)
+            if values:
+                print(f"- {what}: {statistics.median(values):.2f} ({values[0]:.2f}–{values[-1]:.2f})")
         return
     plugins = list(dict.fromkeys(plugin for _, plugin in results))
     if options.svg:

@@ -36,6 +36,7 @@ up() {
     [ -f "$RUN/certs/ca.crt" ] || "$rig/envoy/gen-certs.sh" "$RUN/certs" 2>/dev/null || return 1
     gcc -O2 -o "$RUN/openload" "$rig/tools/openload.c" || return 1
     gcc -O2 -o "$RUN/hold" "$rig/tools/hold.c" || return 1
+    gcc -O2 -o "$RUN/wake" "$rig/tools/wake.c" || return 1
     gcc -O2 -o "$RUN/relay" "$rig/../floor/relay.c" || return 1
     back_ends
     wait_port "$NS_C" $IP_S $PORT_HTTP && wait_port "$NS_C" $IP_S $PORT_HOLD && echo "rig up"

@@ -2,7 +2,8 @@ internal import KubeAPI
 internal import MeshLinux
 
 /// The CNI plugin: runs last in the node's chain, when the pod has its addresses, and does not let the pod start before
-/// the agent has captured it.
+/// the agent has captured it. At the pod's end it runs first, and lets the proxy say so to the pod's peers while there is a
+/// network to say it through.
 ///
 /// It fails closed: when it cannot learn that a pod is captured or need not be, the pod does not start (kubelet tries
 /// again). It needs no credentials and asks no API server: the agent knows, and for when the agent is down there is
@@ -18,10 +19,6 @@ public struct CNIPlugin: Sendable {
         public let note: String?
     }
 
-    /// Longer than the agent's own limits (rules, then 5 s for the proxy's answer, then the next proxy), so that the agent's
-    /// reason arrives; far shorter than a runtime's patience (minutes).
-    public static let agentTimeout = Duration.seconds(30)
-
     /// How the agent is asked; tests pass their own.
     public enum Answer: Hashable, Sendable {
         case done
@@ -29,7 +26,8 @@ public struct CNIPlugin: Sendable {
         case down(String)
         case silent(String)
     }
-    private let ask: @Sendable (_ socket: String, PluginRequest) -> Answer
+    package typealias Ask = @Sendable (_ socket: String, PluginRequest.Purpose, PluginRequest) -> Answer
+    private let ask: Ask
     private let readRecord: @Sendable (_ path: String) throws -> [UInt8]
 
     public init() {
@@ -37,7 +35,7 @@ public struct CNIPlugin: Sendable {
     }
 
     package init(
-        ask: @escaping @Sendable (_ socket: String, PluginRequest) -> Answer,
+        ask: @escaping Ask,
         readRecord: @escaping @Sendable (_ path: String) throws -> [UInt8]
     ) {
         self.ask = ask
@@ -60,8 +58,9 @@ public struct CNIPlugin: Sendable {
                 // The result of the plugins before us, unchanged.
                 let result = configuration.previousResult ?? ["cniVersion": .string(version)]
                 return Outcome(standardOutput: "\(result)\n", exitCode: 0, note: note)
-            case "DEL", "CHECK", "GC", "STATUS":
-                // The agent sees pods go by itself; nothing of ours is in the chain's way.
+            case "DEL": return Outcome(standardOutput: "", exitCode: 0, note: self.end(configuration, environment))
+            case "CHECK", "GC", "STATUS":
+                // The agent sees to its pods by itself; nothing of ours is in the chain's way.
                 return Outcome(standardOutput: "", exitCode: 0, note: nil)
             default: throw .badEnvironment("CNI_COMMAND is \"\(command)\"")
             }
@@ -89,6 +88,38 @@ public struct CNIPlugin: Sendable {
     private func add(
         _ configuration: CNIConfiguration, _ environment: [String: String]
     ) throws(CNIFailure) -> String? {
+        guard var request = Self.request(configuration, environment) else { return nil }
+        guard request.networkNamespace.hasPrefix("/") else {
+            throw .badEnvironment("CNI_NETNS is not set to an absolute path")
+        }
+        request.addresses = PluginRequest.addresses(inResult: configuration.previousResult)
+        switch self.ask(configuration.eventSocket, .start, request) {
+        case .done: return nil
+        case .refused(let status, let reason): throw .refused(status: status, reason: reason)
+        case .silent(let reason): throw .noAnswer(reason)
+        case .down(let reason):
+            try self.decideAlone(configuration, request.podNamespace, reason)
+            return "\(request) starts without the agent (\(reason)): nothing is captured in its namespace"
+        }
+    }
+
+    /// Returns when the pod's peers know of its end, or when nobody can tell them: an end is never refused.
+    private func end(_ configuration: CNIConfiguration, _ environment: [String: String]) -> String? {
+        // A runtime may ask again when the namespace is gone, and gives no path then.
+        guard let request = Self.request(configuration, environment), request.networkNamespace.hasPrefix("/") else {
+            return nil
+        }
+        switch self.ask(configuration.eventSocket, .end, request) {
+        case .done, .down: return nil
+        case .refused(_, let reason), .silent(let reason):
+            return "\(request) ends, and its peers may not have been told: \(reason)"
+        }
+    }
+
+    /// Nil for what is no pod of the mesh in any case.
+    private static func request(
+        _ configuration: CNIConfiguration, _ environment: [String: String]
+    ) -> PluginRequest? {
         let arguments = Self.arguments(environment["CNI_ARGS"] ?? "")
         guard configuration.isEnabled, let name = arguments["K8S_POD_NAME"], !name.isEmpty,
             let namespace = arguments["K8S_POD_NAMESPACE"], !namespace.isEmpty
@@ -96,21 +127,9 @@ public struct CNIPlugin: Sendable {
         // The agent's own replacement must never wait for the agent.
         if namespace == configuration.agentNamespace, name.hasPrefix("istio-cni-node-") { return nil }
         if configuration.excludedNamespaces.contains(namespace) { return nil }
-        guard let path = environment["CNI_NETNS"], path.hasPrefix("/") else {
-            throw .badEnvironment("CNI_NETNS is not set to an absolute path")
-        }
-        let request = PluginRequest(
-            networkNamespace: path, podName: name, podNamespace: namespace,
-            podUID: arguments["K8S_POD_UID"] ?? "",
-            addresses: PluginRequest.addresses(inResult: configuration.previousResult))
-        switch self.ask(configuration.eventSocket, request) {
-        case .done: return nil
-        case .refused(let status, let reason): throw .refused(status: status, reason: reason)
-        case .silent(let reason): throw .noAnswer(reason)
-        case .down(let reason):
-            try self.decideAlone(configuration, namespace, reason)
-            return "pod \(namespace)/\(name) starts without the agent (\(reason)): nothing is captured in its namespace"
-        }
+        return PluginRequest(
+            networkNamespace: environment["CNI_NETNS"] ?? "", podName: name, podNamespace: namespace,
+            podUID: arguments["K8S_POD_UID"] ?? "", addresses: [])
     }
 
     /// Returns when the record says that the pod needs no agent.
@@ -137,10 +156,12 @@ public struct CNIPlugin: Sendable {
         return found
     }
 
-    private static func askAgent(_ socket: String, _ request: PluginRequest) -> Answer {
+    private static func askAgent(
+        _ socket: String, _ purpose: PluginRequest.Purpose, _ request: PluginRequest
+    ) -> Answer {
         do throws(UnixHTTPError) {
             let response = try UnixHTTP.post(
-                socket: socket, target: PluginRequest.target, body: request.json.encoded, timeout: Self.agentTimeout)
+                socket: socket, target: purpose.rawValue, body: request.json.encoded, timeout: purpose.limit)
             if response.status == 200 { return .done }
             return .refused(status: response.status, reason: response.text)
         } catch .nobodyListening(let error) {

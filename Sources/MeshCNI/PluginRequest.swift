@@ -1,12 +1,23 @@
 public import KubeAPI
 public import MeshModel
 
-/// What the plugin tells the agent about a starting pod: the body of `POST /cmdadd`.
+/// What the plugin tells the agent about a pod that starts, or whose sandbox is taken down: the body of `POST /cmdadd` and
+/// `POST /cmddel`.
 ///
 ///     {"Netns":"/var/run/netns/cni-01","PodName":"web-0","PodNamespace":"shop",
 ///      "IPs":[{"Interface":2,"Address":{"IP":"10.1.0.9","Mask":"////AA=="},"Gateway":"10.1.0.1"}]}
-public struct PluginRequest: Hashable, Sendable {
-    public static let target = "/cmdadd"
+public struct PluginRequest: Hashable, Sendable, CustomStringConvertible {
+    public enum Purpose: String, CaseIterable, Sendable {
+        /// The pod starts when the answer is 200.
+        case start = "/cmdadd"
+        /// The pod's network goes with the answer, whatever it is. Our addition: the reference's plugin says nothing.
+        case end = "/cmddel"
+
+        /// How long the plugin waits. For a start longer than the agent's own limits (rules, then 5 s for the proxy's answer,
+        /// then the next proxy), so that the agent's reason arrives, and far shorter than a runtime's patience (minutes). For
+        /// an end a little longer than the proxy's farewell to the pod's peers may take (2 s).
+        public var limit: Duration { self == .start ? .seconds(30) : .seconds(4) }
+    }
 
     /// The namespace's path as the runtime gave it, on the host.
     public var networkNamespace: String
@@ -24,6 +35,9 @@ public struct PluginRequest: Hashable, Sendable {
         self.podUID = podUID
         self.addresses = addresses
     }
+
+    /// `pod shop/web-0`
+    public var description: String { "pod \(self.podNamespace)/\(self.podName)" }
 
     public struct Invalid: Error, Hashable, CustomStringConvertible {
         public let description: String

@@ -4,7 +4,7 @@ internal import MeshCNI
 internal import MeshLinux
 internal import MeshModel
 
-/// Answers the CNI plugin: may this pod start?
+/// Answers the CNI plugin: may this pod start, and may this one's network go?
 extension NodeAgent {
     func answerPlugin(_ request: UnixHTTPRequest) async -> UnixHTTPResponse {
         let response = await self.decide(request)
@@ -13,7 +13,9 @@ extension NodeAgent {
     }
 
     private func decide(_ request: UnixHTTPRequest) async -> UnixHTTPResponse {
-        guard request.target == PluginRequest.target else { return UnixHTTPResponse(status: 404, text: "no such page") }
+        guard let purpose = PluginRequest.Purpose(rawValue: request.target) else {
+            return UnixHTTPResponse(status: 404, text: "no such page")
+        }
         guard request.method == "POST" else { return UnixHTTPResponse(status: 405, text: "POST only") }
         let pod: PluginRequest
         do {
@@ -21,6 +23,15 @@ extension NodeAgent {
         } catch {
             return UnixHTTPResponse(status: 400, text: "\(error)")
         }
+        switch purpose {
+        case .start: return await self.admit(pod)
+        case .end:
+            await self.release(pod)
+            return UnixHTTPResponse(status: 200)
+        }
+    }
+
+    private func admit(_ pod: PluginRequest) async -> UnixHTTPResponse {
         if self.isUninstalling { return UnixHTTPResponse(status: 200) }
         do {
             let (object, labels) = try await self.lookUp(pod)
@@ -94,6 +105,23 @@ extension NodeAgent {
             self.pods[uid]?.waiting[number] = waiting
             self.work(uid)
         }
+    }
+
+    /// The runtime takes the pod's sandbox down: returns when the proxy has told the pod's peers, which would wait for a PING
+    /// to fail if its network went first. The pod may get a new sandbox, and the enrolment waits for that.
+    private func release(_ request: PluginRequest) async {
+        let found = self.pods.first { _, pod in
+            pod.object.namespace == request.podNamespace && pod.object.name == request.podName
+                && (request.podUID.isEmpty || pod.object.uid == request.podUID)
+        }
+        // Old sandboxes are cleaned up when a new one has long taken their place.
+        guard let (uid, pod) = found, let known = pod.namespace,
+            let ending = try? self.open(request.networkNamespace), known.identity == ending.identity
+        else { return }
+        self.answer(uid, "the pod's sandbox is taken down")
+        self.pods[uid]?.namespace = nil
+        self.pods[uid]?.enrolment.loseNamespace()
+        await self.zds.delete(uid: uid)
     }
 
     /// `/run` and `/var/run` are one folder on every node, but only the second is mounted into our pod.

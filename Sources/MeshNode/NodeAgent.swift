@@ -63,7 +63,7 @@ package actor NodeAgent {
     /// An API server that is gone must not use up the time we have at the end.
     static let patchLimit = Duration.seconds(5)
     static let drainPoll = Duration.milliseconds(250)
-    /// For the answer to the plugin, less than its own ``CNIPlugin/agentTimeout``.
+    /// For the answer to the plugin, less than its own limit (``PluginRequest/Purpose/limit``).
     static let pluginLimit = Duration.seconds(25)
 
     package init(

@@ -44,8 +44,11 @@ struct EnvoyWaypointTests {
             #expect(["one", "two"].contains(plain.application))
             #expect(plain.seen.contains("GET /a?b=c HTTP/1.1") || plain.body.contains("GET /a?b=c HTTP/1.1"))
 
+            let before = world.acknowledgedRoutes
             world.publish(Self.rules([Self.rule(.prefix("/"), to: [Self.backend("v2")])]))
             while try await HTTPText.get("127.0.0.1", client.port, "/").application != "two" {}
+            // One worker has them; they are acknowledged when all have.
+            while world.acknowledgedRoutes == before { try await Task.sleep(for: .milliseconds(10)) }
             for _ in 0..<5 { #expect(try await HTTPText.get("127.0.0.1", client.port, "/").application == "two") }
 
             for status in world.xds.clients {

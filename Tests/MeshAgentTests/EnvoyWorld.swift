@@ -91,6 +91,11 @@ final class EnvoyWorld: Sendable {
         }
     }
 
+    /// The last response with routes that Envoy has put into force.
+    var acknowledgedRoutes: String? {
+        self.xds.clients.first?.types.first { $0.type == XDSType.routes }?.ackedNonce
+    }
+
     /// - Parameter account: that the servers are expected to prove.
     func publish(
         _ rules: ServiceRules = ServiceRules(key: EnvoyWorld.key), waypoint: TrafficGate = TrafficGate(),

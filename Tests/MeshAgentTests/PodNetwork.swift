@@ -131,6 +131,37 @@ final class PodNetwork: Sendable {
         print(socket.create_connection((sys.argv[1], int(sys.argv[2])), 20).recv(16).decode())
         """
 
+    /// Whenever it is asked, it asks on the one connection that it opened at its start, and answers with the same status; 599:
+    /// that connection is gone.
+    private static let keeper = """
+        import http.client, http.server, sys
+        kept = http.client.HTTPConnection(sys.argv[2], int(sys.argv[3]), timeout=20)
+        kept.connect()
+        kept.auto_open = 0
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                try:
+                    kept.request('GET', self.path, headers={'host': sys.argv[4]})
+                    answer = kept.getresponse()
+                    answer.read()
+                    status = answer.status
+                except (OSError, http.client.HTTPException):
+                    kept.close()
+                    status = 599
+                self.send_response(status)
+                self.end_headers()
+            def log_message(self, *args): pass
+        http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), Handler).serve_forever()
+        """
+
+    /// - Parameters:
+    ///   - port: of its own, at the pod's loopback.
+    ///   - target: address and port that it keeps a connection to.
+    func startKeeper(_ pod: String, port: Int, target: (String, Int), host: String) throws -> ChildProgram {
+        try ChildProgram(
+            self.inside(pod, ["python3", "-c", Self.keeper, "\(port)", target.0, "\(target.1)", host]))
+    }
+
     func startGreeter(_ pod: String, port: Int) throws -> ChildProgram {
         try ChildProgram(self.inside(pod, ["python3", "-c", Self.greeter, "\(port)"]))
     }

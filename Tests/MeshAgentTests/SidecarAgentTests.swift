@@ -238,7 +238,9 @@ struct SidecarAgentTests {
         #expect(try await get(stats, "/healthz/ready").status == 200)
         for status in xds.clients {
             #expect(
-                Set(status.types.map(\.type)) == [XDSType.cluster, XDSType.endpoints, XDSType.listener, XDSType.routes])
+                Set(status.types.map(\.type)) == [
+                    XDSType.cluster, XDSType.endpoints, XDSType.extensionConfig, XDSType.listener, XDSType.routes,
+                ])
             for type in status.types { #expect(type.refusals == 0, "\(type.type): \(type.lastRefusal)") }
         }
         #expect(xds.clients.count == 1)

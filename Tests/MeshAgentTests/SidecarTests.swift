@@ -213,27 +213,54 @@ struct SidecarTests {
         try await settled { try await get("http://10.96.0.1/secret", "server.shop").status == 403 }
         #expect(try await get("http://10.96.0.1/open", "server.shop").status == 200)
 
-        func allow(_ account: String) {
+        func allow(_ account: String?) {
+            let from = account.map { account -> JSONValue in
+                ["from": [["source": ["principals": [.string("cluster.local/ns/\(account)")]]]]]
+            }
             plane.set(
                 KubeObject(
                     .authorizationPolicies, namespace: "shop", name: "nobody",
-                    [
-                        "spec": [
-                            "selector": ["matchLabels": ["app": "server"]],
-                            "rules": [["from": [["source": ["principals": [.string("cluster.local/ns/\(account)")]]]]]],
-                        ]
-                    ]))
+                    ["spec": ["selector": ["matchLabels": ["app": "server"]], "rules": [from ?? [:]]]]))
         }
         let tunnel = "http://127.0.0.1:\(Self.tunnelPort)/"
         allow("foo/sa/client")
         try await settled { try await network.get("plain", tunnel).status == 403 }
-        // Connections that were there keep the policies that they came with for a while.
         try await settled { try await get("http://10.96.0.1/secret", "server.shop").status == 200 }
         #expect(try await network.hear("client", "10.96.0.6", 9000) == "hello")
         allow("shop/sa/plain")
         try await settled { try await get("http://10.96.0.1/", "server.shop").status == 403 }
         try await settled { try await network.get("plain", tunnel).status == 200 }
         #expect(try await network.hear("client", "10.96.0.6", 9000) != "hello", "also of a server that speaks first")
+
+        plane.set(
+            KubeObject(
+                .peerAuthentications, namespace: "shop", name: "strict", ["spec": ["mtls": ["mode": "PERMISSIVE"]]]))
+        try await settled { try await network.get("plain", direct).status == 403 }
+        let keepers = [
+            (
+                "plain", 7101,
+                try network.startKeeper("plain", port: 7101, target: (PodNetwork.address(2), 8080), host: "x")
+            ),
+            (
+                "plain", 7102,
+                try network.startKeeper("plain", port: 7102, target: ("127.0.0.1", Int(Self.tunnelPort)), host: "x")
+            ),
+            (
+                "client", 7103,
+                try network.startKeeper("client", port: 7103, target: ("10.96.0.1", 80), host: "server.shop")
+            ),
+        ]
+        defer { for keeper in keepers { keeper.2.stop() } }
+        for account in [nil, "foo/sa/nobody", nil] {
+            allow(account)
+            for (pod, port, _) in keepers {
+                try await settled {
+                    let status = try await network.get(pod, "http://127.0.0.1:\(port)/").status
+                    try #require(status != 599, "a changed policy ended a connection at \(port)")
+                    return status == (account == nil ? 200 : 403)
+                }
+            }
+        }
 
         #expect(plane.xds.clients.count == 2)
         for client in plane.xds.clients {

@@ -8,9 +8,12 @@ import Testing
 struct CNIPluginTests {
     /// What the agent was asked, and what it answers.
     final class Agent: Sendable {
-        private let asked = Mutex<[PluginRequest]>([])
-        var requests: [PluginRequest] { self.asked.withLock { $0 } }
-        func note(_ request: PluginRequest) { self.asked.withLock { $0.append(request) } }
+        private let asked = Mutex<[(PluginRequest.Purpose, PluginRequest)]>([])
+        var requests: [PluginRequest] { self.asked.withLock { $0.map(\.1) } }
+        var purposes: [PluginRequest.Purpose] { self.asked.withLock { $0.map(\.0) } }
+        func note(_ purpose: PluginRequest.Purpose, _ request: PluginRequest) {
+            self.asked.withLock { $0.append((purpose, request)) }
+        }
         let answer: CNIPlugin.Answer
         init(_ answer: CNIPlugin.Answer) { self.answer = answer }
     }
@@ -31,11 +34,11 @@ struct CNIPluginTests {
 
     func run(
         _ agent: Agent, namespace: String = "shop", name: String = "web-0", command: String = "ADD",
-        record: JSONValue? = nil, _ configuration: JSONValue = configuration()
+        netns: String = "/var/run/netns/cni-1", record: JSONValue? = nil, _ configuration: JSONValue = configuration()
     ) -> CNIPlugin.Outcome {
         let plugin = CNIPlugin(
-            ask: { _, request in
-                agent.note(request)
+            ask: { _, purpose, request in
+                agent.note(purpose, request)
                 return agent.answer
             },
             readRecord: { path in
@@ -47,7 +50,7 @@ struct CNIPluginTests {
         let arguments = "IgnoreUnknown=1;K8S_POD_NAMESPACE=\(namespace);K8S_POD_NAME=\(name);K8S_POD_UID=u1"
         return plugin.run(
             environment: [
-                "CNI_COMMAND": command, "CNI_NETNS": "/var/run/netns/cni-1", "CNI_ARGS": arguments,
+                "CNI_COMMAND": command, "CNI_NETNS": netns, "CNI_ARGS": arguments,
             ], input: configuration.encoded)
     }
 
@@ -105,11 +108,33 @@ struct CNIPluginTests {
         #expect(self.run(agent, namespace: "shop", name: "istio-cni-node-abc").exitCode == 1)
     }
 
-    @Test("answers the other commands without doing anything", arguments: ["DEL", "CHECK", "GC", "STATUS"])
+    @Test("lets a pod's network go when its peers have been told, and in any case")
+    func end() {
+        for (answer, isNoted) in [
+            (.done, false), (.down("no agent"), false), (.silent("no answer"), true),
+            (.refused(status: 500, reason: "no"), true),
+        ] as [(CNIPlugin.Answer, Bool)] {
+            let agent = Agent(answer)
+            let outcome = self.run(agent, command: "DEL")
+            #expect(outcome.exitCode == 0)
+            #expect(outcome.standardOutput == "")
+            #expect((outcome.note != nil) == isNoted)
+            #expect(agent.purposes == [.end])
+            #expect(agent.requests.first?.podUID == "u1")
+        }
+        let agent = Agent(.done)
+        #expect(self.run(agent, command: "DEL", netns: "").exitCode == 0, "the namespace is gone already")
+        #expect(self.run(agent, namespace: "kube-system", command: "DEL").exitCode == 0)
+        #expect(agent.requests.isEmpty)
+    }
+
+    @Test("answers the other commands without doing anything", arguments: ["CHECK", "GC", "STATUS"])
     func others(command: String) {
-        let outcome = self.run(Agent(.down("down")), command: command)
+        let agent = Agent(.down("down"))
+        let outcome = self.run(agent, command: command)
         #expect(outcome.exitCode == 0)
         #expect(outcome.standardOutput == "")
+        #expect(agent.requests.isEmpty)
     }
 
     @Test("names its versions, also without a configuration")

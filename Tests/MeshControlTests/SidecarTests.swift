@@ -44,7 +44,10 @@ struct SidecarTests {
         mesh.set(Self.client())
         #expect(
             Self.all(mesh) == [
-                "sidecar:foo/client Listener virtualInbound", "sidecars Cluster BlackHoleCluster",
+                "sidecar:foo/client Listener virtualInbound",
+                "sidecar:foo/client RouteConfiguration InboundPassthroughCluster",
+                "sidecar:foo/client TypedExtensionConfig envoy.filters.http.jwt_authn",
+                "sidecars Cluster BlackHoleCluster",
                 "sidecars Cluster InboundPassthroughCluster", "sidecars Cluster PassthroughCluster",
                 "sidecars Cluster outbound|80||\(Self.host)",
                 "sidecars ClusterLoadAssignment outbound|80||\(Self.host)",
@@ -64,11 +67,15 @@ struct SidecarTests {
             ])
         #expect(
             Self.changes(mesh.set(Make.peer("strict", namespace: "foo", mode: "STRICT"))) == [
-                "sidecar:foo/client Listener virtualInbound"
+                "sidecar:foo/client Listener virtualInbound",
+                "sidecar:foo/client RouteConfiguration InboundPassthroughCluster",
             ])
         #expect(
             Self.changes(mesh.set(Self.client("bar", ip: "127.0.1.2"))) == [
-                "sidecar:bar/client Listener virtualInbound", "sidecars:bar RouteConfiguration 80",
+                "sidecar:bar/client Listener virtualInbound",
+                "sidecar:bar/client RouteConfiguration InboundPassthroughCluster",
+                "sidecar:bar/client TypedExtensionConfig envoy.filters.http.jwt_authn",
+                "sidecars:bar RouteConfiguration 80",
             ])
     }
 
@@ -186,8 +193,9 @@ struct SidecarTests {
         let own = KubeObject(
             .authorizationPolicies, namespace: "foo", name: "own",
             ["spec": ["selector": ["matchLabels": ["app": "a"]], "action": "DENY", "rules": [[:]]]])
-        let listener = ["sidecar:foo/client Listener virtualInbound"]
-        #expect(Self.changes(mesh.set(own)) == listener)
+        let routes = "sidecar:foo/client RouteConfiguration InboundPassthroughCluster"
+        let both = ["sidecar:foo/client Listener virtualInbound", routes]
+        #expect(Self.changes(mesh.set(own)) == both, "streams are refused in the listener")
         let other = KubeObject(
             .authorizationPolicies, namespace: "foo", name: "other",
             ["spec": ["selector": ["matchLabels": ["app": "b"]], "rules": [[:]]]])
@@ -195,8 +203,27 @@ struct SidecarTests {
         let custom = KubeObject(
             .authorizationPolicies, namespace: "istio-system", name: "custom",
             ["spec": ["action": "CUSTOM", "rules": [[:]]]])
-        #expect(Self.changes(mesh.set(custom)) == listener)
+        #expect(Self.changes(mesh.set(custom)) == both)
         #expect(mesh.index.envoyProblems["foo/client"]?.count == 1)
+    }
+
+    @Test("what is asked of requests comes without a listener, on which connections would end")
+    func requests() {
+        let mesh = Self.mesh()
+        mesh.set(Self.client())
+        func paths(_ path: String) -> KubeObject {
+            KubeObject(
+                .authorizationPolicies, namespace: "foo", name: "own",
+                ["spec": ["rules": [["to": [["operation": ["paths": [.string(path)]]]]]]]])
+        }
+        mesh.set(paths("/a"))
+        #expect(
+            Self.changes(mesh.set(paths("/b"))) == ["sidecar:foo/client RouteConfiguration InboundPassthroughCluster"])
+        let tokens = KubeObject(
+            .requestAuthentications, namespace: "foo", name: "own",
+            ["spec": ["jwtRules": [["issuer": "i", "jwks": #"{"keys":[]}"#]]]])
+        #expect(
+            Self.changes(mesh.set(tokens)) == ["sidecar:foo/client TypedExtensionConfig envoy.filters.http.jwt_authn"])
     }
 }
 

@@ -58,6 +58,44 @@ struct ServiceChainsTests {
         #expect(try Self.filters(chains) == [["http_connection_manager"]])
     }
 
+    @Test("whom a policy of streams refuses hears nothing, also from a server that speaks first")
+    func serverFirst() throws {
+        /// What port 90 asks before it has a chain, and when its server is connected to.
+        func port(_ action: RequestPolicy.Action, _ change: (inout RequestPolicy.Rule) -> Void) throws
+            -> String
+        {
+            var rule = RequestPolicy.Rule()
+            change(&rule)
+            let chains = Self.chains([(90, .tcp)]) {
+                $0.gate.policies = [
+                    RequestPolicy(key: NamespacedName(namespace: "shop", name: "p"), action: action, rules: [rule])
+                ]
+            }
+            let listener = try Self.listener(chains)
+            let ranges = try EnvoyIPMatcher(
+                serializedBytes: listener.filterChainMatcher.matcherTree.customMatch.typedConfig.value)
+            let match = try #require(ranges.rangeMatchers[0].onMatch.matcher.matcherTree.exactMatchMap.map["90"])
+            let last = try #require(listener.filterChains[0].filters.last)
+            let identities = match.matcher.matcherList.matchers.map { $0.predicate.singlePredicate.valueMatch.exact }
+            let proxy = try EnvoyTCPProxy(serializedBytes: last.typedConfig.value)
+            return "\(identities.joined(separator: " ")) \(proxy.upstreamConnectMode)"
+        }
+        let identity: (inout RequestPolicy.Rule) -> Void = {
+            $0.from = [.init()]
+            $0.from[0].principals = [.exact("cluster.local/ns/a/sa/b")]
+        }
+        #expect(try port(.allow) { _ in } == " immediate")
+        #expect(
+            try port(.allow, identity)
+                == "spiffe://cluster.local/ns/a/sa/b spiffe://old.example/ns/a/sa/b immediate", "and its alias")
+        #expect(try port(.deny, identity) == " onDownstreamData")
+        let otherPort = try port(.allow) {
+            $0.to = [.init()]
+            $0.to[0].ports = [80]
+        }
+        #expect(otherPort == " onDownstreamData", "nobody passes")
+    }
+
     @Test("TLSRoutes lead by server name; without one for the name the connection ends")
     func serverNames() throws {
         func route(_ names: [String], tls: Bool, client: String? = nil) -> StreamRoute {

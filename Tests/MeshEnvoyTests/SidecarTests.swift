@@ -109,6 +109,31 @@ struct SidecarOutboundTests {
         #expect(try Self.cluster(headless).lbSubsetConfig.subsetSelectors.map(\.keys) == [["address"]])
     }
 
+    @Test(
+        "connections that may lie in tunnels are renewed before a node proxy's drain ends, others live as long as they like"
+    )
+    func renewal() throws {
+        func seconds(_ backends: [SidecarDestination.Backend], waypoint: [SidecarDestination.Hop]? = nil) throws
+            -> Int64
+        {
+            let cluster = try Self.cluster(Self.destination(Self.service("echo"), backends, waypoint: waypoint))
+            let http = try EnvoyHTTPUpstream(
+                serializedBytes: #require(
+                    cluster.typedExtensionProtocolOptions["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]
+                ).value)
+            return http.commonHTTPProtocolOptions.maxConnectionDuration.seconds
+        }
+        let tunnelled = Self.workload("a", "10.1.0.1", tunnels: true)
+        var unhealthy = tunnelled
+        unhealthy.isHealthy = false
+        #expect(try seconds([.init(Self.workload("a", "10.1.0.1"))]) == 0)
+        #expect(try seconds([.init(tunnelled, hasSidecar: true)]) == 0)
+        #expect(try seconds([.init(tunnelled)]) == 10)
+        #expect(try seconds([.init(unhealthy)]) == 10, "a restart changes no cluster")
+        #expect(try seconds([.init(Self.workload("a", "10.1.0.1"), waypoint: [Self.hop])]) == 10)
+        #expect(try seconds([], waypoint: [Self.hop]) == 10)
+    }
+
     @Test("names that only Envoy can resolve, and hosts that are reached as they are")
     func external() throws {
         var entry = Service(name: "entry", namespace: "shop", hostname: "api.example")
@@ -261,7 +286,11 @@ struct SidecarInboundTests {
     func modes() throws {
         let http = InboundListener.Port(8080, .http11)
         let (permissive, names, _) = try Self.listener([http], InboundTLS(.permissive))
-        #expect(names == ["inbound|8080||", "virtualInbound"])
+        #expect(
+            names == [
+                "InboundPassthroughCluster", "envoy.filters.http.jwt_authn", "inbound|8080||", "inbound|8080||",
+                "virtualInbound",
+            ])
         #expect(
             Self.text(permissive).prefix(4) == [
                 "15006  0 tcp_proxy", "8080 tls 5 mutual http_connection_manager",
@@ -317,6 +346,159 @@ struct SidecarInboundTests {
                 "spiffe://cluster.local/ns/a/sa/b"
             ])
         #expect(!port.matcher.hasOnNoMatch)
+    }
+
+    // MARK: Requests
+
+    private static func policy(
+        _ name: String, _ action: RequestPolicy.Action, dryRun: Bool = false, path: String = "/a"
+    ) -> RequestPolicy {
+        var rule = RequestPolicy.Rule()
+        rule.to = [.init()]
+        rule.to[0].paths = [.text(.exact(path))]
+        return RequestPolicy(
+            key: NamespacedName(namespace: "shop", name: name), action: action, rules: [rule], isDryRun: dryRun)
+    }
+
+    private static func inbound(
+        _ policies: [RequestPolicy], tokens: [TokenPolicy] = [], closed: String? = nil, tls: InboundTLS = InboundTLS()
+    ) -> [EnvoyResource] {
+        var gate = TrafficGate()
+        (gate.policies, gate.tokens, gate.closedBecause) = (policies, tokens, closed)
+        return InboundListener(
+            "shop/a", ports: [.init(8080, .http11)], tls: tls, tunnelled: [IPAddress("10.1.0.1")!], gate,
+            SidecarOutboundTests.settings
+        ).resources
+    }
+
+    /// What routes of this name ask, by the end of the place's name.
+    private static func asked(_ resources: [EnvoyResource], _ name: String = "inbound|8080||") throws
+        -> [String: EnvoyHTTPRBACPerRoute]
+    {
+        let found = try #require(resources.first { $0.name == name && $0.type.hasSuffix(".RouteConfiguration") })
+        let route = try EnvoyRouteConfiguration(serializedBytes: found.bytes).virtualHosts[0].routes[0]
+        return Dictionary(
+            uniqueKeysWithValues: try route.typedPerFilterConfig.map { name, config in
+                #expect(config.typeURL == "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute")
+                return (
+                    String(name.split(separator: ".").last ?? ""),
+                    try EnvoyHTTPRBACPerRoute(serializedBytes: config.value)
+                )
+            })
+    }
+
+    @Test(
+        "requests are judged at places that are always there, tokens first; who finds nothing written there does not pass"
+    )
+    func places() throws {
+        for resources in [Self.inbound([]), Self.inbound([Self.policy("p", .deny)])] {
+            let managers = try resources.filter { $0.type.hasSuffix(".Listener") }
+                .flatMap { try EnvoyListener(serializedBytes: $0.bytes).filterChains }
+                .filter { $0.name != "default" }.flatMap(\.filters)
+                .filter { $0.name == "envoy.filters.network.http_connection_manager" }
+                .map { try EnvoyHTTPConnectionManager(serializedBytes: $0.typedConfig.value) }
+            #expect(managers.count == 6, "mutual TLS and plaintext, the port and all others; and both out of tunnels")
+            for manager in managers {
+                #expect(
+                    manager.httpFilters.map(\.name) == [
+                        "envoy.filters.http.jwt_authn", "envoy.filters.http.rbac.audit",
+                        "envoy.filters.http.rbac.dry_run_deny", "envoy.filters.http.rbac.dry_run_allow",
+                        "envoy.filters.http.rbac.deny", "envoy.filters.http.rbac.allow", "envoy.filters.http.router",
+                    ])
+                #expect(manager.httpFilters[0].configDiscovery.configSource.configSourceSpecifier == .ads(.init()))
+                let closed = try manager.httpFilters[1...5].map {
+                    try EnvoyHTTPRBAC(serializedBytes: $0.typedConfig.value).hasRules
+                }
+                #expect(closed == [false, false, false, false, true])
+            }
+            #expect(
+                Set(managers.map(\.rds.routeConfigName))
+                    == Set(resources.filter { $0.type.hasSuffix(".RouteConfiguration") }.map(\.name)))
+        }
+    }
+
+    @Test(
+        "what is asked comes with the routes, each kind at its place; a policy that cannot be done leaves nobody through"
+    )
+    func routes() throws {
+        let nothing = try Self.asked(Self.inbound([]))
+        #expect(nothing.keys.sorted() == ["allow"] && nothing["allow"]?.hasRbac == false)
+        let all = try Self.asked(
+            Self.inbound([
+                Self.policy("a", .allow), Self.policy("d", .deny), Self.policy("u", .audit),
+                Self.policy("ta", .allow, dryRun: true), Self.policy("td", .deny, dryRun: true),
+            ]))
+        #expect(all.keys.sorted() == ["allow", "audit", "deny", "dry_run_allow", "dry_run_deny"])
+        #expect(all["deny"]?.rbac.rules.action == .deny && all["allow"]?.rbac.rules.action == .allow)
+        for note in ["audit", "dry_run_allow", "dry_run_deny"] {
+            let rbac = try #require(all[note]).rbac
+            #expect(!rbac.hasRules && rbac.shadowRules.policies.count == 1)
+            #expect(rbac.shadowRulesStatPrefix == "\(note)_")
+        }
+        let closed = try Self.asked(Self.inbound([Self.policy("d", .deny)], closed: "it cannot be done"))
+        #expect(closed.keys.sorted() == ["allow"])
+        #expect(closed["allow"]?.rbac.hasRules == true && closed["allow"]?.rbac.rules.policies.isEmpty == true)
+        #expect(closed["allow"]?.rbac.rules.action == .allow)
+    }
+
+    @Test(
+        "STRICT refuses requests without mutual TLS also where a connection is older, and nothing that came out of a tunnel"
+    )
+    func strictRoutes() throws {
+        let resources = Self.inbound([Self.policy("d", .deny)], tls: InboundTLS(.strict))
+        let deny = try #require(Self.asked(resources)["deny"]).rbac.rules
+        #expect(deny.action == .deny && deny.policies.count == 2)
+        let plain = try #require(deny.policies["no mutual TLS"])
+        #expect(plain.permissions.map(\.any) == [true])
+        #expect(plain.principals.map(\.notID.identifier) == [.authenticated(.init())])
+        #expect(try Self.asked(resources, "InboundPassthroughCluster")["deny"]?.rbac.rules.policies.count == 2)
+        #expect(try Self.asked(resources, "hbone/inbound|8080||")["deny"]?.rbac.rules.policies.count == 1)
+        let one = Self.inbound([], tls: InboundTLS(.permissive, ports: [8080: .strict]))
+        #expect(try Self.asked(one)["deny"] != nil)
+        #expect(try Self.asked(one, "InboundPassthroughCluster")["deny"] == nil)
+    }
+
+    @Test("out of a tunnel the same is asked of whom the tunnel has proven")
+    func tunnelledRoutes() throws {
+        var rule = RequestPolicy.Rule()
+        rule.from = [.init()]
+        rule.from[0].principals = [.exact("cluster.local/ns/a/sa/b")]
+        let resources = Self.inbound([
+            RequestPolicy(key: NamespacedName(namespace: "shop", name: "p"), action: .allow, rules: [rule])
+        ])
+        func principal(_ name: String) throws -> EnvoyPrincipal {
+            try #require(Self.asked(resources, name)["allow"]?.rbac.rules.policies.values.first?.principals[0])
+        }
+        let wanted = "spiffe://cluster.local/ns/a/sa/b"
+        #expect(try principal("inbound|8080||").authenticated.principalName.exact == wanted)
+        #expect(try principal("hbone/inbound|8080||").filterState.stringMatch.exact == wanted)
+    }
+
+    @Test(
+        "a change that concerns requests only leaves the listeners as they are, and any change their chains for requests"
+    )
+    func changes() throws {
+        func listeners(_ resources: [EnvoyResource]) -> [EnvoyResource] {
+            resources.filter { $0.type.hasSuffix(".Listener") }
+        }
+        func chains(_ resources: [EnvoyResource], _ filter: String) throws -> [EnvoyFilterChain] {
+            try listeners(resources).flatMap { try EnvoyListener(serializedBytes: $0.bytes).filterChains }
+                .filter { $0.filters.last?.name == "envoy.filters.network.\(filter)" }
+        }
+        let none = Self.inbound([])
+        let first = Self.inbound([Self.policy("p", .allow)])
+        let second = Self.inbound([Self.policy("p", .allow, path: "/b")])
+        #expect(listeners(first) == listeners(second))
+        #expect(try Self.asked(first) != Self.asked(second))
+        #expect(try chains(none, "http_connection_manager") == chains(first, "http_connection_manager"))
+        #expect(try chains(none, "tcp_proxy") != chains(first, "tcp_proxy"), "of streams it allows none")
+        let tokens = Self.inbound(
+            [], tokens: [TokenPolicy(key: NamespacedName(namespace: "shop", name: "t"), rules: [.init(issuer: "i")])])
+        #expect(Set(tokens).subtracting(none).map(\.name) == ["envoy.filters.http.jwt_authn"])
+        let found = try #require(Set(tokens).subtracting(none).first)
+        let config = try EnvoyExtension(serializedBytes: found.bytes)
+        #expect(config.name == found.name, "by which Envoy asks for it")
+        #expect(try EnvoyJWTAuthentication(serializedBytes: config.typedConfig.value).providers.count == 1)
     }
 
     @Test("where more than identities is asked, a server is not spoken to before its client has said something")

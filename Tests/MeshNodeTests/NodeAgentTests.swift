@@ -15,10 +15,12 @@ struct NodeAgentTests {
         try await namespace.perform { try Program.run(["nft", "list", "ruleset"]).standardOutput }
     }
 
-    static func post(_ bench: Workbench, _ request: PluginRequest) async throws -> UnixHTTPResponse {
+    static func post(
+        _ bench: Workbench, _ request: PluginRequest, _ purpose: PluginRequest.Purpose = .start
+    ) async throws -> UnixHTTPResponse {
         let path = "\(bench.directory)/run/pluginevent.sock"
         return try await KernelThread.perform {
-            try UnixHTTP.post(socket: path, target: "/cmdadd", body: request.json.encoded, timeout: .seconds(30))
+            try UnixHTTP.post(socket: path, target: purpose.rawValue, body: request.json.encoded, timeout: .seconds(30))
         }
     }
 
@@ -204,6 +206,38 @@ struct NodeAgentTests {
                 #expect(try await first.value.status == 500)
                 _ = try TCP.connect(in: bench.topology.client, to: endpoint(Topology.podV4, 8080))
                 _ = try proxy[Workbench.clientUID]?.outbound.accept()
+            }
+        }
+    }
+
+    @Test("lets the proxy leave before a sandbox goes, and enrols the pod's next one")
+    func sandboxEnds() async throws {
+        let bench = try await Workbench()
+        bench.putPod("new", Workbench.clientUID, [])
+        @Sendable func request(_ namespace: SharedNetworkNamespace) -> PluginRequest {
+            PluginRequest(
+                networkNamespace: namespace.namespace.withDescriptor { "/proc/self/fd/\($0)" }, podName: "new",
+                podNamespace: "shop", podUID: Workbench.clientUID, addresses: [Topology.clientV4])
+        }
+        let old = try await NetworkNamespace.create()
+        try await Topology.ip(old, "link set lo up")
+        let next = bench.topology.client
+        try await bench.withProxy { proxy in
+            try await bench.withAgent { _ in
+                try await eventually("connected") { proxy.snapshotCount == 1 }
+                #expect(try await Self.post(bench, request(old)).status == 200)
+                #expect(proxy[Workbench.clientUID] != nil)
+                #expect(try await Self.post(bench, request(old), .end).status == 200)
+                #expect(proxy[Workbench.clientUID] == nil, "it has left when the answer is there")
+
+                #expect(try await Self.post(bench, request(next)).status == 200)
+                #expect(proxy[Workbench.clientUID]?.namespace == next.identity)
+                #expect(try await Self.post(bench, request(old), .end).status == 200, "cleaned up late")
+                #expect(proxy[Workbench.clientUID] != nil, "the sandbox that counts is another one")
+                var stranger = request(next)
+                stranger.podUID = "3"
+                #expect(try await Self.post(bench, stranger, .end).status == 200)
+                #expect(proxy[Workbench.clientUID] != nil)
             }
         }
     }

@@ -51,7 +51,7 @@ struct EnvoySessionTests {
         responses.map { response in
             let kinds = [
                 XDSType.cluster: "cluster", XDSType.endpoints: "endpoints", XDSType.listener: "listener",
-                XDSType.routes: "routes",
+                XDSType.routes: "routes", XDSType.extensionConfig: "extension",
             ]
             return
                 ([kinds[response.typeURL] ?? response.typeURL] + response.resources.map(\.name)
@@ -94,6 +94,33 @@ struct EnvoySessionTests {
                 "cluster new", "listener connect_originate|who", "endpoints new", "listener l", "routes r",
                 "listener -gone", "cluster -old",
             ])
+    }
+
+    @Test("parts of listeners come by name, before what they are parts of, and go behind it")
+    mutating func extensions() throws {
+        self.put(XDSType.extensionConfig, ["tokens", "other"])
+        self.put(XDSType.listener, ["l"])
+        #expect(try self.ask(XDSType.listener) == ["listener l"])
+        #expect(try self.ask(XDSType.extensionConfig, ["tokens"]) == ["extension tokens"])
+        self.put(XDSType.extensionConfig, ["tokens", "other"], "2")
+        self.put(XDSType.listener, ["l"], "2")
+        #expect(self.pushed() == ["extension tokens", "listener l"])
+        self.remove(XDSType.extensionConfig, ["tokens"])
+        self.remove(XDSType.listener, ["l"])
+        #expect(self.pushed() == ["listener -l", "extension -tokens"])
+        #expect(try self.ask(XDSType.extensionConfig, dropping: ["tokens"]) == [])
+        self.put(XDSType.extensionConfig, ["tokens"], "3")
+        #expect(self.pushed().isEmpty)
+        #expect(try self.ask(XDSType.extensionConfig, ["tokens", "none"]) == ["extension tokens -none"])
+    }
+
+    @Test("a reconnect hears of changed parts of listeners only")
+    mutating func extensionsAgain() throws {
+        self.put(XDSType.extensionConfig, ["tokens"])
+        let version = EncodedResource(type: XDSType.extensionConfig, name: "tokens", bytes: Array("1".utf8)).version
+        #expect(try self.ask(XDSType.extensionConfig, ["tokens"], has: ["tokens": version]) == ["extension"])
+        self.put(XDSType.extensionConfig, ["tokens"], "2")
+        #expect(self.pushed() == ["extension tokens"])
     }
 
     @Test("a changed cluster gets its endpoints again, for it waits for them")

@@ -8,7 +8,12 @@ internal import SwiftProtobuf
 ///
 /// A policy that cannot be compiled closes the gate: nothing passes.
 struct GateTranslation {
-    private(set) var requests: [EnvoyHTTPFilter] = []
+    /// What tokens have to be; asks nothing without rules.
+    private(set) var tokens = EnvoyJWTAuthentication()
+    /// What is asked of requests, in this order.
+    private(set) var policies: [(stage: PolicyStage, filter: PolicyFilter)] = []
+    /// Of requests, behind everything else.
+    private(set) var rates: [EnvoyHTTPFilter] = []
     private(set) var streams: [EnvoyFilter] = []
     private(set) var problems: [EnvoyProblem] = []
     /// When it is known whether a stream may pass.
@@ -32,14 +37,12 @@ struct GateTranslation {
             return
         }
         let tokens = gates.flatMap(\.tokens)
-        if !tokens.isEmpty {
-            self.requests.append(EnvoyHTTPFilter(EnvoyNames.tokens, EnvoyJWTAuthentication(tokens)))
-        }
-        self.requests += requests.filters(proof).map { EnvoyHTTPFilter(EnvoyNames.httpRBAC, $0.http) }
+        if !tokens.isEmpty { self.tokens = EnvoyJWTAuthentication(tokens) }
+        self.policies = requests.filters(proof)
         self.admission = StreamAdmission(allow: streams.allow, deny: streams.deny, trustDomains)
-        self.streams += streams.filters(proof).map { EnvoyFilter(EnvoyNames.networkRBAC, $0.network(chain)) }
+        self.streams += streams.filters(proof).map { EnvoyFilter(EnvoyNames.networkRBAC, $0.filter.network(chain)) }
         for limit in gates.flatMap(\.rateLimits) {
-            self.requests.append(EnvoyHTTPFilter(EnvoyNames.rateLimit, EnvoyLocalRateLimit(limit)))
+            self.rates.append(EnvoyHTTPFilter(EnvoyNames.rateLimit, EnvoyLocalRateLimit(limit)))
             self.streams.append(EnvoyFilter(EnvoyNames.networkRateLimit, EnvoyNetworkRateLimit(limit)))
         }
     }
@@ -47,14 +50,38 @@ struct GateTranslation {
     private mutating func close(_ reason: String, _ chain: String) {
         // Its status already says so, as for our own waypoints.
         self.problems.append(EnvoyProblem(chain, "everything is refused: \(reason)"))
-        let nobody = PolicyFilter(rules: .with { $0.action = .allow })
-        self.requests = [EnvoyHTTPFilter(EnvoyNames.httpRBAC, nobody.http)]
-        self.streams = [EnvoyFilter(EnvoyNames.networkRBAC, nobody.network(chain))]
+        self.policies = [(.allow, .nobody)]
+        self.streams = [EnvoyFilter(EnvoyNames.networkRBAC, PolicyFilter.nobody.network(chain))]
+    }
+
+    /// All of it, where each filter has its place for as long as it has something to ask.
+    var requests: [EnvoyHTTPFilter] {
+        (self.tokens.rules.isEmpty ? [] : [EnvoyHTTPFilter(EnvoyNames.tokens, self.tokens)])
+            + self.policies.map { EnvoyHTTPFilter(EnvoyNames.httpRBAC, $0.filter.http) } + self.rates
+    }
+}
+
+/// What a policy does to what it is for, in the order in which it is asked.
+enum PolicyStage: String, CaseIterable {
+    case audit
+    case trialDeny = "dry_run_deny"
+    case trialAllow = "dry_run_allow"
+    case deny, allow
+
+    /// Before what is noted in the filter's metadata; nil: it is done, and not only noted.
+    var notePrefix: String? {
+        switch self {
+        case .audit, .trialDeny, .trialAllow: "\(self.rawValue)_"
+        case .deny, .allow: nil
+        }
     }
 }
 
 /// One RBAC filter of either kind.
-private struct PolicyFilter {
+struct PolicyFilter {
+    /// Lets nothing through.
+    static let nobody = PolicyFilter(rules: .with { $0.action = .allow })
+
     var rules: EnvoyRBAC?
     /// Only noted, in the filter's metadata under `<prefix>shadow_effective_policy_id`.
     var shadow: (rules: EnvoyRBAC, prefix: String)?
@@ -95,18 +122,25 @@ private struct PolicySet {
         }
     }
 
-    func filters(_ proof: PeerProof) -> [PolicyFilter] {
+    /// Of those stages that have policies.
+    func filters(_ proof: PeerProof) -> [(stage: PolicyStage, filter: PolicyFilter)] {
         let translation = PolicyTranslation(proof: proof)
-        var filters: [PolicyFilter] = []
-        for (policies, action, prefix) in [
-            (self.audit, EnvoyRBAC.Action.deny, "audit_"), (self.trialDeny, .deny, "dry_run_deny_"),
-            (self.trialAllow, .allow, "dry_run_allow_"),
-        ] where !policies.isEmpty {
-            filters.append(PolicyFilter(shadow: (translation.rules(policies, action), prefix)))
+        return PolicyStage.allCases.compactMap { stage in
+            let (policies, action) = self.policies(stage)
+            if policies.isEmpty { return nil }
+            let rules = translation.rules(policies, action)
+            return (stage, stage.notePrefix.map { PolicyFilter(shadow: (rules, $0)) } ?? PolicyFilter(rules: rules))
         }
-        if !self.deny.isEmpty { filters.append(PolicyFilter(rules: translation.rules(self.deny, .deny))) }
-        if !self.allow.isEmpty { filters.append(PolicyFilter(rules: translation.rules(self.allow, .allow))) }
-        return filters
+    }
+
+    private func policies(_ stage: PolicyStage) -> ([CompiledPolicy], EnvoyRBAC.Action) {
+        switch stage {
+        case .audit: (self.audit, .deny)
+        case .trialDeny: (self.trialDeny, .deny)
+        case .trialAllow: (self.trialAllow, .allow)
+        case .deny: (self.deny, .deny)
+        case .allow: (self.allow, .allow)
+        }
     }
 }
 

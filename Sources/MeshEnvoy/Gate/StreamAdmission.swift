@@ -1,5 +1,6 @@
 internal import MeshProto
 internal import MeshRoutes
+internal import SwiftProtobuf
 
 /// When it is known whether a stream may pass.
 ///
@@ -88,5 +89,16 @@ struct StreamAdmission {
             }
         }
         return found
+    }
+}
+
+extension EnvoyTCPProxy {
+    /// Of a client, while its server is not connected to yet.
+    private static let earlyBytesMax: UInt32 = 64 << 10
+
+    /// Does not connect to the server before the client has sent something, by when policies have been asked.
+    mutating func waitForFirstBytes() {
+        self.upstreamConnectMode = .onDownstreamData
+        self.maxEarlyDataBytes = Google_Protobuf_UInt32Value(Self.earlyBytesMax)
     }
 }

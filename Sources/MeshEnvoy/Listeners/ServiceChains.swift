@@ -52,12 +52,17 @@ private struct PortChains {
     private let own: EnvoyDestination
     private let gate: GateTranslation
     private let isLogged: Bool
+    /// Of streams.
+    private let admission: StreamAdmission.Verdict
 
     init(
         _ own: EnvoyDestination, _ port: ServicePort, _ rules: ServiceRules, _ gate: GateTranslation,
         _ routes: ServedRoutes?, isLogged: Bool
     ) {
         (self.own, self.gate, self.isLogged) = (own, gate, isLogged)
+        let verdict = gate.admission.verdict(port: own.port)
+        // A match needs somebody: where nobody passes the filter says so.
+        self.admission = verdict == .identities([]) ? .firstBytes : verdict
         self.destinations = [own]
         let streams = rules.streams.filter { $0.port == nil || $0.port == own.port }
         switch port.appProtocol {
@@ -128,8 +133,14 @@ private struct PortChains {
     // MARK: Streams
 
     /// TLSRoutes by server name, the most exact first; TCPRoutes; else the service itself, unless TLSRoutes are there and
-    /// none is for this name.
+    /// none is for this name. Only for whom policies may let through, as far as they ask for nothing but who it is.
     private mutating func streams(_ routes: [StreamRoute], mayBeTLS: Bool) -> EnvoyMatcher.OnMatch {
+        let admitted = self.admitted(routes, mayBeTLS: mayBeTLS)
+        guard case .identities(let identities) = self.admission else { return admitted }
+        return .clients(identities, admitted)
+    }
+
+    private mutating func admitted(_ routes: [StreamRoute], mayBeTLS: Bool) -> EnvoyMatcher.OnMatch {
         var entries: [(rank: Int, entry: EnvoyMatcher.List.Entry)] = []
         let tls = routes.filter(\.isTLS)
         if mayBeTLS, !tls.isEmpty {
@@ -196,6 +207,7 @@ private struct PortChains {
             }
         }
         proxy.idleTimeout = .of(seconds: 0)
+        if self.admission == .firstBytes { proxy.waitForFirstBytes() }
         if self.isLogged { proxy.accessLog = [.streams] }
         return self.chain(name, self.gate.streams + [EnvoyFilter(EnvoyNames.tcpProxy, proxy)])
     }

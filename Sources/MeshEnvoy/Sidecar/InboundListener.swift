@@ -11,6 +11,9 @@ internal import SwiftProtobuf
 /// | STRICT | taken | no chain: closed |
 /// | PERMISSIVE | taken | taken, without identity |
 /// | DISABLE | the application's business | taken, without identity |
+///
+/// What is asked of requests comes beside it (``RequestPlaces``). What is asked of streams is a part of their chains: where it
+/// changes, connections that are open end with the drain.
 package struct InboundListener {
     /// A port of the application.
     package struct Port: Hashable, Sendable {
@@ -49,14 +52,15 @@ package struct InboundListener {
         }
         direct.add(nil, tls.mode)
         self.problems = direct.gate.problems
-        self.resources.append(Self.listener(direct, settings))
+        self.resources += [Self.listener(direct, settings), direct.gate.tokensResource] + direct.routes
         if tunnelled.isEmpty { return }
         var inside = InboundChains(settings, compiled(.tunnel), addresses: tunnelled)
         for port in ordered { inside.addTunnelled(port) }
         inside.addTunnelled(nil)
-        self.resources += [
-            TunnelListeners.terminate(settings.mesh), TunnelClusters.main, Self.inside(inside),
-        ]
+        self.resources +=
+            [
+                TunnelListeners.terminate(settings.mesh), TunnelClusters.main, Self.inside(inside),
+            ] + inside.routes
     }
 
     private static func listener(_ chains: InboundChains, _ settings: SidecarSettings) -> EnvoyResource {
@@ -108,6 +112,11 @@ private struct InboundChains {
     /// Where connections may lead; empty: anywhere.
     let addresses: [IPAddress]
     private(set) var chains: [EnvoyFilterChain] = []
+    /// What becomes of requests, by name.
+    private var routesByName: [String: EnvoyResource] = [:]
+    var routes: [EnvoyResource] { self.routesByName.values.sorted { $0.name < $1.name } }
+    /// The port whose chains are being made takes mutual TLS only.
+    private var isStrict = false
     /// Ports where nobody has to look for HTTP, and for TLS.
     private(set) var declared: Set<UInt16> = []
     private(set) var plain: Set<UInt16> = []
@@ -124,8 +133,9 @@ private struct InboundChains {
         let number = port?.number
         if let number, speaks != .unknown { self.declared.insert(number) }
         if let number, mode == .disable, speaks == .tcp || speaks == .tls { self.plain.insert(number) }
-        if mode != .disable { self.addMutual(number, speaks, isStrict: mode == .strict) }
-        if mode == .strict { return }
+        self.isStrict = mode == .strict
+        if mode != .disable { self.addMutual(number, speaks, isStrict: self.isStrict) }
+        if self.isStrict { return }
         self.addPlain(number, speaks, .with { $0.transportProtocol = "raw_buffer" })
         // TLS that the application ends itself.
         self.add(number, .with { $0.transportProtocol = "tls" }, isRequests: false, isMutual: false)
@@ -255,7 +265,9 @@ private struct InboundChains {
 
     private static func stat(_ port: UInt16?) -> String { "inbound_0.0.0.0_\(port.map(String.init) ?? "catchall")" }
 
-    private func requests(_ port: UInt16?, _ cluster: String) -> EnvoyFilter {
+    private mutating func requests(_ port: UInt16?, _ cluster: String) -> EnvoyFilter {
+        let routes = self.addresses.isEmpty ? cluster : "hbone/\(cluster)"
+        if self.routesByName[routes] == nil { self.routesByName[routes] = self.routes(routes, port, cluster) }
         var manager = EnvoyHTTPConnectionManager()
         manager.statPrefix = Self.stat(port)
         manager.forwarding()
@@ -265,30 +277,40 @@ private struct InboundChains {
         manager.forwardClientCertDetails = .appendForward
         manager.setCurrentClientCertDetails.subject = true
         manager.setCurrentClientCertDetails.uri = true
-        manager.routeConfig = .with { configuration in
-            configuration.name = cluster
-            // Said by another sidecar to this one, and not to the application.
-            configuration.requestHeadersToRemove = ["x-envoy-peer-metadata", "x-envoy-peer-metadata-id"]
-            configuration.virtualHosts = [
-                .with { host in
-                    host.name = "inbound|http|\(port ?? 0)"
-                    host.domains = ["*"]
-                    host.routes = [Self.route(cluster)]
-                }
-            ]
+        manager.rds = .with {
+            $0.routeConfigName = routes
+            $0.configSource = .sameStream
         }
         manager.httpFilters =
-            self.gate.requests + [
+            RequestPlaces.filters + self.gate.rates + [
                 EnvoyHTTPFilter(EnvoyNames.router, EnvoyRouter.with { $0.suppressEnvoyHeaders = true })
             ]
         manager.accessLog = self.settings.requestLog
         return EnvoyFilter(EnvoyNames.connectionManager, manager)
     }
 
-    private static func route(_ cluster: String) -> EnvoyRoute {
+    /// One way, to the application, and what is asked on it. Of what came out of a tunnel policies ask in another way.
+    private func routes(_ name: String, _ port: UInt16?, _ cluster: String) -> EnvoyResource {
+        let configuration = EnvoyRouteConfiguration.with { configuration in
+            configuration.name = name
+            // Said by another sidecar to this one, and not to the application.
+            configuration.requestHeadersToRemove = ["x-envoy-peer-metadata", "x-envoy-peer-metadata-id"]
+            configuration.virtualHosts = [
+                .with { host in
+                    host.name = "inbound|http|\(port ?? 0)"
+                    host.domains = ["*"]
+                    host.routes = [self.route(cluster)]
+                }
+            ]
+        }
+        return EnvoyResource(configuration.name, configuration)
+    }
+
+    private func route(_ cluster: String) -> EnvoyRoute {
         .with {
             $0.name = "default"
             $0.match.prefix = "/"
+            $0.typedPerFilterConfig = self.gate.ofRoute(isMutual: self.isStrict)
             $0.route.cluster = cluster
             $0.route.timeout = .of(seconds: 0)
             // A connection that the application had closed before it saw the request.

@@ -250,9 +250,6 @@ extension EnvoyHTTPConnectionManager {
 }
 
 extension EnvoyFilter {
-    /// Of a client, while its server is being connected to.
-    private static let earlyBytesMax: UInt32 = 64 << 10
-
     /// - Parameters:
     ///   - subset: of the cluster's endpoints.
     ///   - waits: the server is not connected to before the client has sent something.
@@ -261,10 +258,7 @@ extension EnvoyFilter {
         waits: Bool = false
     ) -> EnvoyFilter {
         var proxy = EnvoyTCPProxy()
-        if waits {
-            proxy.upstreamConnectMode = .onDownstreamData
-            proxy.maxEarlyDataBytes = Google_Protobuf_UInt32Value(Self.earlyBytesMax)
-        }
+        if waits { proxy.waitForFirstBytes() }
         proxy.statPrefix = stat
         proxy.cluster = cluster
         proxy.idleTimeout = .of(seconds: 0)

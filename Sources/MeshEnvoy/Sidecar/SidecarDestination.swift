@@ -26,6 +26,10 @@ package struct SidecarDestination {
             self.hasSidecar = hasSidecar
             self.waypoint = waypoint
         }
+
+        fileprivate var isTunnelled: Bool {
+            self.waypoint != nil || !self.hasSidecar && self.workload.tunnelProtocol == .hbone
+        }
     }
 
     /// A pod of a waypoint.
@@ -49,6 +53,8 @@ package struct SidecarDestination {
     private let settings: EnvoySettings
     private let healthy: [Backend]
     private let hops: [Hop]?
+    /// Also by endpoints that are not healthy now: the cluster is not another for that.
+    private let isTunnelled: Bool
 
     /// - Parameters:
     ///   - backends: of the service, in any order.
@@ -61,6 +67,7 @@ package struct SidecarDestination {
         self.settings = settings
         // A service without an address of its own is reached by its pods' addresses, which are not its waypoint's business.
         self.hops = service.virtualAddress(settings) == nil ? nil : waypoint
+        self.isTunnelled = self.hops != nil || backends.contains(where: \.isTunnelled)
         self.healthy = backends.filter {
             ($0.workload.isHealthy || service.loadBalancing.healthPolicy == .allowAll) && $0.workload.capacity > 0
                 && $0.workload.network == settings.network
@@ -70,7 +77,7 @@ package struct SidecarDestination {
 
     private mutating func add(_ port: ServicePort, _ balancing: BackendBalancing) {
         let destination = EnvoyDestination(self.service.key, port: port.port)
-        var cluster = DestinationCluster.message(destination, port, balancing)
+        var cluster = DestinationCluster.message(destination, port, balancing, isTunnelled: self.isTunnelled)
         if self.hops == nil, self.service.loadBalancing.mode == .passthrough {
             cluster.goToOriginalDestination()
             self.resources.append(EnvoyResource(cluster.name, cluster))

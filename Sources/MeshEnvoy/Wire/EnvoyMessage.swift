@@ -87,6 +87,10 @@ extension EnvoyNetworkRBAC: EnvoyMessage {
 extension EnvoyNetworkRateLimit: EnvoyMessage {
     package static let envoyName = "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit"
 }
+extension EnvoyExtension: EnvoyMessage { package static let envoyName = "envoy.config.core.v3.TypedExtensionConfig" }
+extension EnvoyHTTPRBACPerRoute: EnvoyMessage {
+    package static let envoyName = "envoy.extensions.filters.http.rbac.v3.RBACPerRoute"
+}
 extension EnvoyHTTPRBAC: EnvoyMessage { package static let envoyName = "envoy.extensions.filters.http.rbac.v3.RBAC" }
 extension EnvoyRouter: EnvoyMessage { package static let envoyName = "envoy.extensions.filters.http.router.v3.Router" }
 extension EnvoyCORS: EnvoyMessage { package static let envoyName = "envoy.extensions.filters.http.cors.v3.CorsPolicy" }

@@ -29,6 +29,18 @@ extension EnvoyHTTPFilter {
     }
 }
 
+extension EnvoyHTTPFilter {
+    /// Whose configuration is a resource of its own, of the filter's name, on the stream that brought the listener.
+    init(discovered name: String, _ type: (some EnvoyMessage).Type) {
+        self.init()
+        self.name = name
+        self.configDiscovery = .with {
+            $0.configSource = .sameStream
+            $0.typeUrls = [type.typeURL]
+        }
+    }
+}
+
 extension EnvoyTransportSocket {
     init(_ name: String, _ config: Google_Protobuf_Any) {
         self.init()

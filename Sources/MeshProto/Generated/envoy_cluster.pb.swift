@@ -812,11 +812,32 @@ package nonisolated struct EnvoyCommonHTTPOptions: Sendable {
   /// Clears the value of `idleTimeout`. Subsequent reads from it will return its default value.
   package mutating func clearIdleTimeout() {self._idleTimeout = nil}
 
+  package var maxConnectionDuration: SwiftProtobuf.Google_Protobuf_Duration {
+    get {_maxConnectionDuration ?? SwiftProtobuf.Google_Protobuf_Duration()}
+    set {_maxConnectionDuration = newValue}
+  }
+  /// Returns true if `maxConnectionDuration` has been explicitly set.
+  package var hasMaxConnectionDuration: Bool {self._maxConnectionDuration != nil}
+  /// Clears the value of `maxConnectionDuration`. Subsequent reads from it will return its default value.
+  package mutating func clearMaxConnectionDuration() {self._maxConnectionDuration = nil}
+
+  /// Of the duration, which it makes longer.
+  package var maxConnectionDurationJitter: EnvoyPercent {
+    get {_maxConnectionDurationJitter ?? EnvoyPercent()}
+    set {_maxConnectionDurationJitter = newValue}
+  }
+  /// Returns true if `maxConnectionDurationJitter` has been explicitly set.
+  package var hasMaxConnectionDurationJitter: Bool {self._maxConnectionDurationJitter != nil}
+  /// Clears the value of `maxConnectionDurationJitter`. Subsequent reads from it will return its default value.
+  package mutating func clearMaxConnectionDurationJitter() {self._maxConnectionDurationJitter = nil}
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 
   fileprivate var _idleTimeout: SwiftProtobuf.Google_Protobuf_Duration? = nil
+  fileprivate var _maxConnectionDuration: SwiftProtobuf.Google_Protobuf_Duration? = nil
+  fileprivate var _maxConnectionDurationJitter: EnvoyPercent? = nil
 }
 
 /// envoy.extensions.transport_sockets.internal_upstream.v3.InternalUpstreamTransport
@@ -1828,7 +1849,7 @@ nonisolated extension EnvoyHTTPUpstream.Downstream: SwiftProtobuf.Message, Swift
 
 nonisolated extension EnvoyCommonHTTPOptions: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".CommonHTTPOptions"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}idle_timeout\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}idle_timeout\0\u{4}\u{2}max_connection_duration\0\u{4}\u{5}max_connection_duration_jitter\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1837,6 +1858,8 @@ nonisolated extension EnvoyCommonHTTPOptions: SwiftProtobuf.Message, SwiftProtob
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularMessageField(value: &self._idleTimeout) }()
+      case 3: try { try decoder.decodeSingularMessageField(value: &self._maxConnectionDuration) }()
+      case 8: try { try decoder.decodeSingularMessageField(value: &self._maxConnectionDurationJitter) }()
       default: break
       }
     }
@@ -1850,11 +1873,19 @@ nonisolated extension EnvoyCommonHTTPOptions: SwiftProtobuf.Message, SwiftProtob
     try { if let v = self._idleTimeout {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
     } }()
+    try { if let v = self._maxConnectionDuration {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 3)
+    } }()
+    try { if let v = self._maxConnectionDurationJitter {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: EnvoyCommonHTTPOptions, rhs: EnvoyCommonHTTPOptions) -> Bool {
     if lhs._idleTimeout != rhs._idleTimeout {return false}
+    if lhs._maxConnectionDuration != rhs._maxConnectionDuration {return false}
+    if lhs._maxConnectionDurationJitter != rhs._maxConnectionDurationJitter {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -231,6 +231,30 @@ package nonisolated struct EnvoyExtension: Sendable {
   fileprivate var _typedConfig: SwiftProtobuf.Google_Protobuf_Any? = nil
 }
 
+/// envoy.config.core.v3.ExtensionConfigSource
+package nonisolated struct EnvoyExtensionSource: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var configSource: EnvoyConfigSource {
+    get {_configSource ?? EnvoyConfigSource()}
+    set {_configSource = newValue}
+  }
+  /// Returns true if `configSource` has been explicitly set.
+  package var hasConfigSource: Bool {self._configSource != nil}
+  /// Clears the value of `configSource`. Subsequent reads from it will return its default value.
+  package mutating func clearConfigSource() {self._configSource = nil}
+
+  package var typeUrls: [String] = []
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _configSource: EnvoyConfigSource? = nil
+}
+
 /// envoy.config.core.v3.ConfigSource
 package nonisolated struct EnvoyConfigSource: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
@@ -1375,6 +1399,45 @@ nonisolated extension EnvoyExtension: SwiftProtobuf.Message, SwiftProtobuf._Mess
   package static func ==(lhs: EnvoyExtension, rhs: EnvoyExtension) -> Bool {
     if lhs.name != rhs.name {return false}
     if lhs._typedConfig != rhs._typedConfig {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EnvoyExtensionSource: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".ExtensionSource"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}config_source\0\u{4}\u{3}type_urls\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularMessageField(value: &self._configSource) }()
+      case 4: try { try decoder.decodeRepeatedStringField(value: &self.typeUrls) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    try { if let v = self._configSource {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+    } }()
+    if !self.typeUrls.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.typeUrls, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: EnvoyExtensionSource, rhs: EnvoyExtensionSource) -> Bool {
+    if lhs._configSource != rhs._configSource {return false}
+    if lhs.typeUrls != rhs.typeUrls {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

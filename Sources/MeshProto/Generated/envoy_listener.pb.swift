@@ -1327,20 +1327,33 @@ package nonisolated struct EnvoyHTTPFilter: Sendable {
 
   package var name: String = String()
 
+  package var configType: EnvoyHTTPFilter.OneOf_ConfigType? = nil
+
   package var typedConfig: SwiftProtobuf.Google_Protobuf_Any {
-    get {_typedConfig ?? SwiftProtobuf.Google_Protobuf_Any()}
-    set {_typedConfig = newValue}
+    get {
+      if case .typedConfig(let v)? = configType {return v}
+      return SwiftProtobuf.Google_Protobuf_Any()
+    }
+    set {configType = .typedConfig(newValue)}
   }
-  /// Returns true if `typedConfig` has been explicitly set.
-  package var hasTypedConfig: Bool {self._typedConfig != nil}
-  /// Clears the value of `typedConfig`. Subsequent reads from it will return its default value.
-  package mutating func clearTypedConfig() {self._typedConfig = nil}
+
+  package var configDiscovery: EnvoyExtensionSource {
+    get {
+      if case .configDiscovery(let v)? = configType {return v}
+      return EnvoyExtensionSource()
+    }
+    set {configType = .configDiscovery(newValue)}
+  }
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
-  package init() {}
+  package nonisolated enum OneOf_ConfigType: Equatable, Sendable {
+    case typedConfig(SwiftProtobuf.Google_Protobuf_Any)
+    case configDiscovery(EnvoyExtensionSource)
 
-  fileprivate var _typedConfig: SwiftProtobuf.Google_Protobuf_Any? = nil
+  }
+
+  package init() {}
 }
 
 /// envoy.config.core.v3.Http1ProtocolOptions
@@ -1518,6 +1531,29 @@ package nonisolated struct EnvoyHTTPRBAC: Sendable {
 
   fileprivate var _rules: EnvoyRBAC? = nil
   fileprivate var _shadowRules: EnvoyRBAC? = nil
+}
+
+/// envoy.extensions.filters.http.rbac.v3.RBACPerRoute
+package nonisolated struct EnvoyHTTPRBACPerRoute: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Without it the filter asks nothing.
+  package var rbac: EnvoyHTTPRBAC {
+    get {_rbac ?? EnvoyHTTPRBAC()}
+    set {_rbac = newValue}
+  }
+  /// Returns true if `rbac` has been explicitly set.
+  package var hasRbac: Bool {self._rbac != nil}
+  /// Clears the value of `rbac`. Subsequent reads from it will return its default value.
+  package mutating func clearRbac() {self._rbac = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _rbac: EnvoyHTTPRBAC? = nil
 }
 
 /// envoy.config.rbac.v3.RBAC
@@ -3786,7 +3822,7 @@ nonisolated extension EnvoyRDS: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
 
 nonisolated extension EnvoyHTTPFilter: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".HTTPFilter"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{4}\u{3}typed_config\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{4}\u{3}typed_config\0\u{3}config_discovery\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3795,7 +3831,32 @@ nonisolated extension EnvoyHTTPFilter: SwiftProtobuf.Message, SwiftProtobuf._Mes
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.name) }()
-      case 4: try { try decoder.decodeSingularMessageField(value: &self._typedConfig) }()
+      case 4: try {
+        var v: SwiftProtobuf.Google_Protobuf_Any?
+        var hadOneofValue = false
+        if let current = self.configType {
+          hadOneofValue = true
+          if case .typedConfig(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.configType = .typedConfig(v)
+        }
+      }()
+      case 5: try {
+        var v: EnvoyExtensionSource?
+        var hadOneofValue = false
+        if let current = self.configType {
+          hadOneofValue = true
+          if case .configDiscovery(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.configType = .configDiscovery(v)
+        }
+      }()
       default: break
       }
     }
@@ -3809,15 +3870,23 @@ nonisolated extension EnvoyHTTPFilter: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if !self.name.isEmpty {
       try visitor.visitSingularStringField(value: self.name, fieldNumber: 1)
     }
-    try { if let v = self._typedConfig {
+    switch self.configType {
+    case .typedConfig?: try {
+      guard case .typedConfig(let v)? = self.configType else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
-    } }()
+    }()
+    case .configDiscovery?: try {
+      guard case .configDiscovery(let v)? = self.configType else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
+    }()
+    case nil: break
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: EnvoyHTTPFilter, rhs: EnvoyHTTPFilter) -> Bool {
     if lhs.name != rhs.name {return false}
-    if lhs._typedConfig != rhs._typedConfig {return false}
+    if lhs.configType != rhs.configType {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -4073,6 +4142,40 @@ nonisolated extension EnvoyHTTPRBAC: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if lhs.rulesStatPrefix != rhs.rulesStatPrefix {return false}
     if lhs._shadowRules != rhs._shadowRules {return false}
     if lhs.shadowRulesStatPrefix != rhs.shadowRulesStatPrefix {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EnvoyHTTPRBACPerRoute: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".HTTPRBACPerRoute"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\u{2}rbac\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 2: try { try decoder.decodeSingularMessageField(value: &self._rbac) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    try { if let v = self._rbac {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: EnvoyHTTPRBACPerRoute, rhs: EnvoyHTTPRBACPerRoute) -> Bool {
+    if lhs._rbac != rhs._rbac {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

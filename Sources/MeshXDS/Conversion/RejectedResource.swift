@@ -23,6 +23,8 @@ public enum XDSType {
     public static let cluster = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
     public static let endpoints = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
     public static let listener = "type.googleapis.com/envoy.config.listener.v3.Listener"
+    /// Parts of listeners.
+    public static let extensionConfig = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
     public static let secret = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
     public static let routes = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 

@@ -56,53 +56,60 @@ def over_http1(url, options, headers):
         connection.close()
 
 
-def over_http2(url, options, headers, body, port):
-    """Also for gRPC: the trailers come last."""
+def begin_http2():
     import h2.config
     import h2.connection
-    import h2.events
 
-    connection = connect(url, options, port)
-    connection.settimeout(options.timeout)
     h2c = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
     h2c.initiate_connection()
+    return h2c
+
+
+def exchange(connection, h2c, url, options, headers, body):
+    """One request and its response on a connection that carries no other. Also for gRPC: the trailers come last."""
+    import h2.events
+
     named = {name.lower(): value for name, value in headers}
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     fields = [
         (":method", options.method), (":scheme", "https" if url.scheme in ("https", "grpcs") else "http"),
         (":authority", named.pop("host", url.netloc)), (":path", target), *named.items()]
-    h2c.send_headers(1, fields, end_stream=not body)
+    stream = h2c.get_next_available_stream_id()
+    h2c.send_headers(stream, fields, end_stream=not body)
     if body:
-        h2c.send_data(1, body, end_stream=True)
+        h2c.send_data(stream, body, end_stream=True)
     status, received, content, trailers, ended = 0, {}, b"", {}, False
-    try:
+    connection.sendall(h2c.data_to_send())
+    while not ended:
+        data = connection.recv(65536)
+        if not data:
+            raise ConnectionError("the connection ended before the response")
+        for event in h2c.receive_data(data):
+            if isinstance(event, h2.events.ResponseReceived):
+                for name, value in event.headers:
+                    if name == ":status":
+                        status = int(value)
+                    else:
+                        received.setdefault(name, []).append(value)
+            elif isinstance(event, h2.events.DataReceived):
+                content += event.data
+                h2c.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            elif isinstance(event, h2.events.TrailersReceived):
+                trailers = dict(event.headers)
+            elif isinstance(event, h2.events.StreamReset) and event.stream_id == stream:
+                raise ConnectionError(f"the stream was reset with {event.error_code}")
+            elif isinstance(event, h2.events.ConnectionTerminated):
+                raise ConnectionError(f"the connection was ended with {event.error_code}")
+            elif isinstance(event, h2.events.StreamEnded) and event.stream_id == stream:
+                ended = True
         connection.sendall(h2c.data_to_send())
-        while not ended:
-            data = connection.recv(65536)
-            if not data:
-                raise ConnectionError("the connection ended before the response")
-            for event in h2c.receive_data(data):
-                if isinstance(event, h2.events.ResponseReceived):
-                    for name, value in event.headers:
-                        if name == ":status":
-                            status = int(value)
-                        else:
-                            received.setdefault(name, []).append(value)
-                elif isinstance(event, h2.events.DataReceived):
-                    content += event.data
-                    h2c.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                elif isinstance(event, h2.events.TrailersReceived):
-                    trailers = dict(event.headers)
-                elif isinstance(event, h2.events.StreamReset):
-                    raise ConnectionError(f"the stream was reset with {event.error_code}")
-                elif isinstance(event, h2.events.ConnectionTerminated):
-                    raise ConnectionError(f"the connection was ended with {event.error_code}")
-                elif isinstance(event, h2.events.StreamEnded):
-                    ended = True
-            connection.sendall(h2c.data_to_send())
-    finally:
-        connection.close()
     return status, received, content, trailers
+
+
+def over_http2(url, options, headers, body, port):
+    with connect(url, options, port) as connection:
+        connection.settimeout(options.timeout)
+        return exchange(connection, begin_http2(), url, options, headers, body)
 
 
 def call(url, options, headers):

@@ -1,6 +1,7 @@
 """A lab with a client and a server of every kind."""
 
 import contextlib
+import json
 import threading
 import time
 
@@ -12,8 +13,6 @@ LABELS = {
     "outside": {}, "sidecar": {"istio-injection": "enabled"}, "ambient": {"istio.io/dataplane-mode": "ambient"},
     **{kind: {"istio.io/dataplane-mode": "ambient"} for kind in BEHIND_WAYPOINT}}
 NODES = ["agent-0", "agent-1"]
-# So often in a row everything has to be as it has to be before it counts.
-ROUNDS = 3
 GUARDED = [kind for kind in SERVERS if kind != "outside"]
 
 
@@ -81,20 +80,44 @@ class World(Shop):
                     "rules": [{"from": [{"source": {"principals": [principal]}}]}]}, group="security.istio.io/v1"))
         (self.apply if phase.allowed else self.remove)(*guards)
 
-    def settle(self, phase, cells=CELLS):
-        """Sets the phase and returns what is not as it has to be, when nothing has been wrong for some rounds or it took too
-        long. Of rounds, as a sidecar judges the first request on a connection that is older than a policy by what was in force
-        before, and each of its threads has connections of its own."""
+    def told(self, pod, what):
+        """What a sidecar's Envoy has put into force: its routes, or its listeners."""
+        return json.loads(self.ok("martlet", "proxy-config", what, pod, "-n", "to-sidecar", "-o", "json"))
+
+    def is_told(self, pod, phase):
+        """Whether the sidecar of a server knows the phase: what is asked of requests (its routes), of streams, and whether it
+        takes what is no mutual TLS (its listeners)."""
+        found = {each.get("name", ""): json.dumps(each) for each in self.told(pod, "route")}
+        direct = [text for name, text in found.items() if name.startswith(("inbound|", "InboundPassthroughCluster"))]
+        routes = direct + [text for name, text in found.items() if name.startswith("hbone/")]
+        listeners = {each["name"]: each for each in self.told(pod, "listener") if "filter_chains" in each}
+        inbound = json.dumps(listeners.get("virtualInbound", {}))
+        parts = routes + [inbound, json.dumps(listeners.get("main_internal", {}))]
+        principal = f"spiffe://cluster.local/ns/from-{phase.allowed}/sa/client"
+        is_judged = [principal in part if phase.allowed else "/ns/from-" not in part for part in parts]
+        is_strict = ["no mutual TLS" in text for text in direct] + ['"raw_buffer"' not in inbound]
+        return bool(routes) and all(is_judged) and all(each == phase.strict for each in is_strict)
+
+    def follow(self, phase):
+        """Sets the phase and returns when the sidecars of servers have it in force, on connections that were open as on new
+        ones. An Envoy shows what its main thread has handed to its workers, who take it before whatever reaches them later."""
         self.set(phase)
-        wrong, rounds = {}, []
+        for pod in self.objects("pods", "to-sidecar"):
+            name = pod["metadata"]["name"]
+            eventually(f"{name} to hear of {phase}", lambda: self.is_told(name, phase), 60)
+
+    def settle(self, phase, cells=CELLS):
+        """Sets the phase and returns what is not as it has to be, when nothing is wrong any more or it took too long. One round
+        is enough: sidecars have the phase before it begins, and nothing of the other proxies depends on a connection's age."""
+        self.follow(phase)
+        wrong = {}
 
         def settled():
             wrong.clear()
             for cell, answer in self.ask_all(cells).items():
                 if (outcome := became(cell, answer)) != (REFUSED if wanted(cell, phase) == REFUSED else "answered"):
                     wrong[cell] = outcome
-            rounds.append(not wrong)
-            return len(rounds) >= ROUNDS and all(rounds[-ROUNDS:])
+            return not wrong
 
         try:
             eventually("every pair to be as it has to be", settled, 60)

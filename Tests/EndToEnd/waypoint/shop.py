@@ -8,7 +8,7 @@ import threading
 from lab import Failed, Operator, eventually
 
 HERE = pathlib.Path(__file__).resolve().parent
-PROGRAMS = ["asker.py", "load.py", "keys.py"]
+PROGRAMS = ["asker.py", "kept.py", "load.py", "keys.py"]
 IMAGE = "gcr.io/k8s-staging-gateway-api/echo-advanced:lab"
 CLIENTS = ["alice", "mallory"]
 

@@ -2,8 +2,8 @@ package import MeshProto
 
 /// One Envoy's stream, as a state machine: requests and configurations in, responses out. No I/O.
 ///
-/// Listeners and clusters come all, routes and endpoints as they are asked for. What a client holds is remembered by name
-/// and version, so that only differences go out; what it refused is not sent again before it is another.
+/// Listeners and clusters come all; routes, endpoints and parts of listeners as they are asked for. What a client holds is
+/// remembered by name and version, so that only differences go out; what it refused is not sent again before it is another.
 package struct EnvoySession {
     package typealias Request = XDSSession.Request
     package typealias Response = XDSSession.Response
@@ -12,7 +12,9 @@ package struct EnvoySession {
 
     /// In the order in which they are sent, so that nothing leads to what is not there yet. What goes away goes in the
     /// opposite order, behind everything that is new.
-    static let configuration = [XDSType.cluster, XDSType.endpoints, XDSType.listener, XDSType.routes]
+    static let configuration = [
+        XDSType.cluster, XDSType.endpoints, XDSType.extensionConfig, XDSType.listener, XDSType.routes,
+    ]
     /// Of a sidecar, whose agent may ask for names on a stream of its own.
     static let sidecar = Self.configuration + [XDSType.names]
     /// Types of which a client gets everything.
