@@ -71,7 +71,7 @@ waypoint: build-tests
 
 # Every kind of client and server, protocol and mode of mutual TLS; writes .build/pairs/matrix.md.
 pairs: build-tests
-	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "every pair of client and server" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd/pairs/test_pairs.py Tests/EndToEnd/pairs/test_reader.py Tests/EndToEnd/pairs/test_kept.py Tests/EndToEnd/pairs/test_migration.py Tests/EndToEnd/pairs/test_restarts.py
+	@MARTLET_BIN=$(TEST_BIN) scripts/timed.sh "every pair of client and server" $(TOOLS)/python/bin/pytest -q -p no:cacheprovider Tests/EndToEnd/pairs/test_pairs.py Tests/EndToEnd/pairs/test_kept.py Tests/EndToEnd/pairs/test_names.py Tests/EndToEnd/pairs/test_reader.py Tests/EndToEnd/pairs/test_migration.py Tests/EndToEnd/pairs/test_restarts.py
 
 # On the debug build, which checks more. SEED repeats what happened; the summary is in .build/soak.
 soak: build-tests

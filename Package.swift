@@ -138,7 +138,7 @@ let package = Package(
             "MeshProxy",
             [
                 "MeshDirectory", "MeshCertificates", "MeshProcess", "MeshTunnel", "MeshXDS", "MeshZDS", "MeshCA",
-                "MeshChannel", "MeshTelemetry", "MeshPolicy", "MeshDNS",
+                "MeshChannel", "MeshTelemetry", "MeshPolicy", "MeshNameService", "MeshDNS",
                 "MeshModel", "MeshIdentity", "MeshLoop", "MeshLinux", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"),
                 log,
                 lifecycle, collections, x509, yams,
@@ -156,15 +156,15 @@ let package = Package(
             "MeshAgent",
             [
                 "MeshCertificates", "MeshProcess", "MeshTunnel", "MeshXDS", "MeshEnvoy", "MeshCA", "MeshChannel",
-                "MeshTelemetry", "MeshIdentity", "MeshLinux", "KubeAPI", grpcCore, grpcNIO, nio("NIOCore"),
-                nio("NIOPosix"), nioSSL, http, log,
+                "MeshTelemetry", "MeshNameService", "MeshDNS", "MeshModel", "MeshIdentity", "MeshLinux", "KubeAPI",
+                grpcCore, grpcNIO, nio("NIOCore"), nio("NIOPosix"), nioSSL, http, log,
             ]),
         target(
             "MeshControl",
             [
                 "MeshInjection", "MeshXDS", "MeshEnvoy", "MeshCA", "MeshChannel", "KubeClient", "KubeAPI",
                 "MeshCollections",
-                "MeshRoutes",
+                "MeshRoutes", "MeshDNS",
                 "MeshPolicy", "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshLinux", nio("NIOCore"),
                 nio("NIOPosix"), nioSSL, log,
                 .product(name: "NIOCertificateReloading", package: "swift-nio-extras"), lifecycle, grpcCore,
@@ -173,7 +173,8 @@ let package = Package(
         target(
             "MeshNode",
             [
-                "MeshZDS", "MeshCNI", "KubeClient", "KubeAPI", "MeshModel", "MeshLinux", "MeshTelemetry",
+                "MeshZDS", "MeshCNI", "KubeClient", "KubeAPI", "MeshNameService", "MeshModel", "MeshLinux",
+                "MeshTelemetry",
                 nio("NIOCore"),
                 nio("NIOPosix"), nio("NIOHTTP1"), log, lifecycle, yams,
             ]),
@@ -209,11 +210,13 @@ let package = Package(
         target(
             "MeshXDS",
             [
-                "MeshProto", "MeshChannel", "MeshRoutes", "MeshModel", "MeshIdentity", grpcCore, grpcNIO, grpcProtobuf,
-                protobuf, crypto, log,
+                "MeshProto", "MeshChannel", "MeshRoutes", "MeshDNS", "MeshModel", "MeshIdentity", grpcCore, grpcNIO,
+                grpcProtobuf, protobuf, crypto, log,
             ]),
         // Envoy's configuration, made from the same values that our own waypoint follows.
-        target("MeshEnvoy", ["MeshProto", "KubeAPI", "MeshRoutes", "MeshModel", "MeshIdentity", protobuf]),
+        target("MeshEnvoy", ["MeshProto", "KubeAPI", "MeshRoutes", "MeshDNS", "MeshModel", "MeshIdentity", protobuf]),
+        // Questions for names: their sockets, who answers them, and the way to the resolvers.
+        target("MeshNameService", ["MeshDNS", "MeshModel", "MeshLoop", nio("NIOCore"), nio("NIOPosix"), log]),
         // JSON Web Tokens: what the waypoint's engine asks, without knowing cryptography.
         target("MeshTokens", ["MeshRoutes", "MeshHTTP", "KubeAPI", crypto, cryptoExtras]),
         target("MeshZDS", ["MeshLinux", log]),
@@ -324,7 +327,7 @@ let package = Package(
             [
                 "MeshProxy", "MeshDirectory", "MeshCertificates", "MeshProcess", "MeshTunnel", "MeshPolicy",
                 "MeshModel", "MeshIdentity", "MeshTelemetry", "MeshZDS",
-                "MeshXDS", "MeshDNS",
+                "MeshXDS", "MeshNameService", "MeshDNS",
                 "MeshCA", "MeshChannel", "MeshLinux", "MeshTestSupport", log, x509, crypto, nio("NIOCore"),
                 nio("NIOPosix"),
             ]),
@@ -345,8 +348,8 @@ let package = Package(
             "MeshAgentTests",
             [
                 "MeshAgent", "MeshControl", "MeshEnvoy", "MeshXDS", "MeshCA", "MeshChannel", "MeshCertificates",
-                "MeshProcess", "MeshTelemetry", "MeshRoutes", "MeshModel", "MeshIdentity", "MeshTestSupport", "KubeAPI",
-                log,
+                "MeshProcess", "MeshTelemetry", "MeshRoutes", "MeshNameService", "MeshDNS", "MeshModel", "MeshIdentity",
+                "MeshTestSupport", "KubeAPI", nio("NIOPosix"), log,
             ]),
         test("MeshTelemetryTests", ["MeshTelemetry", "MeshTestSupport", log, nio("NIOCore"), nio("NIOPosix")]),
         test(
@@ -358,8 +361,8 @@ let package = Package(
         test(
             "MeshXDSTests",
             [
-                "MeshXDS", "MeshCA", "MeshChannel", "MeshProto", "MeshRoutes", "MeshModel", "MeshIdentity", grpcCore,
-                grpcNIO, nio("NIOCore"), nio("NIOEmbedded"), protobuf, log,
+                "MeshXDS", "MeshCA", "MeshChannel", "MeshProto", "MeshRoutes", "MeshDNS", "MeshModel", "MeshIdentity",
+                grpcCore, grpcNIO, nio("NIOCore"), nio("NIOEmbedded"), protobuf, log,
             ]),
         test(
             "MeshCATests",
@@ -371,8 +374,9 @@ let package = Package(
         test(
             "MeshControlTests",
             [
-                "MeshControl", "MeshXDS", "MeshCA", "MeshChannel", "KubeAPI", "KubeClient", "MeshModel", "MeshIdentity",
-                "MeshPolicy", "MeshRoutes", "MeshTelemetry", "MeshLinux", "MeshTestSupport", "MeshCLI",
+                "MeshControl", "MeshXDS", "MeshEnvoy", "MeshDNS", "MeshCA", "MeshChannel", "KubeAPI", "KubeClient",
+                "MeshModel", "MeshIdentity", "MeshPolicy", "MeshRoutes", "MeshTelemetry", "MeshLinux",
+                "MeshTestSupport", "MeshCLI",
                 "LabAPIServer", x509, nio("NIOPosix"), log,
             ]),
         test(

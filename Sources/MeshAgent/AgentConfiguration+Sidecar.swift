@@ -1,6 +1,7 @@
 internal import KubeAPI
 internal import MeshEnvoy
 internal import MeshProcess
+internal import MeshXDS
 
 extension AgentConfiguration {
     /// The pod's labels, as the downward API writes them.
@@ -13,6 +14,8 @@ extension AgentConfiguration {
         _ = try Self.required("INSTANCE_IP", "the address of our pod", reader)
         if let text = reader.text("ISTIO_KUBE_APP_PROBERS") { self.probes = try AppProbe.all(text) }
         if let text = reader.text("ISTIO_PROMETHEUS_ANNOTATIONS") { self.scrape = try AppScrape(text) }
+        // Anything but Istio's one word is off, as for the packet rules: both have to agree.
+        self.capturesNames = reader.text("ISTIO_META_DNS_CAPTURE") == "true"
         self.labels =
             contents(Self.labelsPath).map { Self.labels(String(decoding: $0, as: UTF8.self)) }
             ?? (try? JSONValue(parsing: reader.text("ISTIO_METAJSON_LABELS") ?? ""))?.stringMap ?? [:]
@@ -45,6 +48,20 @@ extension AgentConfiguration {
         return [
             EnvoyNames.peerIDVariable: self.nodeID, EnvoyNames.peerMetadataVariable: PeerMetadata.header(peer),
         ]
+    }
+
+    /// What the control plane is told about us, besides the id: by Envoy, and by us when we ask ourselves.
+    var nodeMetadata: [String: MetadataValue] {
+        var metadata = self.metadata
+        for (name, value) in [
+            ("NAME", self.podName), ("NAMESPACE", self.podNamespace), ("INSTANCE_IPS", self.instanceIP),
+            ("NODE_NAME", self.nodeName), ("CLUSTER_ID", self.clusterID), ("SERVICE_ACCOUNT", self.serviceAccount),
+        ] { metadata[name] = .string(value) }
+        switch self.role {
+        case .waypoint(let gateway): metadata["GATEWAY_NAME"] = .string(gateway)
+        case .sidecar: metadata["LABELS"] = .object(self.labels.mapValues { .string($0) })
+        }
+        return metadata
     }
 
     /// `<role>~<address>~<pod>.<namespace>~<namespace>.svc.<domain>`

@@ -54,6 +54,12 @@ package struct AgentConfiguration: Sendable {
     package var scrape: AppScrape?
     /// Of sidecars: the pod's labels.
     package var labels: [String: String] = [:]
+    /// Of sidecars: the application's questions for names come to us (`ISTIO_META_DNS_CAPTURE`).
+    package var capturesNames = false
+    /// Where the pod's packet rules lead them; 0 takes a free one.
+    package var namesPort: UInt16 = 15053
+    /// The pod's own.
+    package var resolverFile = "/etc/resolv.conf"
 
     /// - Parameters:
     ///   - arguments: after `proxy`: `waypoint` or `sidecar`, and options as Istio's templates write them.

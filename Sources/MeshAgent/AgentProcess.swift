@@ -13,9 +13,10 @@ internal import NIOPosix
 
 /// The parts of the agent, put together and run in order.
 ///
-/// 1. Readiness and metrics answer. 2. Our certificate is fetched, and kept fresh. 3. Secrets and the control plane's
-/// stream are served on a socket. 4. Envoy is started, and asked until it is ready. At the end: not ready any more, Envoy
-/// tells its clients to go elsewhere, what is under way finishes or is cut at the deadline.
+/// 1. Readiness and metrics answer, and questions for names where they are captured. 2. Our certificate is fetched, and
+/// kept fresh. 3. Secrets and the control plane's stream are served on a socket. 4. Envoy is started, and asked until it is
+/// ready. At the end: not ready any more, Envoy tells its clients to go elsewhere, what is under way finishes or is cut at
+/// the deadline.
 package struct AgentProcess: Sendable {
     /// The names in the readiness answer.
     package enum Step: String, CaseIterable, Sendable { case certificate, envoy }
@@ -62,6 +63,13 @@ package struct AgentProcess: Sendable {
             await prober.close()
             throw error
         }
+        let names: AgentNameService?
+        do { names = try configuration.capturesNames ? AgentNameService(configuration, registry, self.log) : nil } catch
+        {
+            for server in servers { await server.close() }
+            await prober.close()
+            throw error
+        }
         let secrets = SecretService()
         let wake = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         let certificates = CertificateManager(signer: self.signer, log: self.log.logger("ca")) { _ in
@@ -74,6 +82,7 @@ package struct AgentProcess: Sendable {
             ])
         let outcome: Result<Void, any Error> = await withTaskGroup(of: Void.self) { tasks in
             tasks.addTask { await certificates.run() }
+            if let names { tasks.addTask { await names.run() } }
             let body = _Concurrency.Task {
                 guard await self.publish(certificates, secrets) else { return }
                 readiness.done(Step.certificate.rawValue)
@@ -96,6 +105,8 @@ package struct AgentProcess: Sendable {
             tasks.cancelAll()
             return outcome
         }
+        // The application may ask for names as long as Envoy may carry what it does with them.
+        await names?.close()
         for server in servers { await server.close() }
         await prober.close()
         app.info("agent ended")

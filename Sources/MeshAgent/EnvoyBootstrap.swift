@@ -131,16 +131,7 @@ package struct EnvoyBootstrap {
 
     private var node: JSONValue {
         let configuration = self.configuration
-        var metadata = configuration.metadata.mapValues { JSONValue($0) }
-        for (name, value) in [
-            ("NAME", configuration.podName), ("NAMESPACE", configuration.podNamespace),
-            ("INSTANCE_IPS", configuration.instanceIP), ("NODE_NAME", configuration.nodeName),
-            ("CLUSTER_ID", configuration.clusterID), ("SERVICE_ACCOUNT", configuration.serviceAccount),
-        ] { metadata[name] = .string(value) }
-        switch configuration.role {
-        case .waypoint(let gateway): metadata["GATEWAY_NAME"] = .string(gateway)
-        case .sidecar: metadata["LABELS"] = .object(configuration.labels.mapValues { .string($0) })
-        }
+        let metadata = configuration.nodeMetadata.mapValues { JSONValue($0) }
         return [
             "id": .string(configuration.nodeID),
             "cluster": .string(configuration.serviceCluster), "metadata": .object(metadata),

@@ -8,11 +8,20 @@ package struct MeshNameResolver: Sendable {
     private let domain: String
     private let domainLabels: Int
     private let isIPv6Enabled: Bool
+    /// Search domains besides the cluster's, each with the number of its labels.
+    private let otherSearches: [(domain: String, labels: Int)]
 
-    package init(clusterDomain: String, isIPv6Enabled: Bool = true) {
+    /// - Parameter searchDomains: of the client's resolver, in lower case and without dots around. Below those that are
+    ///   the cluster's every form of a name is tried anyway; below the others only the whole name, because there
+    ///   `web.corp.example` is somebody's, whatever service is called `web`.
+    package init(clusterDomain: String, isIPv6Enabled: Bool = true, searchDomains: [String] = []) {
         self.domain = clusterDomain.lowercased().split(separator: ".").joined(separator: ".")
         self.domainLabels = self.domain.split(separator: ".").count
         self.isIPv6Enabled = isIPv6Enabled
+        let domain = self.domain
+        self.otherSearches = searchDomains.filter { $0 != domain && !$0.hasSuffix(".\(domain)") }.map {
+            ($0, $0.split(separator: ".").count)
+        }
     }
 
     /// - Returns: nil when the mesh does not know the name; the question is for a resolver then.
@@ -94,6 +103,10 @@ package struct MeshNameResolver: Sendable {
             let kept = String(hostname.dropLast(search.utf8.count + 1))
             add(kept, labels - searchLabels)
             expand(kept, labels - searchLabels, labels - searchLabels)
+        }
+        for (search, searchLabels) in self.otherSearches
+        where labels > searchLabels + 1 && hostname.hasSuffix(".\(search)") {
+            add(String(hostname.dropLast(search.utf8.count + 1)), labels - searchLabels)
         }
         return all
     }

@@ -249,6 +249,11 @@ struct SidecarTemplate {
             ],
         ]
         if let policy = self.settings.text("global.imagePullPolicy") { container["imagePullPolicy"] = .string(policy) }
+        // As Istio's template hands it on: the rules follow `ISTIO_META_DNS_CAPTURE` too.
+        let metadata = self.options.metadata.sorted { $0.key < $1.key }
+        if !metadata.isEmpty {
+            container["env"] = .array(metadata.map { ["name": .string($0.key), "value": .string($0.value)] })
+        }
         return container
     }
 

@@ -11,7 +11,10 @@ private let layers: [[String]] = [
     ["MeshProxy", "MeshWaypoint", "MeshAgent", "MeshControl", "MeshNode", "MeshCLI"],
     // What roles share, since they cannot see each other: the mesh as it was told, certificates, a process's life.
     ["MeshDirectory", "MeshCertificates", "MeshProcess", "MeshInjection"],
-    ["MeshXDS", "MeshEnvoy", "MeshTokens", "MeshZDS", "MeshCA", "KubeClient", "MeshTelemetry", "MeshCNI"],
+    [
+        "MeshXDS", "MeshEnvoy", "MeshTokens", "MeshZDS", "MeshCA", "KubeClient", "MeshTelemetry", "MeshNameService",
+        "MeshCNI",
+    ],
     ["MeshProto", "MeshChannel", "KubeAPI"],
     ["MeshExchange"],
     ["MeshTunnel"],

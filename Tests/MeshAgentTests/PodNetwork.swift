@@ -135,7 +135,7 @@ final class PodNetwork: Sendable {
     /// that connection is gone.
     private static let keeper = """
         import http.client, http.server, sys
-        kept = http.client.HTTPConnection(sys.argv[2], int(sys.argv[3]), timeout=20)
+        kept = http.client.HTTPConnection(sys.argv[2], int(sys.argv[3]))
         kept.connect()
         kept.auto_open = 0
         class Handler(http.server.BaseHTTPRequestHandler):

@@ -54,6 +54,24 @@ struct ProxyStatusTests {
             ])
     }
 
+    @Test("shows the streams of one proxy as one, but an old and a new one of the same as two")
+    func streams() {
+        func client(_ types: String...) -> JSONValue {
+            [
+                "node": "sidecar~10.0.0.1~a.foo~foo.svc.cluster.local",
+                "types": .array(types.map { self.type("type.googleapis.com/\($0)") }),
+            ]
+        }
+        var status = ProxyStatus()
+        let names = client("istio.networking.nds.v1.NameTable")
+        let envoy = client("envoy.config.cluster.v3.Cluster", "envoy.config.listener.v3.Listener")
+        status.add(.array([names, envoy, envoy]), from: "i", namespace: nil)
+        #expect(
+            status.table.lines.dropFirst() == [
+                "a.foo     i          3 (CDS,LDS,NDS)", "a.foo     i          2 (CDS,LDS)",
+            ])
+    }
+
     @Test("of one namespace when that was asked for")
     func namespace() {
         var status = ProxyStatus()

@@ -1,6 +1,8 @@
 import KubeAPI
 import MeshChannel
 import MeshControl
+import MeshDNS
+import MeshEnvoy
 import MeshModel
 import MeshXDS
 import Testing
@@ -90,6 +92,98 @@ struct SidecarTests {
             Self.all(mesh).contains("sidecars Listener 10.0.0.1_80"),
             "whatever is sent to its address goes there, also what is no HTTP")
         #expect(!Self.all(mesh).contains("sidecars Listener \(identity)"), "nobody goes round it")
+    }
+
+    // MARK: Names
+
+    private static func capturing(_ namespace: String = "foo", ip: String = "127.0.1.1") -> KubeObject {
+        Make.pod("client", namespace: namespace, ip: ip, labels: Self.label) {
+            $0.set(
+                ["spec", "initContainers"],
+                to: [
+                    [
+                        "name": "istio-proxy", "restartPolicy": "Always",
+                        "env": [["name": "ISTIO_META_DNS_CAPTURE", "value": "true"]],
+                    ]
+                ])
+        }
+    }
+
+    /// By layer, as texts `<name> <registry> <addresses>`.
+    private static func names(_ mesh: Mesh) throws -> [String: [String]] {
+        var found: [String: [String]] = [:]
+        for (key, resource) in mesh.index.envoyResources.all where resource.type == XDSType.names {
+            var held = HeldNameTable()
+            let encoded = EncodedResource(type: resource.type, name: resource.name, bytes: resource.bytes)
+            let (change, _) = held.receive(
+                .with {
+                    $0.typeURL = XDSType.names
+                    $0.resources = [encoded.message]
+                })
+            guard case .table(let table) = change else {
+                Issue.record("\(key): \(change)")
+                continue
+            }
+            found[String(key.prefix { $0 != "|" })] = table.entries.map { name, entry in
+                let whose = entry.registry == .kubernetes ? "\(entry.shortName).\(entry.namespace)" : "-"
+                return "\(name) \(whose) \(entry.addresses.map(\.description).joined(separator: ","))"
+            }.sorted()
+        }
+        return found
+    }
+
+    @Test("names: none before a pod's are captured; then services with addresses, and pods of those without")
+    func names() throws {
+        let mesh = Self.mesh()
+        mesh.set(
+            Self.client(), Make.entry("e", hosts: ["api.example", "*.wild.example"], addresses: ["240.0.0.9"]),
+            Make.entry("none", hosts: ["no.address"]),
+            Make.entry("given", hosts: ["given.example"], allocated: [("given.example", "240.240.0.1")]),
+            Make.entry("block", hosts: ["block.example"], addresses: ["10.5.0.0/16", "2001:db8::1"]),
+            Make.service("headless", ip: "None", selector: ["app": "h"]),
+            Make.pod("h1", ip: "127.0.2.2", labels: ["app": "h"]),
+            Make.pod("h0", ip: "127.0.2.1", labels: ["app": "h"]),
+            Make.pod("h2", ip: "127.0.2.3", isReady: false, labels: ["app": "h"]))
+        #expect(try Self.names(mesh).isEmpty)
+        mesh.set(Self.capturing())
+        let table = [
+            "*.wild.example - 240.0.0.9", "api.example - 240.0.0.9", "given.example - 240.240.0.1",
+            "headless.ns1.svc.company.com headless.ns1 127.0.2.1,127.0.2.2", "\(Self.host) s.ns1 10.0.0.1",
+        ]
+        #expect(try Self.names(mesh) == ["sidecars": table])
+        #expect(
+            !Self.changes(mesh.set(Make.pod("q", ip: "127.0.0.2"))).contains { $0.contains("NameTable") },
+            "an endpoint of a service with an address is no name's business")
+        #expect(
+            Self.changes(mesh.set(Make.pod("h3", ip: "127.0.2.4", labels: ["app": "h"]))).contains(
+                "sidecars NameTable names"))
+        mesh.set(Self.client())
+        #expect(try Self.names(mesh).isEmpty)
+    }
+
+    @Test("names: a namespace that sees something else has a table of its own")
+    func namesOfNamespaces() throws {
+        let mesh = Self.mesh()
+        mesh.set(
+            Self.capturing(), Self.capturing("bar", ip: "127.0.1.2"),
+            Make.entry("shared", hosts: ["shared.example"], addresses: ["240.0.0.1"]),
+            Make.entry(
+                "own", namespace: "foo", hosts: ["shared.example"], addresses: ["240.0.0.2"],
+                createdAt: "2026-02-01T00:00:00Z"))
+        let common = "\(Self.host) s.ns1 10.0.0.1"
+        #expect(
+            try Self.names(mesh) == [
+                "sidecars": [common, "shared.example - 240.0.0.1"].sorted(),
+                "sidecars:foo": [common, "shared.example - 240.0.0.2"].sorted(),
+            ])
+        mesh.set(
+            Make.entry("secret", namespace: "bar", hosts: ["secret.example"], addresses: ["240.0.0.3"]) {
+                $0.set(["spec", "exportTo"], to: ["."])
+            })
+        let names = try Self.names(mesh)
+        #expect(names["sidecars:bar"] == [common, "secret.example - 240.0.0.3", "shared.example - 240.0.0.1"].sorted())
+        #expect(names["sidecars"]?.contains { $0.hasPrefix("secret") } == false)
+        #expect(names["sidecars:foo"]?.contains { $0.hasPrefix("secret") } == false)
     }
 
     @Test("policies with selectors are the pod's, those with targets are not; one that cannot be done closes it")

@@ -204,6 +204,23 @@ struct SidecarTests {
         #expect(own.container("istio-proxy")?.environment("A")?["value"] == "1", "the mesh's other settings were lost")
     }
 
+    @Test(
+        "hands the proxy's metadata on to the step that sets the rules too, so that both capture names or neither does")
+    func names() throws {
+        let mesh = try injector {
+            $0.meshConfig = ["defaultConfig": ["proxyMetadata": ["ISTIO_META_DNS_CAPTURE": "true"]]]
+        }
+        let own = "proxyMetadata: {ISTIO_META_DNS_CAPTURE: \"false\"}"
+        for (annotations, value) in [([:], "true"), (["proxy.istio.io/config": own], "false")] {
+            let pod = try mesh.inject(sleepPod(annotations: annotations), namespace: "foo")
+            for name in ["istio-init", "istio-proxy"] {
+                #expect(pod.container(name)?.environment("ISTIO_META_DNS_CAPTURE")?["value"]?.string == value)
+            }
+        }
+        let plain = try injector().inject(sleepPod(), namespace: "foo")
+        #expect(plain.container("istio-init")?["env"] == nil)
+    }
+
     @Test("answers the app's probes, with ports as numbers")
     func probes() throws {
         func pod(_ annotations: [String: String] = [:]) -> JSONValue {

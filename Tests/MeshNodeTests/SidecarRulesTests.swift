@@ -12,9 +12,13 @@ struct SidecarRulesTests {
         "15090,15021,15020",
     ]
 
-    private func options(_ arguments: [String], _ environment: [String: String] = [:]) throws -> SidecarRulesOptions {
-        try SidecarRulesOptions(environment: environment, arguments: arguments)
+    private func options(
+        _ arguments: [String], _ environment: [String: String] = [:], resolvConf: String = Self.resolvConf
+    ) throws -> SidecarRulesOptions {
+        try SidecarRulesOptions(environment: environment, arguments: arguments, resolvConf: resolvConf)
     }
+
+    private static let resolvConf = "search foo.svc.cluster.local\nnameserver 10.77.0.3\nnameserver fd77::3\n"
 
     @Test("are one transaction, with Istio's rows in its order")
     func text() throws {
@@ -81,6 +85,87 @@ struct SidecarRulesTests {
         #expect(v6.contains("-s ::6/128 -o lo") && v6.contains("-d ::1/128 -j RETURN"))
     }
 
+    /// As `iptables-save` lists them, with the rows of the reference (its own golden files) in their order.
+    private static func namesRows(_ own: String, _ resolver: String) -> [String: [String]] {
+        let owners = ["uid", "gid"].map { "-m owner --\($0)-owner 1337" }
+        return [
+            "nat ISTIO_OUTPUT": [
+                "-A ISTIO_OUTPUT -s \(own == "127.0.0.1/32" ? "127.0.0.6/32" : "::6/128") -o lo -j RETURN",
+                "-A ISTIO_OUTPUT ! -d \(own) -o lo -p tcp -m multiport ! --dports 53,15008 \(owners[0]) -j ISTIO_IN_REDIRECT",
+                "-A ISTIO_OUTPUT -o lo -p tcp -m tcp ! --dport 53 -m owner ! --uid-owner 1337 -j RETURN",
+                "-A ISTIO_OUTPUT \(owners[0]) -j RETURN",
+                "-A ISTIO_OUTPUT ! -d \(own) -o lo -p tcp -m tcp ! --dport 15008 \(owners[1]) -j ISTIO_IN_REDIRECT",
+                "-A ISTIO_OUTPUT -o lo -p tcp -m tcp ! --dport 53 -m owner ! --gid-owner 1337 -j RETURN",
+                "-A ISTIO_OUTPUT \(owners[1]) -j RETURN",
+                "-A ISTIO_OUTPUT -j ISTIO_OUTPUT_DNS",
+                "-A ISTIO_OUTPUT -d \(own) -j RETURN",
+                "-A ISTIO_OUTPUT -j ISTIO_REDIRECT",
+            ],
+            "nat ISTIO_OUTPUT_DNS": [
+                "-A ISTIO_OUTPUT_DNS -d \(resolver) -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 15053",
+                "-A ISTIO_OUTPUT_DNS -p udp -m udp --dport 53 \(owners[0]) -j RETURN",
+                "-A ISTIO_OUTPUT_DNS -p udp -m udp --dport 53 \(owners[1]) -j RETURN",
+                "-A ISTIO_OUTPUT_DNS -d \(resolver) -p udp -m udp --dport 53 -j REDIRECT --to-ports 15053",
+            ],
+            "raw OUTPUT": ["-A OUTPUT -j ISTIO_OUTPUT_DNS"],
+            "raw PREROUTING": ["-A PREROUTING -j ISTIO_INBOUND"],
+            "raw ISTIO_OUTPUT_DNS": [
+                "-A ISTIO_OUTPUT_DNS -p udp -m udp --dport 53 \(owners[0]) -j CT --zone 1",
+                "-A ISTIO_OUTPUT_DNS -p udp -m udp --sport 15053 \(owners[0]) -j CT --zone 2",
+                "-A ISTIO_OUTPUT_DNS -p udp -m udp --dport 53 \(owners[1]) -j CT --zone 1",
+                "-A ISTIO_OUTPUT_DNS -p udp -m udp --sport 15053 \(owners[1]) -j CT --zone 2",
+                "-A ISTIO_OUTPUT_DNS -d \(resolver) -p udp -m udp --dport 53 -j CT --zone 2",
+            ],
+            "raw ISTIO_INBOUND": ["-A ISTIO_INBOUND -s \(resolver) -p udp -m udp --sport 53 -j CT --zone 1"],
+        ]
+    }
+
+    /// By table and chain.
+    private static func rows(_ text: String) -> [String: [String]] {
+        var rows: [String: [String]] = [:]
+        var table = ""
+        for line in text.split(separator: "\n") {
+            if line.hasPrefix("*") { table = String(line.dropFirst()) }
+            guard line.hasPrefix("-A ") else { continue }
+            rows["\(table) \(line.dropFirst(3).prefix { $0 != " " })", default: []].append(String(line))
+        }
+        return rows
+    }
+
+    private static let families: [(SidecarRules.Family, own: String, resolver: String)] = [
+        (.v4, "127.0.0.1/32", "10.77.0.3/32"), (.v6, "::1/128", "fd77::3/128"),
+    ]
+
+    @Test("lead questions for names to the agent where the flag or the environment says so, each resolver's by a row")
+    func names() throws {
+        let wanted: [(arguments: [String], environment: [String: String])] = [
+            (["--redirect-dns"], [:]), ([], ["ISTIO_META_DNS_CAPTURE": "true"]),
+            (["--redirect-dns=true"], ["ISTIO_META_DNS_CAPTURE": "false"]),
+        ]
+        for (arguments, environment) in wanted {
+            let rules = try self.options(Self.template + arguments, environment).rules
+            for (family, own, resolver) in Self.families {
+                let rows = Self.rows(rules.installation(family, present: [:]))
+                for (chain, expected) in Self.namesRows(own, resolver) { #expect(rows[chain] == expected, "\(chain)") }
+            }
+        }
+        let plain = try self.options(Self.template).rules
+        for (arguments, environment) in [
+            (["--redirect-dns=false"], ["ISTIO_META_DNS_CAPTURE": "true"]), (["--capture-all-dns"], [:]),
+            ([], ["ISTIO_META_DNS_CAPTURE": "yes"]),
+        ] { #expect(try self.options(Self.template + arguments, environment).rules == plain) }
+        let all = try self.options(Self.template + ["--redirect-dns", "--capture-all-dns"], resolvConf: "").rules
+        let rows = Self.rows(all.installation(.v4, present: [:]))
+        #expect(
+            rows["nat ISTIO_OUTPUT_DNS"]?.last
+                == "-A ISTIO_OUTPUT_DNS -p udp -m udp --dport 53 -j REDIRECT --to-ports 15053")
+        #expect(rows["raw ISTIO_INBOUND"] == ["-A ISTIO_INBOUND -p udp -m udp --sport 53 -j CT --zone 1"])
+        let error = #expect(throws: SidecarRulesOptions.Invalid.self) {
+            try self.options(["--redirect-dns"], resolvConf: "search a.b\n")
+        }
+        #expect(error?.description.contains("resolv.conf") == true)
+    }
+
     @Test("capture nothing inbound without ports, and nothing outbound without ranges")
     func nothing() throws {
         let text = try self.options(["-b", "", "-i", ""]).rules.installation(.v4, present: [:])
@@ -94,7 +179,7 @@ struct SidecarRulesTests {
             (["-b", "80,x"], "--istio-inbound-ports"),
             (["-m", "TPROXY"], "REDIRECT"), (["-u", ""], "--proxy-uid"),
             (["-c", "a b;c"], "--istio-exclude-interfaces"),
-            (["--redirect-dns"], "--redirect-dns"), (["--what"], "--what"), (["-p"], "a value"),
+            (["--run-validation"], "--run-validation"), (["--what"], "--what"), (["-p"], "a value"),
             (["15001"], "flags only"),
         ])
     func refusals(_ arguments: [String], _ wanted: String) throws {
@@ -111,7 +196,8 @@ struct SidecarRulesTests {
     }
 
     private static func set(_ namespace: SharedNetworkNamespace, _ arguments: [String]) async throws {
-        let options = try SidecarRulesOptions(environment: [:], arguments: arguments)
+        let options = try SidecarRulesOptions(
+            environment: [:], arguments: arguments, resolvConf: Self.resolvConf)
         _ = try await namespace.perform { try SidecarRulesRole.run(options, isIPv6: true) }
     }
 
@@ -146,6 +232,29 @@ struct SidecarRulesTests {
         try await Self.set(pod, others + ["--cleanup-only"])
         let after = try await Self.save(pod).filter { !$0.hasPrefix("*") && !$0.hasPrefix(":") && $0 != "COMMIT" }
         #expect(after == before)
+        #expect(!(try await Self.save(pod)).contains { $0.contains("ISTIO") })
+    }
+
+    @Test(
+        "with names are listed by iptables as they were written, replace those without, and go without a trace",
+        .enabled(if: isRoot, "SKIPPED: needs root to make network namespaces"), .timeLimit(.minutes(2)))
+    func listedWithNames() async throws {
+        let pod = try await NetworkNamespace.create()
+        try await Self.set(pod, Self.template)
+        try await Self.set(pod, Self.template + ["--redirect-dns"])
+        for (program, family) in zip(["iptables-save", "ip6tables-save"], Self.families) {
+            let rows = Self.rows(try await Self.run(pod, [program]))
+            let expected = Self.rows(
+                try self.options(Self.template + ["--redirect-dns"]).rules.installation(family.0, present: [:]))
+            #expect(rows == expected)
+        }
+        let names = try await Self.save(pod)
+        try await Self.set(pod, Self.template + ["--redirect-dns"])
+        #expect(try await Self.save(pod) == names)
+        try await Self.set(pod, Self.template)
+        #expect(!(try await Self.save(pod)).contains { $0.contains("DNS") })
+        try await Self.set(pod, Self.template + ["--redirect-dns"])
+        try await Self.set(pod, Self.template + ["--cleanup-only"])
         #expect(!(try await Self.save(pod)).contains { $0.contains("ISTIO") })
     }
 
@@ -213,5 +322,48 @@ struct SidecarRulesTests {
             let probe = try TCP.connect(in: topology.client, to: endpoint(pod, 15021))
             #expect(try talk(probe, try health.accept()))
         }
+    }
+
+    /// An agent, which is who it is by its user, and an application beside it that asks two resolvers.
+    private static let questioner = """
+        import os, socket, sys
+        loopback, resolver, other = sys.argv[1:]
+        family = socket.AF_INET6 if ":" in loopback else socket.AF_INET
+        os.seteuid(1337)
+        agent, own = (socket.socket(family, socket.SOCK_DGRAM) for _ in range(2))
+        os.seteuid(0)
+        agent.bind((loopback, 15053))
+        app = socket.socket(family, socket.SOCK_DGRAM)
+        for each in (agent, app): each.settimeout(10)
+        app.sendto(b"question", (resolver, 53))
+        text, client = agent.recvfrom(100)
+        print(text.decode())
+        own.sendto(b"the agent's own", (resolver, 53))
+        agent.sendto(b"answer", client)
+        text, source = app.recvfrom(100)
+        print(text.decode(), source[0], source[1])
+        app.sendto(b"elsewhere", (other, 53))
+        """
+
+    @Test(
+        "lead an app's questions to the agent, whose answers come as if from the resolver; the agent's own pass",
+        .enabled(if: isRoot, "SKIPPED: needs root to make network namespaces"), .timeLimit(.minutes(2)))
+    func questions() async throws {
+        let topology = try await Topology()
+        try await Self.set(topology.pod, Self.template + ["--redirect-dns"])
+        for (loopback, client, node) in [
+            ("127.0.0.1", Topology.clientV4, "10.77.0.1"), ("::1", Topology.clientV6, "fd77::1"),
+        ] {
+            let resolver = try TCP.datagrams(in: topology.client, at: endpoint(client, 53))
+            let other = try TCP.datagrams(in: topology.node, at: endpoint(IPAddress(node)!, 53))
+            let said = try await Self.run(
+                topology.pod, ["python3", "-c", Self.questioner, loopback, "\(client)", node])
+            #expect(said == "question\nanswer \(client) 53\n")
+            #expect(try resolver.receive() == "the agent's own")
+            #expect(try other.receive() == "elsewhere")
+        }
+        let stream = try TCP.listen(in: topology.pod, port: 15053)
+        let app = try TCP.connect(in: topology.pod, to: endpoint(Topology.clientV4, 53))
+        #expect(try talk(app, try stream.accept()))
     }
 }

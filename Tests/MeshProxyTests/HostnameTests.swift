@@ -2,6 +2,7 @@ import Glibc
 import MeshDNS
 import MeshDirectory
 import MeshModel
+import MeshNameService
 import MeshProxy
 import MeshTelemetry
 import MeshTunnel

@@ -95,6 +95,21 @@ final class ScriptedControlPlane: Envoy_Service_Discovery_V3_AggregatedDiscovery
         sink: any MeshStateSink, demands: MeshDemands? = nil, metadata: [String: MetadataValue] = [:],
         _ body: @escaping @Sendable (ScriptedControlPlane) async throws -> Void
     ) async throws {
+        try await Self.with(metadata: metadata) { configuration in
+            await MeshXDSClient(
+                configuration, sink: sink, logger: LoopbackTests.logger(.critical), demands: demands
+            ).run()
+        } body: {
+            try await body($0)
+        }
+    }
+
+    /// The same with any client, which runs until it is cancelled.
+    static func with(
+        metadata: [String: MetadataValue] = [:],
+        client: @escaping @Sendable (XDSClientConfiguration) async -> Void,
+        body: @escaping @Sendable (ScriptedControlPlane) async throws -> Void
+    ) async throws {
         let authority = try CertificateAuthority.selfSigned(trustDomain: "cluster.local")
         let certificate = try authority.serverCertificate(dnsNames: ["istiod.istio-system.svc"])
         let plane = ScriptedControlPlane()
@@ -112,9 +127,8 @@ final class ScriptedControlPlane: Envoy_Service_Discovery_V3_AggregatedDiscovery
                     host: "127.0.0.1", port: port, alternativeHost: "istiod.istio-system.svc",
                     roots: .pem(authority.rootsPEM), token: .none))
             configuration.metadata.merge(metadata, uniquingKeysWith: { $1 })
-            let client = MeshXDSClient(
-                configuration, sink: sink, logger: LoopbackTests.logger(.critical), demands: demands)
-            let running = Task { await client.run() }
+            let complete = configuration
+            let running = Task { await client(complete) }
             defer { running.cancel() }
             try await body(plane)
             running.cancel()

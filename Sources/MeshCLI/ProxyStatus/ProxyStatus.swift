@@ -29,9 +29,20 @@ package struct ProxyStatus: Sendable {
             let name = parts.count == 4 ? String(parts[2]) : client["node"]?.string ?? "?"
             if let namespace, !name.hasSuffix(".\(namespace)") { continue }
             let types = (client["types"]?.array ?? []).map { (Self.short($0["type"]?.string ?? "?"), Self.state($0)) }
-            self.rows.append(Row(name: name, controlPlane: controlPlane, types: types.sorted(by: Self.precedes)))
+            self.add(Row(name: name, controlPlane: controlPlane, types: types.sorted(by: Self.precedes)))
         }
         self.rows.sort { ($0.name, $0.controlPlane) < ($1.name, $1.controlPlane) }
+    }
+
+    /// A sidecar's agent follows names on a stream beside Envoy's: both are one proxy's. Streams that have a type in common
+    /// are an old and a new one.
+    private mutating func add(_ row: Row) {
+        let other = self.rows.firstIndex { held in
+            held.name == row.name && held.controlPlane == row.controlPlane
+                && !held.types.contains { type in row.types.contains { $0.short == type.short } }
+        }
+        guard let other else { return self.rows.append(row) }
+        self.rows[other].types = (self.rows[other].types + row.types).sorted(by: Self.precedes)
     }
 
     private static func short(_ url: String) -> String {

@@ -43,6 +43,7 @@ struct SidecarCollections {
         }
         let outbound = SidecarOutbound(graph, settings, pods, inputs, services, workloads, routes, rules)
         let inbound = SidecarInbound(graph, settings, pods, inputs, services, workloads, telemetries)
+        let names = SidecarNames(graph, settings, pods, services, workloads)
         let common: MeshCollection<SidecarPart> = graph.map(settings) { _, settings, _ in
             var part = SidecarPart()
             part.add(SidecarLayer.mesh, SidecarClusters.common + [OutboundListeners.capture(settings)])
@@ -50,7 +51,7 @@ struct SidecarCollections {
         }
         self.pods = pods
         self.resources = graph.join([
-            SidecarPart.split(graph, common).resources, outbound.resources, inbound.resources,
+            SidecarPart.split(graph, common).resources, outbound.resources, inbound.resources, names.resources,
         ])
         self.problems = graph.join([outbound.problems, inbound.problems])
         self.keySources = inbound.keySources

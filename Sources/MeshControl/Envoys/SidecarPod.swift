@@ -6,13 +6,15 @@ package struct SidecarPod: Hashable, Sendable {
     package var namespace, name, uid, account: String
     package var labels: [String: String]
     package var addresses: [IPAddress]
+    /// Its agent answers the application's questions for names.
+    package var capturesNames: Bool
 
     package init(
         namespace: String, name: String, uid: String, account: String, labels: [String: String] = [:],
-        addresses: [IPAddress] = []
+        addresses: [IPAddress] = [], capturesNames: Bool = false
     ) {
         (self.namespace, self.name, self.uid, self.account) = (namespace, name, uid, account)
-        (self.labels, self.addresses) = (labels, addresses)
+        (self.labels, self.addresses, self.capturesNames) = (labels, addresses, capturesNames)
     }
 
     /// What injection labels a pod with whose sidecar takes the mesh's TLS.
@@ -24,7 +26,7 @@ package struct SidecarPod: Hashable, Sendable {
         self.init(
             namespace: pod.namespace, name: pod.name, uid: pod.uid,
             account: pod.serviceAccount.isEmpty ? "default" : pod.serviceAccount, labels: pod.labels,
-            addresses: pod.addresses ?? [])
+            addresses: pod.addresses ?? [], capturesNames: pod.capturesNames)
     }
 
     /// It takes tunnels itself; nothing stands before it that would.

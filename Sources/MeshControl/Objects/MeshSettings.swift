@@ -205,6 +205,8 @@ enum Names {
     static let addressType = "networking.istio.io/address-type"
     static let proxyImage = "sidecar.istio.io/proxyImage"
     static let revision = "istio.io/rev"
+    static let sidecarContainer = "istio-proxy"
+    static let captureVariable = "ISTIO_META_DNS_CAPTURE"
     static let redirection = "ambient.istio.io/redirection"
 
     /// Go's boolean words; nil for anything else.

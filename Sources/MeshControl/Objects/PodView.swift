@@ -19,6 +19,8 @@ package struct PodView: Hashable, Sendable {
     package var ownerName: String?
     /// Named TCP ports of the containers (and of sidecars among the init containers).
     package var ports: [String: UInt16]
+    /// The container of its sidecar has `ISTIO_META_DNS_CAPTURE`.
+    package var capturesNames: Bool
 
     package init(_ object: KubeObject) {
         self.namespace = object.namespace
@@ -39,8 +41,14 @@ package struct PodView: Hashable, Sendable {
         self.addresses = parsed.count == texts.count ? parsed : nil
         self.ownerName = Naming.owner(of: object)
         self.ports = [:]
+        self.capturesNames = false
         let sidecars = (spec["initContainers"]?.array ?? []).filter { $0["restartPolicy"]?.string == "Always" }
         for container in (spec["containers"]?.array ?? []) + sidecars {
+            if container["name"]?.string == Names.sidecarContainer {
+                self.capturesNames = (container["env"]?.array ?? []).contains {
+                    $0["name"]?.string == Names.captureVariable && $0["value"]?.string == "true"
+                }
+            }
             for port in container["ports"]?.array ?? [] {
                 guard let name = port["name"]?.string, (port["protocol"]?.string ?? "TCP") == "TCP",
                     let number = port["containerPort"]?.int.flatMap({ UInt16(exactly: $0) }), self.ports[name] == nil

@@ -262,7 +262,7 @@ extension Service {
     package var isHeadless: Bool { self.addresses.isEmpty && self.blocks.isEmpty && self.isOfCluster }
 
     /// A Service of Kubernetes, and no host of a ServiceEntry.
-    var isOfCluster: Bool { self.hostname.hasPrefix("\(self.name).\(self.namespace).svc.") }
+    package var isOfCluster: Bool { self.hostname.hasPrefix("\(self.name).\(self.namespace).svc.") }
 
     /// Ports by number: a Service may have the same number for TCP and for UDP, of which Envoy sees the one.
     package var distinctPorts: [ServicePort] {

@@ -20,6 +20,15 @@ package struct SidecarRules: Hashable, Sendable {
         case all
         case only([CIDR])
     }
+    /// Whose questions for names go to the agent.
+    package enum Names: Hashable, Sendable {
+        case none
+        /// To these resolvers: those of the pod's resolv.conf. Others are left alone, so that an application may run a
+        /// resolver of its own and is not asked by itself.
+        case of([IPAddress])
+        /// To any resolver.
+        case all
+    }
 
     /// Envoy's listeners.
     package var outboundPort = Redirection.outboundPort
@@ -41,12 +50,14 @@ package struct SidecarRules: Hashable, Sendable {
     package var virtualInterfaces: [String] = []
     /// Drop packets that belong to no connection, instead of letting the kernel answer them with a reset.
     package var dropsInvalid = false
+    package var names = Names.none
 
     package init() {}
 
     static let chains = ["ISTIO_INBOUND", "ISTIO_REDIRECT", "ISTIO_IN_REDIRECT", "ISTIO_OUTPUT"]
     static let prefix = "ISTIO_"
-    package static let tables = ["mangle", "nat"]
+    /// Zones of connections come before what redirects them.
+    package static let tables = ["mangle", "raw", "nat"]
 
     /// Of one table: the rules of the kernel's own chains, in the words of `iptables-save`, and those of ours.
     struct Table: Hashable {
@@ -59,7 +70,11 @@ package struct SidecarRules: Hashable, Sendable {
     }
 
     func table(_ name: String, _ family: Family) -> Table {
-        name == "mangle" ? self.mangle : self.nat(family)
+        switch name {
+        case "mangle": self.mangle
+        case "raw": self.raw(family)
+        default: self.nat(family)
+        }
     }
 
     private var mangle: Table {
@@ -74,7 +89,7 @@ package struct SidecarRules: Hashable, Sendable {
 
     private func nat(_ family: Family) -> Table {
         var table = Table()
-        table.chains = Self.chains
+        table.chains = Self.chains + (self.names == .none ? [] : [Self.namesChain])
         for interface in self.interfacesExcluded {
             table.builtin.append("-I PREROUTING -i \(interface) -j RETURN")
             table.builtin.append("-I OUTPUT -o \(interface) -j RETURN")
@@ -112,16 +127,19 @@ package struct SidecarRules: Hashable, Sendable {
         for (kind, ids) in [("uid", self.userIDs), ("gid", self.groupIDs)] {
             for id in ids {
                 let owner = "-m owner --\(kind)-owner \(id)"
-                // The proxy calls its own pod by the pod's address: in again, through the inbound listener.
-                table.add(
-                    chain,
-                    "! -d \(family.loopback) -o lo -p tcp -m tcp ! --dport \(self.tunnelPort) \(owner) -j ISTIO_IN_REDIRECT"
-                )
-                // The app calls itself.
-                table.add(chain, "-o lo -m owner ! --\(kind)-owner \(id) -j RETURN")
+                // The proxy calls its own pod by the pod's address: in again, through the inbound listener. The agent's
+                // answers are none of that; whom it asks is its user, so only that row says so.
+                let ports =
+                    self.names != .none && kind == "uid"
+                    ? "-m multiport ! --dports 53,\(self.tunnelPort)" : "-m tcp ! --dport \(self.tunnelPort)"
+                table.add(chain, "! -d \(family.loopback) -o lo -p tcp \(ports) \(owner) -j ISTIO_IN_REDIRECT")
+                // The app calls itself, unless that is a resolver beside it.
+                let own = self.names == .none ? "" : " -p tcp -m tcp ! --dport 53"
+                table.add(chain, "-o lo\(own) -m owner ! --\(kind)-owner \(id) -j RETURN")
                 table.add(chain, "\(owner) -j RETURN")
             }
         }
+        self.addNames(to: &table, family)
         table.add(chain, "-d \(family.loopback) -j RETURN")
         func of(_ blocks: [CIDR]) -> [CIDR] { blocks.filter { $0.base.isV6 == (family == .v6) } }
         for block in of(self.outboundRangesExcluded) { table.add(chain, "-d \(block) -j RETURN") }
@@ -143,7 +161,9 @@ package struct SidecarRules: Hashable, Sendable {
             table.add(chain, "-j RETURN")
         }
     }
+}
 
+extension SidecarRules {
     // MARK: From what is there to what is wanted
 
     /// - Parameter present: per table, what `iptables-save` says.

@@ -1,4 +1,5 @@
 internal import MeshModel
+internal import MeshNameService
 
 /// What `martlet istio-iptables` was told: Istio's flags, because its injection templates write them.
 package struct SidecarRulesOptions: Hashable, Sendable {
@@ -14,8 +15,6 @@ package struct SidecarRulesOptions: Hashable, Sendable {
     package var isDryRun = false
     /// Take the rules away instead.
     package var isCleanup = false
-    /// What was asked for and is not done, for the log.
-    package var notes: [String] = []
 
     private static let short: [String: String] = [
         "-p": "--envoy-port", "-z": "--inbound-capture-port", "-e": "--inbound-tunnel-port", "-u": "--proxy-uid",
@@ -33,7 +32,10 @@ package struct SidecarRulesOptions: Hashable, Sendable {
     /// - Parameters:
     ///   - environment: `INVALID_DROP`, `ISTIO_META_DNS_CAPTURE`.
     ///   - arguments: after `istio-iptables`. An empty value means nothing, `*` everything.
-    package init(environment: [String: String], arguments: [String]) throws(Invalid) {
+    ///   - resolvConf: text of the pod's `/etc/resolv.conf`: whose names are captured.
+    package init(environment: [String: String], arguments: [String], resolvConf: String = "") throws(Invalid) {
+        var capturesNames = environment["ISTIO_META_DNS_CAPTURE"] == "true"
+        var capturesAll = false
         var group: String?
         var rest = arguments[...]
         while let word = rest.popFirst() {
@@ -45,7 +47,12 @@ package struct SidecarRulesOptions: Hashable, Sendable {
             if Self.switches.contains(flag) {
                 let value = parts.count > 1 ? parts[1] : "true"
                 guard ["true", "false"].contains(value) else { throw Invalid(flag, value, wanted: "true or false") }
-                if value == "true" { try self.turnOn(flag) }
+                switch flag {
+                // The flag outdoes the environment.
+                case "--redirect-dns": capturesNames = value == "true"
+                case "--capture-all-dns": capturesAll = value == "true"
+                default: if value == "true" { try self.turnOn(flag) }
+                }
                 continue
             }
             guard let value = parts.count > 1 ? parts[1] : rest.popFirst() else {
@@ -56,10 +63,18 @@ package struct SidecarRulesOptions: Hashable, Sendable {
         }
         if let group { self.rules.groupIDs = try Self.ids("--proxy-gid", group) }
         if environment["INVALID_DROP"] == "true" { self.rules.dropsInvalid = true }
-        if environment["ISTIO_META_DNS_CAPTURE"] == "true" {
-            self.notes.append(
-                "ISTIO_META_DNS_CAPTURE is set: names are not captured, as the sidecar answers no queries")
+        guard capturesNames else { return }
+        if capturesAll {
+            self.rules.names = .all
+            return
         }
+        let resolvers = DNSResolvers.parse(resolvConf).map(\.address)
+        if resolvers.isEmpty, !self.isCleanup {
+            throw Invalid(
+                "--redirect-dns", "true",
+                wanted: "a nameserver in the pod's /etc/resolv.conf, or --capture-all-dns with it")
+        }
+        self.rules.names = .of(resolvers)
     }
 
     private mutating func turnOn(_ flag: String) throws(Invalid) {
@@ -67,8 +82,6 @@ package struct SidecarRulesOptions: Hashable, Sendable {
         case "--dry-run", "--skip-rule-apply": self.isDryRun = true
         case "--cleanup-only": self.isCleanup = true
         case "--drop-invalid": self.rules.dropsInvalid = true
-        case "--redirect-dns", "--capture-all-dns":
-            throw Invalid(flag, "true", wanted: "false: the sidecar answers no name queries")
         case "--run-validation":
             throw Invalid(flag, "true", wanted: "false: rules that the CNI plugin set are not validated here")
         case "--native-nftables":

@@ -6,6 +6,7 @@ public enum SidecarRulesRole {
     /// Another program may hold the lock of iptables.
     private static let lockWaitSeconds = 30
     private static let timeMax = Duration.seconds(40)
+    private static let resolvConfPath = "/etc/resolv.conf"
 
     package struct Failure: Error, CustomStringConvertible {
         package let description: String
@@ -16,10 +17,11 @@ public enum SidecarRulesRole {
     /// - Returns: what was done, for the log.
     /// - Throws: for flags that cannot be used, and when iptables is missing or refuses.
     public static func run(environment: [String: String], arguments: [String]) throws -> String {
-        let options = try SidecarRulesOptions(environment: environment, arguments: arguments)
-        var lines = options.notes
-        lines.append(try self.run(options, isIPv6: try self.hasIPv6()))
-        return lines.joined(separator: "\n")
+        // One that is missing matters only where names are captured, and then the options say so.
+        let resolvConf = (try? Files.readText(Self.resolvConfPath)) ?? ""
+        let options = try SidecarRulesOptions(
+            environment: environment, arguments: arguments, resolvConf: resolvConf)
+        return try self.run(options, isIPv6: try self.hasIPv6())
     }
 
     /// In the network namespace of the calling thread.
@@ -31,7 +33,7 @@ public enum SidecarRulesRole {
             return text
         }
         for family in families {
-            let present = try self.present(family)
+            let present = try self.present(family, options)
             let text =
                 options.isCleanup
                 ? options.rules.removal(family, present: present)
@@ -51,16 +53,30 @@ public enum SidecarRulesRole {
         return options.isCleanup
             ? "istio-iptables: removed the rules of the sidecar for \(names)"
             : "istio-iptables: outbound connections go to port \(options.rules.outboundPort), inbound ones to port "
-                + "\(options.rules.inboundPort), for \(names)"
+                + "\(options.rules.inboundPort)\(self.capture(options.rules.names)), for \(names)"
+    }
+
+    private static func capture(_ names: SidecarRules.Names) -> String {
+        switch names {
+        case .none: ""
+        case .all: ", questions for names to port \(Redirection.dnsPort)"
+        case .of(let resolvers):
+            ", questions for names that \(resolvers.map(\.description).joined(separator: ", ")) would get to port "
+                + "\(Redirection.dnsPort)"
+        }
     }
 
     private static func program(_ family: SidecarRules.Family) -> String { family == .v4 ? "iptables" : "ip6tables" }
 
-    private static func present(_ family: SidecarRules.Family) throws -> [String: String] {
+    private static func present(
+        _ family: SidecarRules.Family, _ options: SidecarRulesOptions
+    ) throws -> [String: String] {
         var present: [String: String] = [:]
         let program = "\(self.program(family))-save"
         for table in SidecarRules.tables {
             let output = try self.run([program, "-t", table])
+            // Kernels without this table are good enough for who captures no names; nothing of ours is in it then.
+            if output.exitCode != 0, table == "raw", options.rules.names == .none { continue }
             guard output.exitCode == 0 else {
                 throw Failure(description: "\(program) cannot read table \(table): \(self.reason(output))")
             }

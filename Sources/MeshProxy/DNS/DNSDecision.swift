@@ -1,23 +1,31 @@
 internal import MeshDNS
 internal import MeshModel
+internal import MeshNameService
 internal import MeshTelemetry
 internal import MeshTunnel
 
-/// What becomes of one message of a pod.
-enum DNSDecision {
-    /// Too short to be answered.
-    case ignore
-    case reply([UInt8])
-    case forward(DNSForwardRequest)
-}
+/// What one pod's name server answers. It and the service hold each other until the pod leaves.
+struct PodNames: NameAnswers {
+    let service: DNSService
+    let pod: EnrolledPod
 
-/// A message for the resolvers, and what is counted and logged about it.
-struct DNSForwardRequest {
-    var bytes: [UInt8]
-    var query: DNSQuery
-    var transport: DNSTransport
-    /// Of the metrics.
-    var labels: [String]
+    func decide(_ bytes: [UInt8], over transport: DNSTransport) -> DNSDecision {
+        self.service.decide(bytes, of: self.pod, over: transport)
+    }
+
+    func forwarding(_ request: DNSForwardRequest) {
+        self.service.metrics.upstreamRequests.with(request.labels).add()
+    }
+
+    func forwarded(_ request: DNSForwardRequest, seconds: Double) {
+        self.service.metrics.upstreamSeconds.with(request.labels).record(seconds)
+        self.service.note(self.pod, request.query, "forwarded")
+    }
+
+    func failed(_ request: DNSForwardRequest, _ failure: DNSForwardFailure) {
+        self.service.metrics.upstreamFailures.with(request.labels).add()
+        self.service.note(self.pod, request.query, "forwarding failed (\(failure))")
+    }
 }
 
 extension DNSService {

@@ -1,11 +1,9 @@
 internal import MeshDNS
+package import MeshNameService
 package import MeshTelemetry
 package import MeshTunnel
 package import NIOCore
 internal import Synchronization
-
-internal import enum MeshLoop.Sockets
-internal import struct MeshLoop.SystemError
 
 /// The node's name service: answers captured questions of pods from the mesh, and passes on what the mesh does not know.
 package final class DNSService: Sendable {
@@ -13,7 +11,7 @@ package final class DNSService: Sendable {
 
     private struct State {
         var snapshot: MeshSnapshot?
-        var pods: [String: DNSPod] = [:]
+        var pods: [String: DNSServer] = [:]
     }
 
     package let settings: DNSSettings
@@ -46,23 +44,17 @@ package final class DNSService: Sendable {
     /// - Returns: the port.
     @discardableResult
     package func start(_ pod: EnrolledPod, namespace: CInt) throws -> UInt16 {
-        let own = namespace >= 0 ? try Sockets.duplicate(namespace) : nil
-        // Owns the copy from here on.
-        let served = DNSPod(pod, self, namespace: own, loop: self.group.next())
-        let sockets: DNSPodSockets
-        do throws(SystemError) {
-            sockets = try DNSPodSockets(self.settings, namespace: own)
-        } catch {
-            throw DNSStartError(pod: "\(pod.namespace)/\(pod.name)", reason: "\(error)")
-        }
+        let (server, port) = try DNSServer.start(
+            pod: "\(pod.namespace)/\(pod.name)", PodNames(service: self, pod: pod), self.settings.listening,
+            forwarder: self.forwarder, log: self.log.logger(Self.scope), namespace: namespace >= 0 ? namespace : nil,
+            loop: self.group.next())
         let old = self.state.withLock { state in
             let old = state.pods[pod.uid]
-            state.pods[pod.uid] = served
+            state.pods[pod.uid] = server
             return old
         }
         old?.loop.execute { old?.close() }
-        served.loop.execute { served.serve(sockets) }
-        return sockets.port
+        return port
     }
 
     /// The pod left: what waits for a resolver is dropped.
@@ -84,14 +76,5 @@ package final class DNSService: Sendable {
         }
         for pod in pods { try? await pod.drain().get() }
         for task in drained { task.cancel() }
-    }
-}
-
-/// The name ports of a pod cannot be bound.
-package struct DNSStartError: Error, Hashable, Sendable, CustomStringConvertible {
-    package let pod, reason: String
-
-    package var description: String {
-        "cannot serve names of pod \(self.pod): \(self.reason); does a container of the pod listen there?"
     }
 }

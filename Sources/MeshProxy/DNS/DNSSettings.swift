@@ -1,9 +1,9 @@
 package import MeshModel
+package import MeshNameService
 
-/// How captured name queries are served.
+/// How captured name queries of a node's pods are served.
 package struct DNSSettings: Hashable, Sendable {
-    /// `ISTIO_META_DNS_PROXY_ADDR`; nil is `localhost`: 127.0.0.1, and ::1 where the pod has it. Anything wider would
-    /// answer from the pod's own address, which the kernel's connection tracking does not take for the answer.
+    /// `ISTIO_META_DNS_PROXY_ADDR`; nil is `localhost`, see ``DNSListening``.
     package var address: IPAddress?
     package var port: UInt16 = 15053
     /// `CLUSTER_DOMAIN`
@@ -21,28 +21,12 @@ package struct DNSSettings: Hashable, Sendable {
     package var limits = DNSLimits()
 
     package init() {}
-}
 
-/// What one node proxy spends on names.
-package struct DNSLimits: Hashable, Sendable {
-    /// Questions of all pods that wait for a resolver. Each holds a socket or two; more are answered SERVFAIL.
-    package var queriesMax = 4096
-    /// Of one pod: none may take the node's share from the others.
-    package var queriesPerPodMax = 512
-    /// TCP connections of one pod; more are closed at once.
-    package var connectionsPerPodMax = 128
-    /// Questions of one TCP connection that are worked on; more wait in the kernel.
-    package var pipelinedQueriesMax = 32
-    /// For one question, whatever the number of resolvers. A pod's own resolver gives up after 5 s too.
-    package var upstreamTimeout = Duration.seconds(5)
-    /// After that the next resolver is asked (or the only one again); the first answer counts.
-    package var attemptTimeout = Duration.seconds(2)
-    /// A TCP connection without a question for so long is closed (RFC 7766, 6.2.3, wants some seconds).
-    package var connectionIdleTimeout = Duration.seconds(10)
-    /// As the C library: the rest of the file is ignored.
-    package static let resolversMax = 3
-    /// Of one question, every resolver in turn.
-    package static let attemptsMax = 6
-
-    package init() {}
+    var listening: DNSListening {
+        var listening = DNSListening()
+        (listening.address, listening.port) = (self.address, self.port)
+        (listening.mark, listening.isIPv6Enabled) = (self.mark, self.isIPv6Enabled)
+        (listening.reusesPort, listening.limits) = (self.reusesPort, self.limits)
+        return listening
+    }
 }

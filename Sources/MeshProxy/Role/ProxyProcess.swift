@@ -4,6 +4,7 @@ internal import MeshDirectory
 internal import MeshIdentity
 internal import MeshLinux
 internal import MeshModel
+internal import MeshNameService
 package import MeshProcess
 package import MeshTelemetry
 package import MeshTunnel

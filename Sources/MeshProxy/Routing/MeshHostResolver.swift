@@ -1,5 +1,6 @@
 internal import MeshDNS
 internal import MeshModel
+package import MeshNameService
 package import MeshTunnel
 
 /// Resolves the host names of workloads with the node's name service, which knows how long an answer holds.

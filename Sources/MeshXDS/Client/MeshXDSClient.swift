@@ -85,52 +85,22 @@ extension MeshXDSClient {
         typealias Response = Envoy_Service_Discovery_V3_DeltaDiscoveryResponse
 
         func follow(serverName: String) async -> ReconnectBackoff.StreamEnd {
-            let opened = Flag()
-            do {
-                let metadata = try self.configuration.endpoint.metadata()
-                try await self.configuration.endpoint.withChannel(
-                    serverName: serverName,
-                    keptRoots: { [logger] in
-                        logger.warning(
-                            "the control plane's root file cannot be used; the roots it had before are",
-                            metadata: ["why": "\($0)"])
-                    }
-                ) { channel in
-                    try await self.stream(channel, metadata, opened)
-                }
-                // An end before the first answer is no clean one: asking again at once could go on for ever.
-                return await opened.isSet ? .clean : .notOpened
-            } catch {
-                self.logger.warning(
-                    "xDS stream failed",
-                    metadata: [
-                        "server": "\(self.configuration.endpoint.host):\(self.configuration.endpoint.port)",
-                        "error": "\(error)",
-                    ])
-                if await !opened.isSet { return .notOpened }
-                switch (error as? RPCError)?.code {
-                case .unknown, .cancelled, .deadlineExceeded, .unavailable: return .interrupted
-                case .some: return .refused
-                case nil: return .clean
-                }
+            await self.configuration.withStream(serverName: serverName, self.logger) { channel, metadata, opened in
+                try await self.stream(channel, metadata, opened)
             }
         }
 
         private nonisolated func stream(
-            _ channel: GRPCClient<ControlPlaneEndpoint.Transport>, _ metadata: Metadata, _ opened: Flag
+            _ channel: GRPCClient<ControlPlaneEndpoint.Transport>, _ metadata: Metadata, _ opened: XDSStreamFlag
         ) async throws {
             // Holds at most one answer per response read, because the next is read only after the answer is in; and
             // demands, each key of which is said once.
             let (requests, outbox) = AsyncStream.makeStream(of: Request.self)
             let demanded = self.demands?.open()
             for request in await self.firstRequests(demanded?.keys) { outbox.yield(request) }
-            var options = CallOptions.defaults
-            options.waitForReady = false
-            options.maxResponseMessageBytes = MeshXDSClient.messageBytesMax
-            // The transport (2.x) judges responses by the bound of requests, 4 MiB unless set.
-            options.maxRequestMessageBytes = MeshXDSClient.messageBytesMax
             let client = Envoy_Service_Discovery_V3_AggregatedDiscoveryService.Client(wrapping: channel)
-            try await client.deltaAggregatedResources(metadata: metadata, options: options) { writer in
+            try await client.deltaAggregatedResources(metadata: metadata, options: XDSClientConfiguration.options) {
+                writer in
                 for await request in requests { try await writer.write(request) }
             } onResponse: { response in
                 defer { outbox.finish() }
@@ -155,7 +125,7 @@ extension MeshXDSClient {
         private func firstRequests(_ demanded: [String]?) -> [Request] {
             self.known.types.map { type in
                 .with {
-                    $0.node = self.node
+                    $0.node = self.configuration.node
                     $0.typeURL = type
                     $0.initialResourceVersions = self.known.initialVersions(type)
                     guard type == XDSType.address, let demanded else { return }
@@ -177,13 +147,6 @@ extension MeshXDSClient {
                     $0.resourceNamesSubscribe = names.subscribe
                     $0.resourceNamesUnsubscribe = names.unsubscribe
                 }
-            }
-        }
-
-        private var node: Envoy_Service_Discovery_V3_Node {
-            .with {
-                $0.id = self.configuration.nodeID
-                $0.metadata = Google_Protobuf_Struct(fields: self.configuration.metadata.mapValues(\.proto))
             }
         }
 
@@ -217,26 +180,6 @@ extension MeshXDSClient {
                 answer.errorDetail.message = reasons
             }
             return answer
-        }
-    }
-
-    fileprivate actor Flag {
-        private(set) var isSet = false
-        func set() { self.isSet = true }
-    }
-}
-
-extension MetadataValue {
-    var proto: Google_Protobuf_Value {
-        switch self {
-        case .null: .with { $0.nullValue = .nullValue }
-        case .bool(let value): Google_Protobuf_Value(boolValue: value)
-        case .number(let value): Google_Protobuf_Value(numberValue: value)
-        case .string(let value): Google_Protobuf_Value(stringValue: value)
-        case .list(let values):
-            Google_Protobuf_Value(listValue: Google_Protobuf_ListValue(values: values.map(\.proto)))
-        case .object(let members):
-            Google_Protobuf_Value(structValue: Google_Protobuf_Struct(fields: members.mapValues(\.proto)))
         }
     }
 }

@@ -28,6 +28,9 @@ public enum XDSType {
     public static let secret = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
     public static let routes = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 
+    /// For the agent beside a sidecar's Envoy.
+    public static let names = "type.googleapis.com/istio.networking.nds.v1.NameTable"
+
     /// Whether each client gets only what is for it.
     static func isScoped(_ type: String) -> Bool { type == Self.serviceRules || type == Self.waypointRules }
 }

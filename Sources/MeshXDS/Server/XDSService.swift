@@ -100,7 +100,7 @@ package struct XDSService: Envoy_Service_Discovery_V3_AggregatedDiscoveryService
             guard self.server.hasEnvoyResources(SidecarLayer.pod(pod)) else {
                 throw RPCError(code: .unavailable, message: "the configuration of pod \(pod) is not there yet")
             }
-            return .envoy(EnvoySession(nonces: nonces), parts: SidecarLayer.all(pod))
+            return .envoy(EnvoySession(types: EnvoySession.sidecar, nonces: nonces), parts: SidecarLayer.all(pod))
         // `admit` throws for these.
         case .refused(let why): throw RPCError(code: .permissionDenied, message: why)
         }

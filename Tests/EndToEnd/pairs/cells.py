@@ -4,7 +4,7 @@ import itertools
 from typing import NamedTuple
 
 CLIENTS = ["outside", "sidecar", "ambient"]
-SERVERS = ["outside", "sidecar", "ambient", "service", "workload"]
+SERVERS = ["outside", "sidecar", "ambient", "service", "workload", "envoy"]
 # On the client's node and on the other one.
 PLACES = ["here", "there"]
 # What asks, and what the client says besides.
@@ -17,7 +17,13 @@ PROTOCOLS = {
 }
 PORTS = {80, 8080, 7070, 9090, 9091}
 HBONE_PORT = 15008
-BEHIND_WAYPOINT = {"service", "workload"}
+# By kind of server: for what its waypoint is, and of which class.
+BEHIND_WAYPOINT = {
+    "service": ("service", "istio-waypoint"), "workload": ("workload", "istio-waypoint"),
+    "envoy": ("service", "martlet-envoy-waypoint")}
+# Whose policies are the same in every phase, as Envoy judges the first request on a connection that is older than a waypoint's
+# policy by what was in force before: the identity that they ask for.
+FIXED = {"envoy": "ambient"}
 
 
 class Cell(NamedTuple):
@@ -58,7 +64,7 @@ def wanted(cell, phase):
         # Whoever is not in the mesh reaches a pod itself and no waypoint: the waypoint's policies are not asked.
         is_judged = phase.allowed is not None and cell.server not in BEHIND_WAYPOINT
         return REFUSED if phase.strict or is_judged else "plain"
-    if phase.allowed not in (None, cell.client):
+    if FIXED.get(cell.server, phase.allowed) not in (None, cell.client):
         return REFUSED
     return "mtls" if cell.client == cell.server == "sidecar" else "hbone"
 

@@ -57,6 +57,7 @@ def test_what_is_expected():
     assert of("ambient", "sidecar", Phase(True)) == "hbone" and of("ambient", "outside", Phase(True)) == "plain"
     assert of("ambient", "workload", Phase(False, "sidecar")) == "refused"
     assert of("sidecar", "workload", Phase(False, "sidecar")) == "hbone"
+    assert of("sidecar", "envoy", Phase(False, "sidecar")) == "refused" and of("ambient", "envoy") == "hbone"
 
 
 def test_what_an_answer_means():

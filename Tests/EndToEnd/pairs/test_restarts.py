@@ -6,7 +6,7 @@ import random
 import threading
 import time
 
-from cells import CELLS, CLIENTS, Phase, became
+from cells import CELLS, CLIENTS, REFUSED, Phase, became, wanted
 
 SECONDS = 40
 # Longer than an old node proxy's drain, which cuts what is still there when it ends. A sidecar keeps connections to servers in
@@ -23,7 +23,7 @@ def test_restarts_lose_no_request(world):
     failures, counts, ending = [], dict.fromkeys(CLIENTS, 0), threading.Event()
 
     def ask(kind):
-        mine = [cell for cell in CELLS if cell.client == kind]
+        mine = [cell for cell in CELLS if cell.client == kind and wanted(cell, Phase(False)) != REFUSED]
         while not ending.is_set():
             cell = random.choice(mine)
             question = cell.question(world.addresses[f"to-{cell.server}", cell.place]) | {"timeout": 20.0}

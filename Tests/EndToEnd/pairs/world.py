@@ -5,7 +5,7 @@ import json
 import threading
 import time
 
-from cells import BEHIND_WAYPOINT, CELLS, CLIENTS, HBONE_PORT, PLACES, PORTS, REFUSED, SERVERS, became, wanted
+from cells import BEHIND_WAYPOINT, CELLS, CLIENTS, FIXED, HBONE_PORT, PLACES, PORTS, REFUSED, SERVERS, became, wanted
 from lab import Failed, eventually
 from shop import IMAGE, Asker, Shop, deployment, document, programs
 
@@ -13,7 +13,7 @@ LABELS = {
     "outside": {}, "sidecar": {"istio-injection": "enabled"}, "ambient": {"istio.io/dataplane-mode": "ambient"},
     **{kind: {"istio.io/dataplane-mode": "ambient"} for kind in BEHIND_WAYPOINT}}
 NODES = ["agent-0", "agent-1"]
-GUARDED = [kind for kind in SERVERS if kind != "outside"]
+GUARDED = [kind for kind in SERVERS if kind != "outside" and kind not in FIXED]
 
 
 def server(place, namespace, node):
@@ -46,10 +46,11 @@ class World(Shop):
         nodes = [f"k3d-{self.cluster}-{node}" for node in NODES]
         self.apply(*(document("Namespace", f"from-{kind}", labels=LABELS[kind]) for kind in CLIENTS))
         self.apply(*(document("Namespace", f"to-{kind}", labels=LABELS[kind]) for kind in SERVERS))
-        for kind in BEHIND_WAYPOINT:
+        for kind, (traffic, engine) in BEHIND_WAYPOINT.items():
             self.ok(
-                "martlet", "waypoint", "apply", "-n", f"to-{kind}", "--for", kind, "--enroll-namespace", "--wait",
-                timeout=180)
+                "martlet", "waypoint", "apply", "-n", f"to-{kind}", "--for", traffic, "--class", engine,
+                "--enroll-namespace", "--wait", timeout=180)
+        self.apply(*(self.guard(kind, allowed) for kind, allowed in FIXED.items()))
         for kind in SERVERS:
             self.apply(
                 document("ServiceAccount", "server", f"to-{kind}"),
@@ -65,19 +66,22 @@ class World(Shop):
         for kind in CLIENTS:
             self.askers[kind] = Asker(self, "client", f"from-{kind}")
 
+    @staticmethod
+    def guard(kind, allowed):
+        """Of a server, or of its waypoint: lets in one client."""
+        target = {"targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "waypoint"}]}
+        principal = f"cluster.local/ns/from-{allowed}/sa/client"
+        return document(
+            "AuthorizationPolicy", "guard", f"to-{kind}", {
+                **(target if kind in BEHIND_WAYPOINT else {}), "action": "ALLOW",
+                "rules": [{"from": [{"source": {"principals": [principal]}}]}]}, group="security.istio.io/v1")
+
     def set(self, phase):
         """Mutual TLS and policies as the phase has them."""
         self.apply(document(
             "PeerAuthentication", "default", "istio-system", {"mtls": {"mode": "STRICT" if phase.strict else "PERMISSIVE"}},
             group="security.istio.io/v1"))
-        guards = []
-        for kind in GUARDED:
-            target = {"targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "waypoint"}]}
-            principal = f"cluster.local/ns/from-{phase.allowed}/sa/client"
-            guards.append(document(
-                "AuthorizationPolicy", "guard", f"to-{kind}", {
-                    **(target if kind in BEHIND_WAYPOINT else {}), "action": "ALLOW",
-                    "rules": [{"from": [{"source": {"principals": [principal]}}]}]}, group="security.istio.io/v1"))
+        guards = [self.guard(kind, phase.allowed) for kind in GUARDED]
         (self.apply if phase.allowed else self.remove)(*guards)
 
     def told(self, pod, what):

@@ -2,6 +2,7 @@ import Glibc
 import MeshDNS
 import MeshLinux
 import MeshModel
+import MeshNameService
 import MeshProxy
 import MeshTelemetry
 import MeshTunnel
@@ -558,5 +559,13 @@ struct DNSLookupTests {
             nameserver 2.2.2.2
             """
         #expect(DNSResolvers.parse(text).map(\.description) == ["10.43.0.10:53", "[fd00::a]:53", "1.1.1.1:53"])
+    }
+
+    @Test("of the search domains the last line counts, without regard to case and dots around")
+    func searchDomains() {
+        let text =
+            "domain a.example\nsearch NS1.svc.cluster.local. svc.cluster.local\t.\nnameserver 1.1.1.1\noptions ndots:5\n"
+        #expect(DNSSearchDomains.parse(text) == ["ns1.svc.cluster.local", "svc.cluster.local"])
+        #expect(DNSSearchDomains.parse("nameserver 1.1.1.1\n").isEmpty)
     }
 }

@@ -1,5 +1,6 @@
 import MeshDNS
 import MeshModel
+import MeshNameService
 import MeshProxy
 import MeshTelemetry
 import MeshTunnel

@@ -15,8 +15,10 @@ package struct EnvoySession {
     static let configuration = [
         XDSType.cluster, XDSType.endpoints, XDSType.extensionConfig, XDSType.listener, XDSType.routes,
     ]
-    /// Types of which an Envoy gets everything.
-    private static let wholeTypes: Set<String> = [XDSType.cluster, XDSType.listener]
+    /// Of a sidecar, whose agent may ask for names on a stream of its own.
+    static let sidecar = Self.configuration + [XDSType.names]
+    /// Types of which a client gets everything.
+    private static let wholeTypes: Set<String> = [XDSType.cluster, XDSType.listener, XDSType.names]
 
     private struct Held {
         /// Names that were asked for; nil: all.

@@ -1,18 +1,18 @@
 internal import MeshDNS
 internal import NIOCore
 
-/// Questions over UDP. `@unchecked`: on the pod's loop.
+/// Questions over UDP. `@unchecked`: on the server's loop.
 final class DNSDatagramHandler: ChannelInboundHandler, @unchecked Sendable {
     typealias InboundIn = AddressedEnvelope<ByteBuffer>
 
-    private let pod: DNSPod
+    private let server: DNSServer
 
-    init(_ pod: DNSPod) { self.pod = pod }
+    init(_ server: DNSServer) { self.server = server }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         let envelope = self.unwrapInboundIn(data)
         let (channel, client) = (context.channel, envelope.remoteAddress)
-        self.pod.received(
+        self.server.received(
             Array(envelope.data.readableBytesView), over: .udp,
             reply: { message in
                 let answer = AddressedEnvelope(

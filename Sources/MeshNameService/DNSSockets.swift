@@ -3,9 +3,9 @@ internal import MeshDNS
 internal import MeshLoop
 internal import MeshModel
 
-/// The sockets of one pod's name service, bound inside its namespace: all or none. They listen from here on, before
+/// The sockets of one name service, bound inside its namespace: all or none. They listen from here on, before
 /// anybody reads them; what arrives waits in the kernel.
-struct DNSPodSockets {
+struct DNSSockets {
     struct Bound {
         let descriptor: CInt
         let local: IPEndpoint
@@ -16,7 +16,7 @@ struct DNSPodSockets {
     let port: UInt16
 
     /// - Parameter namespace: borrowed; nil is the process's own.
-    init(_ settings: DNSSettings, namespace: CInt?) throws(SystemError) {
+    init(_ settings: DNSListening, namespace: CInt?) throws(SystemError) {
         var all: [Bound] = []
         var port = settings.port
         do throws(SystemError) {
@@ -42,7 +42,7 @@ struct DNSPodSockets {
         self.port = port
     }
 
-    private static func addresses(_ settings: DNSSettings) -> [IPAddress] {
+    private static func addresses(_ settings: DNSListening) -> [IPAddress] {
         if let address = settings.address { return [address] }
         let v4 = IPAddress(v4: 0x7f00_0001)
         return settings.isIPv6Enabled ? [v4, IPAddress(v6High: 0, low: 1)] : [v4]
@@ -50,7 +50,7 @@ struct DNSPodSockets {
 
     /// One socket; port 0 takes a free one.
     static func bind(
-        _ transport: DNSTransport, _ local: IPEndpoint, _ settings: DNSSettings, namespace: CInt?
+        _ transport: DNSTransport, _ local: IPEndpoint, _ settings: DNSListening, namespace: CInt?
     ) throws(SystemError) -> Bound {
         switch transport {
         case .tcp:

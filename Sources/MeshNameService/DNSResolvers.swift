@@ -19,6 +19,21 @@ package enum DNSResolvers {
     }
 }
 
+/// The search domains of a resolv.conf(5) text.
+package enum DNSSearchDomains {
+    /// Lower case, without dots around, at most ``DNSLimits/searchDomainsMax``; the last line that names any counts.
+    package static func parse(_ text: String) -> [String] {
+        var found: [String] = []
+        for line in text.split(whereSeparator: \.isNewline) {
+            let words = line.split(whereSeparator: { $0 == " " || $0 == "\t" })
+            guard words.count >= 2, words[0] == "search" || words[0] == "domain" else { continue }
+            found = words.dropFirst().prefix(DNSLimits.searchDomainsMax)
+                .map { $0.lowercased().split(separator: ".").joined(separator: ".") }.filter { !$0.isEmpty }
+        }
+        return found
+    }
+}
+
 extension SocketAddress {
     /// Family, address and port as they stand; cannot fail for an address that was parsed.
     init(_ endpoint: IPEndpoint) {

@@ -3,12 +3,12 @@ internal import NIOCore
 
 /// One TCP connection with questions, several at a time (RFC 7766, 6.2.1.1); answers go out as they come.
 ///
-/// `@unchecked`: on the pod's loop.
+/// `@unchecked`: on the server's loop.
 final class DNSConnection: ChannelInboundHandler, @unchecked Sendable {
     typealias InboundIn = ByteBuffer
 
-    private let pod: DNSPod
-    private var limits: DNSLimits { self.pod.service.settings.limits }
+    private let server: DNSServer
+    private var limits: DNSLimits { self.server.listening.limits }
     private var context: ChannelHandlerContext?
     private var frames = DNSFrames()
     /// Questions that are worked on.
@@ -18,11 +18,11 @@ final class DNSConnection: ChannelInboundHandler, @unchecked Sendable {
     private var isEnding = false
     private var idle: Scheduled<Void>?
 
-    init(_ pod: DNSPod) { self.pod = pod }
+    init(_ server: DNSServer) { self.server = server }
 
     func channelActive(context: ChannelHandlerContext) {
         self.context = context
-        guard self.pod.arrived(self) else { return context.close(promise: nil) }
+        guard self.server.arrived(self) else { return context.close(promise: nil) }
         self.progressed()
     }
 
@@ -44,10 +44,10 @@ final class DNSConnection: ChannelInboundHandler, @unchecked Sendable {
     func channelInactive(context: ChannelHandlerContext) {
         self.idle?.cancel()
         self.context = nil
-        self.pod.left(self)
+        self.server.left(self)
     }
 
-    // MARK: The pod's orders
+    // MARK: The server's orders
 
     /// What is asked already is answered; then it ends.
     func drain() {
@@ -67,7 +67,7 @@ final class DNSConnection: ChannelInboundHandler, @unchecked Sendable {
             guard message.count >= DNSReader.headerBytes else { return context.close(promise: nil) }
             self.pending += 1
             self.progressed()
-            self.pod.received(
+            self.server.received(
                 message, over: .tcp,
                 reply: { answer in
                     channel.writeAndFlush(DNSFrames.framed(answer, channel.allocator))
@@ -76,7 +76,7 @@ final class DNSConnection: ChannelInboundHandler, @unchecked Sendable {
                     self.pending -= 1
                     self.progressed()
                     // In a later turn: many answers from the mesh would nest.
-                    self.pod.loop.execute {
+                    self.server.loop.execute {
                         self.work()
                         self.closeIfDone()
                     }
@@ -105,6 +105,6 @@ final class DNSConnection: ChannelInboundHandler, @unchecked Sendable {
         let limit =
             self.limits.connectionIdleTimeout + (self.pending > 0 ? self.limits.upstreamTimeout : .zero)
         let channel = context.channel
-        self.idle = self.pod.loop.scheduleTask(in: TimeAmount(limit)) { channel.close(promise: nil) }
+        self.idle = self.server.loop.scheduleTask(in: TimeAmount(limit)) { channel.close(promise: nil) }
     }
 }

@@ -1,27 +1,32 @@
+package import Logging
 internal import MeshDNS
 internal import MeshModel
-internal import MeshTunnel
-internal import NIOCore
+package import NIOCore
 internal import NIOPosix
 
 internal import enum MeshLoop.Sockets
 internal import struct MeshLoop.SystemError
 
-/// The name service inside one pod: its listeners, their connections, and the questions that wait for a resolver.
+/// The name service inside one network namespace: its listeners, their connections, and the questions that wait for a
+/// resolver.
 ///
 ///     serving ─drain─▶ draining (no new connections; what waits is answered) ─▶ closed
 ///     any of them ─close─▶ closed
 ///
 /// `@unchecked`: everything but the constants happens on `loop`.
-final class DNSPod: @unchecked Sendable {
+package final class DNSServer: @unchecked Sendable {
     /// Before a broken socket is bound again.
     private static let rebindDelay = TimeAmount.milliseconds(100)
 
     private enum State { case serving, draining(EventLoopPromise<Void>), closed }
 
-    let pod: EnrolledPod
-    let service: DNSService
-    let loop: any EventLoop
+    /// `<namespace>/<name>`, for people.
+    private let pod: String
+    private let answers: any NameAnswers
+    let listening: DNSListening
+    private let forwarder: DNSForwarder
+    private let log: Logger
+    package let loop: any EventLoop
     /// Ours; nil is the process's own namespace.
     private let namespace: CInt?
     private var state = State.serving
@@ -31,9 +36,37 @@ final class DNSPod: @unchecked Sendable {
     /// Answers on their way to a client, from whomever.
     private var unfinished = 0
 
-    init(_ pod: EnrolledPod, _ service: DNSService, namespace: CInt?, loop: any EventLoop) {
+    /// Returns once the ports are bound and take questions.
+    /// - Parameters:
+    ///   - pod: whose names they are, `<namespace>/<name>`, for people.
+    ///   - namespace: the network namespace, borrowed; nil is the process's own.
+    /// - Returns: the server and its port.
+    package static func start(
+        pod: String, _ answers: any NameAnswers, _ listening: DNSListening, forwarder: DNSForwarder, log: Logger,
+        namespace: CInt?, loop: any EventLoop
+    ) throws(DNSStartError) -> (server: DNSServer, port: UInt16) {
+        do throws(SystemError) {
+            var own: CInt?
+            if let namespace { own = try Sockets.duplicate(namespace) }
+            // Owns the copy from here on.
+            let server = DNSServer(pod, answers, listening, forwarder, log, namespace: own, loop)
+            let sockets = try DNSSockets(listening, namespace: own)
+            loop.execute { for bound in sockets.all { server.serve(bound) } }
+            return (server, sockets.port)
+        } catch {
+            throw DNSStartError(pod: pod, reason: "\(error)")
+        }
+    }
+
+    private init(
+        _ pod: String, _ answers: any NameAnswers, _ listening: DNSListening, _ forwarder: DNSForwarder, _ log: Logger,
+        namespace: CInt?, _ loop: any EventLoop
+    ) {
         self.pod = pod
-        self.service = service
+        self.answers = answers
+        self.listening = listening
+        self.forwarder = forwarder
+        self.log = log
         self.namespace = namespace
         self.loop = loop
     }
@@ -42,13 +75,7 @@ final class DNSPod: @unchecked Sendable {
 
     // MARK: Life
 
-    /// Takes over the sockets.
-    func serve(_ sockets: DNSPodSockets) {
-        self.loop.preconditionInEventLoop()
-        for bound in sockets.all { self.serve(bound) }
-    }
-
-    private func serve(_ bound: DNSPodSockets.Bound) {
+    private func serve(_ bound: DNSSockets.Bound) {
         switch bound.transport {
         case .udp:
             DatagramBootstrap(group: self.loop)
@@ -93,17 +120,16 @@ final class DNSPod: @unchecked Sendable {
     /// the pod would have no names for the rest of its life.
     private func lost(_ transport: DNSTransport, _ local: IPEndpoint, _ reason: String) {
         guard case .serving = self.state else { return }
-        self.service.log.logger(DNSService.scope).warning(
+        self.log.warning(
             "a pod's name socket was lost; binding it again",
             metadata: [
-                "pod": "\(self.pod.namespace)/\(self.pod.name)", "local": "\(transport.rawValue) \(local)",
+                "pod": "\(self.pod)", "local": "\(transport.rawValue) \(local)",
                 "reason": "\(reason)",
             ])
         self.loop.scheduleTask(in: Self.rebindDelay) {
             guard case .serving = self.state else { return }
             do throws(SystemError) {
-                self.serve(
-                    try DNSPodSockets.bind(transport, local, self.service.settings, namespace: self.namespace))
+                self.serve(try DNSSockets.bind(transport, local, self.listening, namespace: self.namespace))
             } catch {
                 self.lost(transport, local, "\(error)")
             }
@@ -111,7 +137,7 @@ final class DNSPod: @unchecked Sendable {
     }
 
     /// - Returns: when nothing is left to be answered.
-    func drain() -> EventLoopFuture<Void> {
+    package func drain() -> EventLoopFuture<Void> {
         let promise = self.loop.makePromise(of: Void.self)
         self.loop.execute {
             guard case .serving = self.state else { return promise.succeed() }
@@ -129,7 +155,8 @@ final class DNSPod: @unchecked Sendable {
         promise.succeed()
     }
 
-    func close() {
+    /// On the loop: what waits for a resolver is dropped.
+    package func close() {
         self.loop.preconditionInEventLoop()
         if case .closed = self.state { return }
         let promise: EventLoopPromise<Void>? = if case .draining(let promise) = self.state { promise } else { nil }
@@ -144,7 +171,7 @@ final class DNSPod: @unchecked Sendable {
 
     /// - Returns: false when there are too many.
     func arrived(_ connection: DNSConnection) -> Bool {
-        guard case .serving = self.state, self.connections.count < self.service.settings.limits.connectionsPerPodMax
+        guard case .serving = self.state, self.connections.count < self.listening.limits.connectionsPerPodMax
         else { return false }
         self.connections[ObjectIdentifier(connection)] = connection
         return true
@@ -172,7 +199,7 @@ final class DNSPod: @unchecked Sendable {
             done()
             self.finishDrain()
         }
-        switch self.service.decide(bytes, of: self.pod, over: transport) {
+        switch self.answers.decide(bytes, over: transport) {
         case .ignore: finish()
         case .reply(let message): reply(message).whenComplete { _ in finish() }
         case .forward(let request): self.forward(request, reply, finish)
@@ -183,27 +210,26 @@ final class DNSPod: @unchecked Sendable {
         _ request: DNSForwardRequest, _ reply: @escaping @Sendable ([UInt8]) -> EventLoopFuture<Void>,
         _ finish: @escaping @Sendable () -> Void
     ) {
-        let service = self.service
+        let (answers, forwarder) = (self.answers, self.forwarder)
         let started = NIODeadline.now()
-        service.metrics.upstreamRequests.with(request.labels).add()
+        answers.forwarding(request)
         @Sendable func refuse(_ failure: DNSForwardFailure) {
-            service.metrics.upstreamFailures.with(request.labels).add()
-            service.note(self.pod, request.query, "forwarding failed (\(failure))")
+            answers.failed(request, failure)
             guard failure != .cancelled, let message = DNSWriter.refusal(of: request.bytes, .serverFailure) else {
                 return finish()
             }
             reply(message).whenComplete { _ in finish() }
         }
-        guard self.waiting.count < service.settings.limits.queriesPerPodMax, service.forwarder.enter() else {
+        guard self.waiting.count < self.listening.limits.queriesPerPodMax, forwarder.enter() else {
             return refuse(.overloaded)
         }
         let bytesMax = request.query.answerBytesMax(over: request.transport)
         let isFitted = request.transport == .udp && request.query.header.opcode == 0
         let written = DNSWrites(self.loop)
         let handle = DNSForwardingHandle()
-        let forwarding = service.forwarder.makeForwarding(
+        let forwarding = forwarder.makeForwarding(
             DNSExchange(request.bytes, request.query, id: .random(in: .min ... .max)), over: request.transport,
-            datagramBytesMax: bytesMax, from: .init(namespace: self.namespace, mark: service.settings.mark),
+            datagramBytesMax: bytesMax, from: .init(namespace: self.namespace, mark: self.listening.mark),
             on: self.loop,
             DNSForwarding.Events(
                 received: { message in
@@ -212,13 +238,12 @@ final class DNSPod: @unchecked Sendable {
                     return write
                 },
                 finished: { failure in
-                    service.forwarder.leave()
+                    forwarder.leave()
                     handle.forwarding.map { self.waiting[ObjectIdentifier($0)] = nil }
                     handle.forwarding = nil
                     if let failure { return refuse(failure) }
                     let seconds = Double((NIODeadline.now() - started).nanoseconds) / 1e9
-                    service.metrics.upstreamSeconds.with(request.labels).record(seconds)
-                    service.note(self.pod, request.query, "forwarded")
+                    answers.forwarded(request, seconds: seconds)
                     if let last = written.last { last.whenComplete { _ in finish() } } else { finish() }
                 }))
         handle.forwarding = forwarding
@@ -227,13 +252,22 @@ final class DNSPod: @unchecked Sendable {
     }
 }
 
-/// The last answer on its way. `@unchecked`: on the pod's loop.
+/// The last answer on its way. `@unchecked`: on the server's loop.
 private final class DNSWrites: @unchecked Sendable {
     var last: EventLoopFuture<Void>?
     init(_ loop: any EventLoop) { loop.preconditionInEventLoop() }
 }
 
-/// For the closures that are made before the forwarding is. `@unchecked`: on the pod's loop.
+/// For the closures that are made before the forwarding is. `@unchecked`: on the server's loop.
 private final class DNSForwardingHandle: @unchecked Sendable {
     var forwarding: DNSForwarding?
+}
+
+/// The name ports of a pod cannot be bound.
+package struct DNSStartError: Error, Hashable, Sendable, CustomStringConvertible {
+    package let pod, reason: String
+
+    package var description: String {
+        "cannot serve names of pod \(self.pod): \(self.reason); does a container of the pod listen there?"
+    }
 }

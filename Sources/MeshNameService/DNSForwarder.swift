@@ -3,7 +3,7 @@ package import MeshModel
 package import NIOCore
 internal import Synchronization
 
-/// Passes questions on to resolvers: one for the whole node, for all pods and for the proxy itself.
+/// Passes questions on to resolvers: one for a whole process, for all pods that it serves and for itself.
 ///
 /// Every question gets a socket of its own with a port that the kernel chose, and an id that we drew: who wants to forge
 /// an answer has to guess both. Answers are not kept: they would have to be changed to age, a resolver may answer each
@@ -133,7 +133,7 @@ package enum DNSForwardFailure: Error, Hashable, Sendable, CustomStringConvertib
 
     package var description: String {
         switch self {
-        case .noResolvers: "no resolver is known; does the node proxy's /etc/resolv.conf list a nameserver?"
+        case .noResolvers: "no resolver is known; does the proxy's /etc/resolv.conf list a nameserver?"
         case .timedOut(let limit):
             "no resolver answered within \(limit); does a NetworkPolicy block port 53?"
         case .unreachable(let resolver, let reason): "resolver \(resolver) cannot be reached: \(reason)"
