@@ -23,7 +23,7 @@ package struct AgentNameService: Sendable {
     /// - Parameter resolvers: instead of those in the file.
     package init(
         _ configuration: AgentConfiguration, _ registry: MetricsRegistry, _ log: MeshLog,
-        resolvers: [IPEndpoint]? = nil
+        resolvers: [IPEndpoint]? = nil, limits: DNSLimits = DNSLimits()
     ) throws(DNSStartError) {
         let logger = log.logger(AgentNames.scope)
         let group = MultiThreadedEventLoopGroup.singleton
@@ -35,7 +35,7 @@ package struct AgentNameService: Sendable {
                 "no resolver is known: names outside the mesh are answered SERVFAIL", metadata: ["file": "\(path)"])
         }
         var listening = DNSListening()
-        listening.port = configuration.namesPort
+        (listening.port, listening.limits) = (configuration.namesPort, limits)
         listening.isIPv6Enabled = configuration.isIPv6Enabled
         let names = AgentNames(configuration, resolvConf: resolvConf, registry, log)
         (self.server, self.port) = try DNSServer.start(

@@ -55,6 +55,10 @@ struct AgentNamesTests {
         init() async throws {
             let (resolver, registry) = (Resolver(), MetricsRegistry())
             (self.resolver, self.registry) = (resolver, registry)
+            // Nothing is asked twice, however slow the machine is.
+            var limits = DNSLimits()
+            (limits.upstreamTimeout, limits.attemptTimeout) = (.seconds(240), .seconds(240))
+            let patient = limits
             let group = MultiThreadedEventLoopGroup.singleton
             var listening = DNSListening()
             (listening.port, listening.reusesPort) = (0, false)
@@ -104,11 +108,11 @@ struct AgentNamesTests {
             let service = try onFreePort {
                 try AgentNameService(
                     complete, registry, MeshLog(destination: Nowhere()),
-                    resolvers: [IPEndpoint(address: IPAddress("127.0.0.1")!, port: port)])
+                    resolvers: [IPEndpoint(address: IPAddress("127.0.0.1")!, port: port)], limits: patient)
             }
             self.service = service
             self.client = DNSForwarder(
-                resolvers: [IPEndpoint(address: IPAddress("127.0.0.1")!, port: service.port)], limits: DNSLimits(),
+                resolvers: [IPEndpoint(address: IPAddress("127.0.0.1")!, port: service.port)], limits: patient,
                 group: group)
             self.tasks = serving + [Task { await service.run() }]
             // Its own part, without which no sidecar is served.
