@@ -172,7 +172,7 @@ def details(results, plugins):
         if not any((name, plugin) in results for plugin in plugins):
             continue
         yield from ("", f"### {name}: {scenario.title}", "")
-        # Those who looked on while it was measured: how long a sleeping core took to wake up, and what the virtual machine was denied.
+        # What the hour was like: how long a sleeping core took to wake up, and how many cores the virtual machine was denied.
         timed = ["wake_us", "steal"] if not name.startswith(UNDISTURBED) else []
         yield row(["plug-in", "n", *scenario.figures, *timed])
         yield row(["---"] * (len(scenario.figures) + len(timed) + 2))

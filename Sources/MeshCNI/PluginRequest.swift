@@ -7,7 +7,7 @@ public import MeshModel
 ///     {"Netns":"/var/run/netns/cni-01","PodName":"web-0","PodNamespace":"shop",
 ///      "IPs":[{"Interface":2,"Address":{"IP":"10.1.0.9","Mask":"////AA=="},"Gateway":"10.1.0.1"}]}
 public struct PluginRequest: Hashable, Sendable, CustomStringConvertible {
-    public enum Purpose: String, CaseIterable, Sendable {
+    public enum Purpose: String, Sendable {
         /// The pod starts when the answer is 200.
         case start = "/cmdadd"
         /// The pod's network goes with the answer, whatever it is. Our addition: the reference's plugin says nothing.

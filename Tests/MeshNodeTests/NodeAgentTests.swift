@@ -15,6 +15,13 @@ struct NodeAgentTests {
         try await namespace.perform { try Program.run(["nft", "list", "ruleset"]).standardOutput }
     }
 
+    /// What the plugin says about a sandbox of the pod `new`.
+    static func request(_ sandbox: SharedNetworkNamespace) -> PluginRequest {
+        PluginRequest(
+            networkNamespace: sandbox.namespace.withDescriptor { "/proc/self/fd/\($0)" }, podName: "new",
+            podNamespace: "shop", podUID: Workbench.clientUID, addresses: [Topology.clientV4])
+    }
+
     static func post(
         _ bench: Workbench, _ request: PluginRequest, _ purpose: PluginRequest.Purpose = .start
     ) async throws -> UnixHTTPResponse {
@@ -127,10 +134,7 @@ struct NodeAgentTests {
         let bench = try await Workbench()
         bench.putPod("new", Workbench.clientUID, [])
         bench.putPod("other", "3", namespace: "plain", [])
-        let path = bench.topology.client.namespace.withDescriptor { "/proc/self/fd/\($0)" }
-        let request = PluginRequest(
-            networkNamespace: path, podName: "new", podNamespace: "shop", podUID: Workbench.clientUID,
-            addresses: [Topology.clientV4])
+        let request = Self.request(bench.topology.client)
         try await bench.withAgent { _ in
             try await eventually("installed") { bench.file("bin/istio-cni") != nil }
             let refused = try await Self.post(bench, request)
@@ -173,11 +177,6 @@ struct NodeAgentTests {
     func overtaken() async throws {
         let bench = try await Workbench()
         bench.putPod("new", Workbench.clientUID, [])
-        @Sendable func request(_ namespace: SharedNetworkNamespace) -> PluginRequest {
-            PluginRequest(
-                networkNamespace: namespace.namespace.withDescriptor { "/proc/self/fd/\($0)" }, podName: "new",
-                podNamespace: "shop", podUID: Workbench.clientUID, addresses: [Topology.clientV4])
-        }
         try await bench.withProxy { proxy in
             try await bench.withAgent { _ in
                 try await eventually("enabled") { bench.annotation() == "enabled" }
@@ -192,9 +191,9 @@ struct NodeAgentTests {
                 }
                 let abandoned = try await NetworkNamespace.create()
                 try await Topology.ip(abandoned, "link set lo up")
-                let first = Task { try await Self.post(bench, request(abandoned)) }
+                let first = Task { try await Self.post(bench, Self.request(abandoned)) }
                 try await eventually("the proxy is asked") { isAsked.withLock { $0 } }
-                let second = Task { try await Self.post(bench, request(bench.topology.client)) }
+                let second = Task { try await Self.post(bench, Self.request(bench.topology.client)) }
                 try await eventually("the second request is there") {
                     try await Task.sleep(for: .milliseconds(200))
                     return true
@@ -214,27 +213,22 @@ struct NodeAgentTests {
     func sandboxEnds() async throws {
         let bench = try await Workbench()
         bench.putPod("new", Workbench.clientUID, [])
-        @Sendable func request(_ namespace: SharedNetworkNamespace) -> PluginRequest {
-            PluginRequest(
-                networkNamespace: namespace.namespace.withDescriptor { "/proc/self/fd/\($0)" }, podName: "new",
-                podNamespace: "shop", podUID: Workbench.clientUID, addresses: [Topology.clientV4])
-        }
         let old = try await NetworkNamespace.create()
         try await Topology.ip(old, "link set lo up")
         let next = bench.topology.client
         try await bench.withProxy { proxy in
             try await bench.withAgent { _ in
                 try await eventually("connected") { proxy.snapshotCount == 1 }
-                #expect(try await Self.post(bench, request(old)).status == 200)
+                #expect(try await Self.post(bench, Self.request(old)).status == 200)
                 #expect(proxy[Workbench.clientUID] != nil)
-                #expect(try await Self.post(bench, request(old), .end).status == 200)
+                #expect(try await Self.post(bench, Self.request(old), .end).status == 200)
                 #expect(proxy[Workbench.clientUID] == nil, "it has left when the answer is there")
 
-                #expect(try await Self.post(bench, request(next)).status == 200)
+                #expect(try await Self.post(bench, Self.request(next)).status == 200)
                 #expect(proxy[Workbench.clientUID]?.namespace == next.identity)
-                #expect(try await Self.post(bench, request(old), .end).status == 200, "cleaned up late")
+                #expect(try await Self.post(bench, Self.request(old), .end).status == 200, "cleaned up late")
                 #expect(proxy[Workbench.clientUID] != nil, "the sandbox that counts is another one")
-                var stranger = request(next)
+                var stranger = Self.request(next)
                 stranger.podUID = "3"
                 #expect(try await Self.post(bench, stranger, .end).status == 200)
                 #expect(proxy[Workbench.clientUID] != nil)
