@@ -119,13 +119,17 @@ struct SmokeTests {
         let created = try await self.lab(
             "create", name, "--api-port", "\(Int.random(in: 20_000..<30_000))", "--timeout", "120s")
         try #require(created.code == 0, "\(created.error)")
-        let files = ["server.pid", "nodes/k3d-\(name)-server-0/keeper.pid"]
-        for file in files {
+        for file in ["server.pid", "nodes/k3d-\(name)-server-0/keeper.pid"] {
             let text = try String(contentsOfFile: "/run/martlet/lab/\(name)/\(file)", encoding: .utf8)
             kill(try #require(text.split(separator: " ").first.flatMap { pid_t($0) }), SIGKILL)
         }
-        // And lose the files, too.
-        try FileManager.default.removeItem(atPath: "/run/martlet/lab/\(name)")
+        // And lose the files, too. The node is still dying, and may make a new one while the others go.
+        let files = "/run/martlet/lab/\(name)"
+        for _ in 0..<500 where FileManager.default.fileExists(atPath: files) {
+            try? FileManager.default.removeItem(atPath: files)
+            try await Task.sleep(for: .milliseconds(10))
+        }
+        try #require(!FileManager.default.fileExists(atPath: files))
         #expect(try await self.lab("delete", name).code == 0)
         #expect(self.remains(name) == [])
     }
