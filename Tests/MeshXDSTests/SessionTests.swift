@@ -315,16 +315,31 @@ struct DebounceTests {
         #expect(debounce.deadline == nil)
         debounce.changed(at: at(0))
         #expect(debounce.deadline == at(0))
-        debounce.published()
+        debounce.published(at: at(0))
         debounce.changed(at: at(10))
         #expect(debounce.deadline == at(110))
         debounce.changed(at: at(60))
         #expect(debounce.deadline == at(160))
         for step in stride(from: 100, through: 12_000, by: 50) { debounce.changed(at: at(step)) }
         #expect(debounce.deadline == at(10_010))
-        debounce.published()
+        debounce.published(at: at(12_000))
         debounce.changed(at: at(20_000))
         #expect(debounce.deadline == at(20_000))
+    }
+
+    @Test("not while what was published last is digested, be it a first change or one of many")
+    func rest() {
+        var debounce = Debounce(quiet: .milliseconds(2), longest: .milliseconds(8))
+        let start = ContinuousClock.now
+        func at(_ milliseconds: Int) -> ContinuousClock.Instant { start + .milliseconds(milliseconds) }
+        debounce.changed(at: at(0))
+        debounce.published(at: at(0), rest: .milliseconds(100))
+        #expect(debounce.deadline == nil)
+        for step in 1..<90 { debounce.changed(at: at(step)) }
+        #expect(debounce.deadline == at(100))
+        debounce.published(at: at(101))
+        debounce.changed(at: at(102))
+        #expect(debounce.deadline == at(104))
     }
 }
 

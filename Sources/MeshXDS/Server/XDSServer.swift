@@ -41,6 +41,8 @@ public final class XDSServer: Sendable {
         var debounce: Debounce
         /// Of rules, which are published by themselves.
         var rulesDebounce: Debounce
+        /// Of Envoys' resources, likewise.
+        var envoysDebounce: Debounce
         var isReady = false
         var isDraining = false
         var clients: [UInt64: XDSConnection] = [:]
@@ -57,6 +59,8 @@ public final class XDSServer: Sendable {
     private let wakeUps: AsyncStream<Void>
     private let rulesWake: AsyncStream<Void>.Continuation
     private let rulesWakeUps: AsyncStream<Void>
+    private let envoysWake: AsyncStream<Void>.Continuation
+    private let envoysWakeUps: AsyncStream<Void>
 
     public init(
         _ configuration: Configuration = Configuration(), authenticator: any CallerAuthenticator,
@@ -68,12 +72,15 @@ public final class XDSServer: Sendable {
         self.admission = admission
         self.logger = logger
         self.record = record
+        let rules = Debounce(quiet: configuration.rulesQuiet, longest: configuration.rulesLongest)
         self.state = Mutex(
             State(
                 debounce: Debounce(quiet: configuration.quiet, longest: configuration.longest),
-                rulesDebounce: Debounce(quiet: configuration.rulesQuiet, longest: configuration.rulesLongest)))
+                rulesDebounce: rules, envoysDebounce: rules))
         (self.wakeUps, self.wake) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         (self.rulesWakeUps, self.rulesWake) = AsyncStream.makeStream(
+            of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        (self.envoysWakeUps, self.envoysWake) = AsyncStream.makeStream(
             of: Void.self, bufferingPolicy: .bufferingNewest(1))
     }
 
@@ -106,7 +113,9 @@ public final class XDSServer: Sendable {
         self.take(XDSType.waypointRules, waypointRules.map { EncodedResource($0) }, removed.map(\.description))
     }
 
-    /// Changed resources of the Envoys of a waypoint, or of a part of sidecars' configurations (``SidecarLayer``), nil for those that are gone. They are published as rules are.
+    /// Changed resources of the Envoys of a waypoint, or of a part of sidecars' configurations (``SidecarLayer``), nil for
+    /// those that are gone. They are published as rules
+    /// are, but after much of it there is a rest (``EnvoyPace``).
     package func apply(envoys gateway: String, _ changes: [EnvoyResourceSet.Name: EncodedResource?]) {
         let isTouched = self.state.withLock { state in
             var isTouched = false
@@ -119,10 +128,10 @@ public final class XDSServer: Sendable {
                     state.pendingEnvoys[gateway, default: [:]].updateValue(resource, forKey: name)
                 }
             }
-            if isTouched { state.rulesDebounce.changed(at: .now) }
+            if isTouched { state.envoysDebounce.changed(at: .now) }
             return isTouched
         }
-        if isTouched { self.rulesWake.yield() }
+        if isTouched { self.envoysWake.yield() }
     }
 
     private func take(_ type: String, _ upserts: [EncodedResource], _ removals: [String]) {
@@ -156,6 +165,7 @@ public final class XDSServer: Sendable {
     /// ever sees half a mesh.
     public func becomeReady() {
         self.publish()
+        self.publishEnvoys()
         self.state.withLock { $0.isReady = true }
     }
 
@@ -168,6 +178,7 @@ public final class XDSServer: Sendable {
             group.addTask {
                 await self.pace(self.rulesWakeUps, \.rulesDebounce.deadline) { self.publish(rulesOnly: true) }
             }
+            group.addTask { await self.pace(self.envoysWakeUps, \.envoysDebounce.deadline) { self.publishEnvoys() } }
         }
     }
 
@@ -187,8 +198,8 @@ public final class XDSServer: Sendable {
 
     /// - Parameter rulesOnly: besides the rules only services, which rules may lead to.
     private func publish(rulesOnly: Bool = false) {
-        let clients = self.state.withLock { state -> [XDSConnection] in
-            state.rulesDebounce.published()
+        self.publish { state in
+            state.rulesDebounce.published(at: .now)
             var changes = state.pending.filter { !$0.value.isEmpty }
             state.pending = [:]
             if rulesOnly {
@@ -198,20 +209,34 @@ public final class XDSServer: Sendable {
                     state.pending[type] = pending.filter { now[$0.key] == nil }
                 }
             } else {
-                state.debounce.published()
+                state.debounce.published(at: .now)
             }
+            if changes.isEmpty { return false }
+            state.snapshot.advance(changes)
+            return true
+        }
+    }
+
+    private func publishEnvoys() {
+        self.publish { state in
             let envoys = state.pendingEnvoys.filter { !$0.value.isEmpty }
             state.pendingEnvoys = [:]
+            let bytes = envoys.values.flatMap(\.values).reduce(0) { $0 + ($1?.message.resource.value.count ?? 0) }
+            state.envoysDebounce.published(at: .now, rest: EnvoyPace.rest(after: bytes))
             for (gateway, changes) in envoys {
                 state.envoys[gateway, default: EnvoyResourceSet()].advance(changes)
                 if SidecarLayer.isOfPod(gateway), state.envoys[gateway]?.isEmpty == true {
                     state.envoys[gateway] = nil
                 }
             }
-            if changes.isEmpty, envoys.isEmpty { return [] }
-            if !changes.isEmpty { state.snapshot.advance(changes) }
-            return Array(state.clients.values)
+            return !envoys.isEmpty
         }
+    }
+
+    /// - Parameter advance: returns whether there is anything for clients.
+    private func publish(_ advance: (inout State) -> Bool) {
+        let clients = self.state.withLock { advance(&$0) ? Array($0.clients.values) : nil }
+        guard let clients else { return }
         if !clients.isEmpty { self.record(.published) }
         for client in clients { client.signal() }
     }
@@ -225,7 +250,7 @@ public final class XDSServer: Sendable {
         }
     }
 
-    func hasEnvoyResources(_ key: String) -> Bool { self.state.withLock { $0.envoys[key] != nil } }
+    package func hasEnvoyResources(_ key: String) -> Bool { self.state.withLock { $0.envoys[key] != nil } }
 
     /// Ends every stream cleanly; clients connect again, to another replica if there is one.
     public func drain() {
