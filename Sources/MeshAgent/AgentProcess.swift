@@ -3,6 +3,7 @@ internal import GRPCCore
 internal import GRPCNIOTransportHTTP2
 internal import Logging
 package import MeshCertificates
+internal import MeshChannel
 internal import MeshEnvoy
 internal import MeshLinux
 package import MeshProcess
@@ -160,9 +161,7 @@ package struct AgentProcess: Sendable {
             await _Concurrency.Task { await self.drain(envoy, admin) }.value
         }
         await envoy.stop()
-        server.beginGracefulShutdown()
-        serving.cancel()
-        _ = await serving.result
+        await server.end(serving)
         if isByItself { throw EnvoyEnded(description: await envoy.wait()) }
     }
 

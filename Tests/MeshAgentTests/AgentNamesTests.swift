@@ -49,6 +49,7 @@ struct AgentNamesTests {
         private let upstream: DNSServer
         private let client: DNSForwarder
         private let server: GRPCServer<HTTP2ServerTransport.Posix>
+        private let serving: Task<Void, any Error>
         private let tasks: [Task<Void, Never>]
         private let folder: URL
 
@@ -84,7 +85,7 @@ struct AgentNamesTests {
                 address: .ipv4(host: "127.0.0.1", port: 0), transportSecurity: .plaintext)
             let server = GRPCServer(transport: transport, services: [XDSService(xds)])
             self.server = server
-            let serving: [Task<Void, Never>] = [Task { try? await server.serve() }, Task { await xds.run() }]
+            self.serving = Task { try await server.serve() }
             self.folder = FileManager.default.temporaryDirectory.appending(path: "names-\(UUID())")
             try FileManager.default.createDirectory(at: self.folder, withIntermediateDirectories: true)
             let (token, resolvConf) = (
@@ -114,7 +115,7 @@ struct AgentNamesTests {
             self.client = DNSForwarder(
                 resolvers: [IPEndpoint(address: IPAddress("127.0.0.1")!, port: service.port)], limits: patient,
                 group: group)
-            self.tasks = serving + [Task { await service.run() }]
+            self.tasks = [Task { await xds.run() }, Task { await service.run() }]
             // Its own part, without which no sidecar is served.
             xds.apply(
                 envoys: SidecarLayer.pod(AgentNamesTests.pod),
@@ -125,9 +126,9 @@ struct AgentNamesTests {
         }
 
         func stop() async {
-            self.server.beginGracefulShutdown()
             for task in self.tasks { task.cancel() }
             for task in self.tasks { await task.value }
+            await self.server.end(self.serving)
             await self.service.close()
             try? await self.upstream.loop.submit { [upstream] in upstream.close() }.get()
             try? FileManager.default.removeItem(at: self.folder)

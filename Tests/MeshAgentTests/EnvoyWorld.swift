@@ -151,8 +151,8 @@ final class EnvoyWorld: Sendable {
         let transport = HTTP2ServerTransport.Posix(
             address: .ipv4(host: "127.0.0.1", port: 0), transportSecurity: .plaintext)
         let grpc = GRPCServer(transport: transport, services: [XDSService(self.xds)])
+        let serving = Task { try await grpc.serve() }
         try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { try await grpc.serve() }
             group.addTask { await self.xds.run() }
             let port = try await transport.listeningAddress.ipv4?.port ?? 0
             let shutdown = ShutdownSignal()
@@ -178,7 +178,7 @@ final class EnvoyWorld: Sendable {
             _ = await agent.result
             try outcome.get()
             self.xds.drain()
-            grpc.beginGracefulShutdown()
+            await grpc.end(serving)
             group.cancelAll()
         }
         await self.server.stop()

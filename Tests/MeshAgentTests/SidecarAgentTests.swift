@@ -204,13 +204,9 @@ struct SidecarAgentTests {
         let transport = HTTP2ServerTransport.Posix(
             address: .ipv4(host: "127.0.0.1", port: 0), transportSecurity: .plaintext)
         let server = GRPCServer(transport: transport, services: [XDSService(xds)])
-        let serving = Task { try? await server.serve() }
+        let serving = Task { try await server.serve() }
         let pacing = Task { await xds.run() }
-        defer {
-            server.beginGracefulShutdown()
-            serving.cancel()
-            pacing.cancel()
-        }
+        defer { pacing.cancel() }
         var configuration = try Self.configuration([
             "ENVOY_PATH": Envoy.path ?? "", "PROXY_DIRECTORY": folder.path, "CONNECTION_TERMINATION_DEADLINE": "2s",
             "ISTIO_KUBE_APP_PROBERS":
@@ -255,5 +251,6 @@ struct SidecarAgentTests {
         #expect(try await get(stats, "/quitquitquit").status == 405)
         #expect(try await get(stats, "/quitquitquit", method: "POST").status == 200)
         try await agent.value
+        await server.end(serving)
     }
 }

@@ -59,7 +59,6 @@ struct SidecarTests {
         defer { network.remove() }
         let ca = try TestCA()
         let plane = try await SidecarControlPlane()
-        defer { plane.stop() }
         try self.describe(plane)
         var programs: [ChildProgram] = []
         defer { for program in programs { program.stop() } }
@@ -97,6 +96,7 @@ struct SidecarTests {
         let outcome = await Task { try await Self.check(network, plane) }.result
         await client.stop()
         await server.stop()
+        await plane.stop()
         _ = folders
         try outcome.get()
     }

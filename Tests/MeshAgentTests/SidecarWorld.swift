@@ -20,7 +20,8 @@ final class SidecarControlPlane: @unchecked Sendable {
     private let index: MeshIndex
     private let changes = Mutex<[(key: String, resource: EnvoyResource?)]>([])
     private let server: GRPCServer<HTTP2ServerTransport.Posix>
-    private let tasks: [Task<Void, Never>]
+    private let serving: Task<Void, any Error>
+    private let pacing: Task<Void, Never>
     let port: Int
 
     init() async throws {
@@ -34,9 +35,8 @@ final class SidecarControlPlane: @unchecked Sendable {
             address: .ipv4(host: "127.0.0.1", port: 0), transportSecurity: .plaintext)
         let server = GRPCServer(transport: transport, services: [XDSService(xds)])
         self.server = server
-        self.tasks = [
-            Task { try? await server.serve() }, Task { await xds.run() },
-        ]
+        self.serving = Task { try await server.serve() }
+        self.pacing = Task { await xds.run() }
         self.port = try await transport.listeningAddress.ipv4?.port ?? 0
         for kind in GatewayKind.builtin {
             self.index.gatewayClasses.set(kind.object.key, GatewayClassView(kind.object))
@@ -53,10 +53,10 @@ final class SidecarControlPlane: @unchecked Sendable {
         return "\(parts[2][parts[2].index(after: dot)...])/\(parts[2][..<dot])"
     }
 
-    func stop() {
+    func stop() async {
         self.xds.drain()
-        self.server.beginGracefulShutdown()
-        for task in self.tasks { task.cancel() }
+        self.pacing.cancel()
+        await self.server.end(self.serving)
     }
 
     /// Takes objects in, and tells the sidecars.
@@ -96,7 +96,7 @@ final class NamespaceSidecar {
     private let folder: URL
     private let envoy: ChildProgram
     private let server: GRPCServer<HTTP2ServerTransport.Posix>
-    private let serving: Task<Void, Never>
+    private let serving: Task<Void, any Error>
 
     init(
         _ name: String, namespace: String, account: String, address: String, in network: PodNetwork,
@@ -123,7 +123,7 @@ final class NamespaceSidecar {
         let server = GRPCServer(
             transport: transport, services: [secrets, XDSRelay(configuration.xds, logger: Logger(label: "relay"))])
         self.server = server
-        self.serving = Task { try? await server.serve() }
+        self.serving = Task { try await server.serve() }
         _ = try await transport.listeningAddress
         try Data(EnvoyBootstrap(configuration).json.encoded).write(
             to: URL(fileURLWithPath: configuration.bootstrapPath))
@@ -140,9 +140,7 @@ final class NamespaceSidecar {
 
     func stop() async {
         self.envoy.stop()
-        self.server.beginGracefulShutdown()
-        self.serving.cancel()
-        await self.serving.value
+        await self.server.end(self.serving)
         try? FileManager.default.removeItem(at: self.folder)
     }
 }

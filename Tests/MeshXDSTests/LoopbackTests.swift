@@ -75,20 +75,18 @@ struct LoopbackTests {
                 transportSecurity: .tls(
                     certificateChain: [.bytes(Array(certificate.chainPEM.utf8), format: .pem)],
                     privateKey: .bytes(Array(certificate.privateKeyPEM.utf8), format: .pem)))
-            isServed = try await withThrowingTaskGroup(of: Void.self) { group in
-                let server = GRPCServer(transport: transport, services: [XDSService(xds)])
-                group.addTask { try await server.serve() }
-                guard let bound = try? await transport.listeningAddress.ipv4?.port else {
-                    try await Task.sleep(for: .milliseconds(100))
-                    return false
-                }
-                group.addTask { await xds.run() }
-                try await body(bound)
-                xds.drain()
-                server.beginGracefulShutdown()
-                group.cancelAll()
-                return true
+            let server = GRPCServer(transport: transport, services: [XDSService(xds)])
+            let serving = Task { try await server.serve() }
+            guard let bound = try? await transport.listeningAddress.ipv4?.port else {
+                try await Task.sleep(for: .milliseconds(100))
+                continue
             }
+            isServed = true
+            let pacing = Task { await xds.run() }
+            defer { pacing.cancel() }
+            try await body(bound)
+            xds.drain()
+            await server.end(serving)
         }
     }
 

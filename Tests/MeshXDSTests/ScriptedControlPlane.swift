@@ -134,7 +134,6 @@ final class ScriptedControlPlane: Envoy_Service_Discovery_V3_AggregatedDiscovery
             running.cancel()
             await running.value
             server.beginGracefulShutdown()
-            group.cancelAll()
         }
     }
 }

@@ -15,13 +15,10 @@ import NIOSSL
 package struct ControlServer: Sendable {
     /// What is left of open streams after a stop is cut.
     static let drainMax = Duration.seconds(10)
-    /// A node proxy that connects again lists every version it holds: about 100 bytes for each of 200 000 resources.
-    static let requestBytesMax = 64 << 20
-
-    private let options: ControlOptions
-    private let cluster: any KubeCluster
-    private let version: String
-    private let logger: Logger
+    let options: ControlOptions
+    let cluster: any KubeCluster
+    let version: String
+    let logger: Logger
 
     package init(_ options: ControlOptions, cluster: any KubeCluster, version: String, logger: Logger) {
         self.options = options
@@ -94,7 +91,12 @@ package struct ControlServer: Sendable {
         let bound = endpoints
 
         try await withThrowingTaskGroup(of: Void.self) { group in
-            for server in servers { group.addTask { try await server.serve() } }
+            // One that fails ends the others; at a shutdown each has its own time.
+            group.addTask {
+                try await withThrowingDiscardingTaskGroup { serving in
+                    for server in servers { serving.addTask { try await server.serve() } }
+                }
+            }
             group.addTask {
                 let address = try await secure.listeningAddress
                 let port = address.ipv6?.port ?? address.ipv4?.port ?? self.options.secureGRPCPort
@@ -144,87 +146,6 @@ package struct ControlServer: Sendable {
             self.logger.error("MeshConfig is not used; defaults are in force", metadata: ["why": "\(error)"])
             return self.options.settings
         }
-    }
-
-    private func transport(
-        port: Int, _ security: HTTP2ServerTransport.Posix.TransportSecurity
-    ) -> HTTP2ServerTransport.Posix {
-        HTTP2ServerTransport.Posix(
-            address: self.options.bind.contains(":")
-                ? .ipv6(host: self.options.bind, port: port) : .ipv4(host: self.options.bind, port: port),
-            transportSecurity: security,
-            config: .defaults { config in
-                config.rpc.maxRequestPayloadSize = Self.requestBytesMax
-                // Streams move to other replicas now and then; a client comes back with what it has.
-                config.connection.maxAge = .seconds(30 * 60)
-                config.connection.maxGraceTime = .seconds(10)
-                config.connection.keepalive = .init(
-                    time: .seconds(30), timeout: .seconds(10),
-                    clientBehavior: .init(minPingIntervalWithoutCalls: .seconds(10), allowWithoutCalls: true))
-                config.http2.maxConcurrentStreams = 1000
-            })
-    }
-
-    private func endpoints(
-        _ xds: XDSServer, _ plane: ControlPlane, _ metrics: ControlMetrics
-    ) async throws -> [HTTPEndpoints] {
-        let ready = EndpointRoute("/ready", methods: ["GET"]) { _ in
-            if xds.isReady { return .text("ready\n") }
-            let pending = await plane.pending
-            return .text("not ready, not listed yet: \(pending.joined(separator: ", "))\n", status: 503)
-        }
-        let version = EndpointRoute("/version", methods: ["GET"]) { _ in .text("martlet control \(self.version)\n") }
-        let clients = EndpointRoute("/debug/syncz", methods: ["GET"]) { _ in .json(Self.text(xds.clients)) }
-        let group = MultiThreadedEventLoopGroup.singleton
-        return [
-            try await HTTPEndpoints.bind(
-                [.init(host: self.options.bind, port: self.options.readinessPort)], routes: [ready], group: group),
-            try await HTTPEndpoints.bind(
-                [.init(host: self.options.bind, port: self.options.monitoringPort)],
-                routes: EndpointRoute.metrics(metrics.registry) + [version, clients], group: group),
-        ]
-    }
-
-    /// A review holds an object and its former state, of 3 MiB each at most.
-    static let reviewBytesMax = 8 << 20
-
-    /// What the API server asks, over TLS with our own certificate.
-    private func webhooks(
-        _ certificate: ServerCertificate, _ injection: InjectionService
-    ) async throws -> HTTPEndpoints {
-        var tls = try TLSConfiguration.makeServerConfiguration(certificateReloader: certificate)
-        tls.minimumTLSVersion = .tlsv12
-        tls.applicationProtocols = ["http/1.1"]
-        let context = try NIOSSLContext(configuration: tls)
-        var limits = HTTPEndpoints.Limits()
-        limits.headTimeout = .seconds(30)
-        limits.bodyBytesMax = Self.reviewBytesMax
-        return try await HTTPEndpoints.bind(
-            [.init(host: self.options.bind, port: self.options.webhookPort)],
-            routes: [injection.route, ValidationService(logger: self.logger).route],
-            group: MultiThreadedEventLoopGroup.singleton, limits: limits,
-            prepare: { try $0.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: context)) })
-    }
-
-    /// Who is connected and whether it is up to date. Names and counts only: nothing of the mesh itself.
-    private static func text(_ clients: [XDSClientStatus]) -> [UInt8] {
-        JSONValue.array(
-            clients.map { client in
-                [
-                    "node": .string(client.nodeID), "peer": .string(client.peer), "account": .string(client.account),
-                    "types": .array(
-                        client.types.map { type in
-                            [
-                                "type": .string(type.type), "inSync": .bool(type.isInSync),
-                                "sentRevision": .int(Int64(type.sentRevision)),
-                                "ackedRevision": .int(Int64(type.ackedRevision)),
-                                "resourcesSent": .int(Int64(type.resourcesSent)),
-                                "refusals": .int(Int64(type.refusals)), "lastRefusal": .string(type.lastRefusal),
-                            ]
-                        }),
-                ]
-            }
-        ).encoded
     }
 
     private func background(
@@ -293,50 +214,6 @@ package struct ControlServer: Sendable {
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await roots.run() }
             if self.options.publishesRevocations { group.addTask { await revocations.run() } }
-        }
-    }
-
-    /// Key material that an operator, or another replica, replaced is taken over within a minute.
-    private func followKeyMaterial(
-        _ store: AuthorityStore, _ authority: KeyMaterial, _ metrics: ControlMetrics, _ settings: SettingsHolder
-    ) async {
-        while !Task.isCancelled {
-            try? await Task.sleep(for: self.options.keyMaterialInterval)
-            if Task.isCancelled { return }
-            await self.takeOver(store, authority, metrics, settings)
-        }
-    }
-
-    private func takeOver(
-        _ store: AuthorityStore, _ authority: KeyMaterial, _ metrics: ControlMetrics, _ settings: SettingsHolder
-    ) async {
-        do {
-            authority.offer(try await store.load(trustDomain: settings.current.trustDomain))
-            metrics.show(authority.current)
-        } catch {
-            self.logger.error("the CA keeps its key material", metadata: ["why": "\(error)"])
-        }
-    }
-
-    private func renewRoot(
-        _ store: AuthorityStore, _ authority: KeyMaterial, _ metrics: ControlMetrics, _ settings: SettingsHolder
-    ) async {
-        let rotation = self.options.rootRotation
-        guard rotation.checkInterval > .zero else { return }
-        var wait = rotation.firstWait()
-        while !Task.isCancelled {
-            try? await Task.sleep(for: wait)
-            if Task.isCancelled { return }
-            wait = rotation.checkInterval
-            do {
-                guard try await store.renewRootIfDue(rotation) else { continue }
-                self.logger.notice("the root certificate was renewed ahead of its end")
-            } catch {
-                self.logger.error(
-                    "the root certificate cannot be renewed; trying again after \(wait)", metadata: ["why": "\(error)"])
-                continue
-            }
-            await self.takeOver(store, authority, metrics, settings)
         }
     }
 }
