@@ -96,8 +96,8 @@ let package = Package(
         .executableTarget(
             name: "martlet-cni", dependencies: ["MeshCNI"],
             swiftSettings: strict,
-            // Without Foundation nothing else brings in the rounding functions that Double needs.
-            linkerSettings: [.linkedLibrary("m")]),
+            // It is copied to nodes, which have neither Swift's libraries nor, some of them, our C library.
+            linkerSettings: [.unsafeFlags(["-static-executable"])]),
         .executableTarget(
             name: "martlet-lab", dependencies: ["LabCluster", "LabNode", arguments, log], path: "Lab/martlet-lab",
             swiftSettings: strict),

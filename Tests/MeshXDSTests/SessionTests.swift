@@ -339,7 +339,7 @@ struct DebounceTests {
         #expect(debounce.deadline == at(100))
         debounce.published(at: at(101))
         debounce.changed(at: at(102))
-        #expect(debounce.deadline == at(104))
+        #expect(debounce.deadline == at(102))
     }
 }
 
