@@ -13,6 +13,8 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
+#include <sys/random.h>
+#include <time.h>
 #include <sys/prctl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -244,7 +246,27 @@ int cml_datagram(const cml_datagram_options *options, cml_listen_result *result)
     return made;
 }
 
-int cml_dial(const cml_dial_options *options, bool *spoofed) {
+/// Ports for dialling from another's address: the mesh's own are below, and Linux's default range for clients begins above. A
+/// client whose plaintext connection to the same port of the pod was captured must not meet its own port again: conntrack
+/// would take the proxy's connection for the client's, and neither would ever get an answer.
+static const uint32_t kSpoofedPortMin = 16384;
+static const uint32_t kSpoofedPorts = 16384;
+/// What is taken, or waits after a connection's end, is passed over; then the kernel chooses.
+static const int kSpoofAttemptsMax = 16;
+
+static uint16_t spoofed_port() {
+    static thread_local uint32_t state = 0;
+    while (state == 0) {
+        if (getrandom(&state, sizeof state, 0) < 0) state = static_cast<uint32_t>(time(nullptr)) | 1;
+    }
+    state ^= state << 13;
+    state ^= state >> 17;
+    state ^= state << 5;
+    return static_cast<uint16_t>(kSpoofedPortMin + state % kSpoofedPorts);
+}
+
+/// - `port`: to dial from when the address is another's; 0: the kernel chooses.
+static int dial_from(const cml_dial_options *options, uint16_t port, bool *spoofed) {
     *spoofed = false;
     int made = socket_in_namespace(options->network_namespace, options->target.is_v6 ? AF_INET6 : AF_INET);
     if (made < 0) return made;
@@ -264,14 +286,22 @@ int cml_dial(const cml_dial_options *options, bool *spoofed) {
     sockaddr_storage address;
     if (options->spoofs_source && options->source.is_v6 == options->target.is_v6) {
         cml_endpoint source = options->source;
-        source.port = 0;
+        source.port = port;
         socklen_t length = to_sockaddr(&source, source.is_v6, &address);
         bool ready = set_transparent(made, source.is_v6) == 0
             && set_int(made, SOL_IP, IP_FREEBIND, 1) == 0
             && (!source.is_v6 || set_int(made, SOL_IPV6, IPV6_FREEBIND, 1) == 0);
-        // The port is chosen at connect, so that it need be free only towards this target.
+        // The port need be free only towards this target: that is seen at connect.
+        set_int(made, SOL_SOCKET, SO_REUSEADDR, 1);
         set_int(made, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1);
-        *spoofed = ready && bind(made, reinterpret_cast<sockaddr *>(&address), length) == 0;
+        if (ready && bind(made, reinterpret_cast<sockaddr *>(&address), length) < 0) {
+            ready = false;
+            if (port != 0 && errno == EADDRINUSE) {
+                close(made);
+                return -EADDRINUSE;
+            }
+        }
+        *spoofed = ready;
     }
     socklen_t length = to_sockaddr(&options->target, options->target.is_v6, &address);
     if (connect(made, reinterpret_cast<sockaddr *>(&address), length) < 0 && errno != EINPROGRESS) {
@@ -280,6 +310,14 @@ int cml_dial(const cml_dial_options *options, bool *spoofed) {
         return error;
     }
     return made;
+}
+
+int cml_dial(const cml_dial_options *options, bool *spoofed) {
+    for (int attempt = 0; options->spoofs_source && attempt < kSpoofAttemptsMax; attempt++) {
+        int made = dial_from(options, spoofed_port(), spoofed);
+        if (made != -EADDRINUSE && made != -EADDRNOTAVAIL) return made;
+    }
+    return dial_from(options, 0, spoofed);
 }
 
 int cml_steer(int listener, uint32_t index) {

@@ -33,4 +33,26 @@ struct SocketOptionTests {
             #expect(self.option(plain, CInt(IPPROTO_TCP), CInt(TCP_USER_TIMEOUT)) == milliseconds)
         }
     }
+
+    @Test(
+        "from another's address has no port that clients have, also when there are many",
+        .enabled(if: geteuid() == 0, "other addresses need CAP_NET_ADMIN"))
+    func spoofedPort() throws {
+        let listener = try Sockets.listen(Sockets.ListenOptions(local: IPEndpoint("127.0.0.1:0")!))
+        defer { Sockets.closeDescriptor(listener.descriptor) }
+        var options = Sockets.DialOptions(
+            target: IPEndpoint(address: IPAddress(v4: 0x7F00_0001), port: listener.port))
+        options.source = IPAddress(v4: 0x7F00_0909)
+        var dialled: [CInt] = []
+        defer { for descriptor in dialled { Sockets.closeDescriptor(descriptor) } }
+        var ports: Set<UInt16> = []
+        for _ in 0..<500 {
+            dialled.append(try Sockets.dial(options))
+            let local = try #require(Sockets.localEndpoint(of: dialled.last!))
+            #expect(local.address == options.source)
+            #expect((16_384..<32_768).contains(local.port), "Linux's clients begin at 32768, the mesh ends at 15090")
+            ports.insert(local.port)
+        }
+        #expect(ports.count == 500)
+    }
 }

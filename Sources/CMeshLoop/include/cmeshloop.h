@@ -66,7 +66,7 @@ int cml_datagram(const cml_datagram_options *options, cml_listen_result *result)
 typedef struct cml_dial_options {
     int network_namespace;
     cml_endpoint target;
-    bool spoofs_source;      ///< Bind to `source` with a free port; when that fails the own address is used.
+    bool spoofs_source;      ///< Bind to `source` with a port below clients' range; when that fails the own address is used.
     cml_endpoint source;
     uint32_t mark;
     int keepalive_idle, keepalive_interval, keepalive_count;  ///< Seconds; idle 0 sets no keepalive.

@@ -7,6 +7,7 @@ import threading
 import time
 
 from cells import CELLS, CLIENTS, REFUSED, Phase, became, wanted
+from lab import ROOT
 
 SECONDS = 40
 # Longer than an old node proxy's drain, which cuts what is still there when it ends. A sidecar keeps connections to servers in
@@ -54,6 +55,9 @@ def test_restarts_lose_no_request(world):
         ending.set()
         for thread in threads:
             thread.join()
+    if failures:
+        lines = world.run("kubectl", "logs", "-n", "istio-system", "-l", "app=ztunnel", "--prefix", "--tail=-1", "--since=90s")
+        (ROOT / ".build" / "pairs" / "restarts.log").write_text(lines.stdout)
     assert not failures, f"{len(failures)} of {counts}; {events}\n{json.dumps(failures[:15], indent=1)}"
     assert min(counts.values()) > 100, counts
     print(f"{counts}: {len(events)} restarts")
