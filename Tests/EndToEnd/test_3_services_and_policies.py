@@ -130,6 +130,27 @@ def test_a_preference_is_no_condition(mesh):
         json.dumps({"spec": {"trafficDistribution": None}}))
 
 
+def test_a_client_outside_never_meets_its_own_port(mesh):
+    """The proxy dials the pod from the client's address. From its port, too, conntrack would take one for the other."""
+    pod = mesh.objects("pods", "bar-1", "app=httpbin")[0]
+    home, address = pod["spec"]["nodeName"].removeprefix(f"k3d-{CLUSTER}-"), pod["status"]["podIP"]
+    outside = next(agent for agent in ("agent-0", "agent-1") if agent != home)
+    inside = mesh.node(home, "sh", "-c", f'''
+        for each in /var/run/netns/*; do nsenter --net=$each ip -o -4 addr | grep -q " {address}/" && echo $each; done; true''').strip()
+
+    def choice(ports):
+        mesh.node(home, "nsenter", f"--net={inside}", "sysctl", "-qw", f"net.ipv4.ip_local_port_range={ports}")
+
+    before = mesh.node(home, "nsenter", f"--net={inside}", "cat", "/proc/sys/net/ipv4/ip_local_port_range").strip()
+    choice("40001 40001")
+    try:
+        assert mesh.node(
+            outside, "curl", "-sS", "--max-time", "10", "--local-port", "40001", "-o", "/dev/null", "-w", "%{http_code}",
+            f"http://{address}/get") == "200"
+    finally:
+        choice(before)
+
+
 def test_endpoints_that_are_not_ready_are_used_only_when_asked_for(mesh):
     manifest = HTTPBIN.replace("name: httpbin\n", "name: unready\n").replace("app: httpbin", "app: unready")
     manifest = manifest.replace("      containers:\n", "      readinessGates: [{conditionType: example/never}]\n      containers:\n")
