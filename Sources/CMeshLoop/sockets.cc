@@ -5,6 +5,7 @@
 #endif
 #include "cmeshloop.h"
 
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -13,11 +14,10 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
-#include <sys/random.h>
-#include <time.h>
-#include <sys/prctl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -254,15 +254,14 @@ static const uint32_t kSpoofedPorts = 16384;
 /// What is taken, or waits after a connection's end, is passed over; then the kernel chooses.
 static const int kSpoofAttemptsMax = 16;
 
+/// In turn, so that the longest unused comes next, from anywhere: two generations of a proxy have the same pods.
 static uint16_t spoofed_port() {
-    static thread_local uint32_t state = 0;
-    while (state == 0) {
-        if (getrandom(&state, sizeof state, 0) < 0) state = static_cast<uint32_t>(time(nullptr)) | 1;
-    }
-    state ^= state << 13;
-    state ^= state >> 17;
-    state ^= state << 5;
-    return static_cast<uint16_t>(kSpoofedPortMin + state % kSpoofedPorts);
+    static std::atomic<uint32_t> next{[] {
+        uint32_t start = 0;
+        (void)!getrandom(&start, sizeof start, 0);
+        return start;
+    }()};
+    return static_cast<uint16_t>(kSpoofedPortMin + next.fetch_add(1, std::memory_order_relaxed) % kSpoofedPorts);
 }
 
 /// - `port`: to dial from when the address is another's; 0: the kernel chooses.
@@ -315,7 +314,8 @@ static int dial_from(const cml_dial_options *options, uint16_t port, bool *spoof
 int cml_dial(const cml_dial_options *options, bool *spoofed) {
     for (int attempt = 0; options->spoofs_source && attempt < kSpoofAttemptsMax; attempt++) {
         int made = dial_from(options, spoofed_port(), spoofed);
-        if (made != -EADDRINUSE && made != -EADDRNOTAVAIL) return made;
+        // Without the address no other port helps.
+        if (made != -EADDRINUSE && !(made == -EADDRNOTAVAIL && *spoofed)) return made;
     }
     return dial_from(options, 0, spoofed);
 }

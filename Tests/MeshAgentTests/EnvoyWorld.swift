@@ -176,10 +176,10 @@ final class EnvoyWorld: Sendable {
             let outcome = await Task { try await body() }.result
             shutdown.request("the test is over")
             _ = await agent.result
-            try outcome.get()
             self.xds.drain()
             await grpc.end(serving)
             group.cancelAll()
+            try outcome.get()
         }
         await self.server.stop()
     }

@@ -84,9 +84,10 @@ struct LoopbackTests {
             isServed = true
             let pacing = Task { await xds.run() }
             defer { pacing.cancel() }
-            try await body(bound)
+            let outcome = await Task { try await body(bound) }.result
             xds.drain()
             await server.end(serving)
+            try outcome.get()
         }
     }
 

@@ -7,9 +7,6 @@ import MeshCA
 import MeshTelemetry
 import MeshXDS
 import NIOCertificateReloading
-import NIOCore
-import NIOPosix
-import NIOSSL
 
 /// One running control plane, from key material to the last drained stream.
 package struct ControlServer: Sendable {
@@ -117,7 +114,7 @@ package struct ControlServer: Sendable {
                 for server in servers { server.beginGracefulShutdown() }
                 try? await Task.sleep(for: Self.drainMax)
             }
-            // The first to end ends all: a server that stopped by itself, or the drain's deadline.
+            // The first to end ends all: the servers when their streams have ended, or the drain's deadline.
             try await group.next()
             group.cancelAll()
         }

@@ -55,12 +55,8 @@ public final class XDSServer: Sendable {
     let admission: Admission
     let logger: Logger
     let record: @Sendable (XDSEvent) -> Void
-    private let wake: AsyncStream<Void>.Continuation
-    private let wakeUps: AsyncStream<Void>
-    private let rulesWake: AsyncStream<Void>.Continuation
-    private let rulesWakeUps: AsyncStream<Void>
-    private let envoysWake: AsyncStream<Void>.Continuation
-    private let envoysWakeUps: AsyncStream<Void>
+    /// Of the loops that publish addresses and rules, rules alone, and what Envoys get.
+    private let (wake, rulesWake, envoysWake) = (WakeUps(), WakeUps(), WakeUps())
 
     public init(
         _ configuration: Configuration = Configuration(), authenticator: any CallerAuthenticator,
@@ -77,11 +73,6 @@ public final class XDSServer: Sendable {
             State(
                 debounce: Debounce(quiet: configuration.quiet, longest: configuration.longest),
                 rulesDebounce: rules, envoysDebounce: rules))
-        (self.wakeUps, self.wake) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
-        (self.rulesWakeUps, self.rulesWake) = AsyncStream.makeStream(
-            of: Void.self, bufferingPolicy: .bufferingNewest(1))
-        (self.envoysWakeUps, self.envoysWake) = AsyncStream.makeStream(
-            of: Void.self, bufferingPolicy: .bufferingNewest(1))
     }
 
     /// Takes changes in. One that changes nothing on the wire is dropped here.
@@ -131,7 +122,7 @@ public final class XDSServer: Sendable {
             if isTouched { state.envoysDebounce.changed(at: .now) }
             return isTouched
         }
-        if isTouched { self.envoysWake.yield() }
+        if isTouched { self.envoysWake.continuation.yield() }
     }
 
     private func take(_ type: String, _ upserts: [EncodedResource], _ removals: [String]) {
@@ -158,7 +149,7 @@ public final class XDSServer: Sendable {
             }
             return isTouched
         }
-        if changed { (XDSType.isScoped(type) ? self.rulesWake : self.wake).yield() }
+        if changed { (XDSType.isScoped(type) ? self.rulesWake : self.wake).continuation.yield() }
     }
 
     /// Publishes what is pending, at once, and from now on serves clients. Before, they are refused, so that none
@@ -174,18 +165,28 @@ public final class XDSServer: Sendable {
     /// Publishes changes as they come. Returns when the task is cancelled.
     public func run() async {
         await withTaskGroup(of: Void.self) { group in
-            group.addTask { await self.pace(self.wakeUps, \.debounce.deadline) { self.publish() } }
+            group.addTask { await self.pace(self.wake, \.debounce.deadline) { self.publish() } }
             group.addTask {
-                await self.pace(self.rulesWakeUps, \.rulesDebounce.deadline) { self.publish(rulesOnly: true) }
+                await self.pace(self.rulesWake, \.rulesDebounce.deadline) { self.publish(rulesOnly: true) }
             }
-            group.addTask { await self.pace(self.envoysWakeUps, \.envoysDebounce.deadline) { self.publishEnvoys() } }
+            group.addTask { await self.pace(self.envoysWake, \.envoysDebounce.deadline) { self.publishEnvoys() } }
+        }
+    }
+
+    /// However many come while nobody looks, they count as one.
+    private struct WakeUps: Sendable {
+        let stream: AsyncStream<Void>
+        let continuation: AsyncStream<Void>.Continuation
+
+        init() {
+            (self.stream, self.continuation) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
         }
     }
 
     private func pace(
-        _ wakeUps: AsyncStream<Void>, _ deadline: @Sendable (State) -> ContinuousClock.Instant?, _ publish: () -> Void
+        _ wakeUps: WakeUps, _ deadline: @Sendable (State) -> ContinuousClock.Instant?, _ publish: () -> Void
     ) async {
-        for await _ in wakeUps {
+        for await _ in wakeUps.stream {
             while !Task.isCancelled, let deadline = self.state.withLock({ $0.isReady ? deadline($0) : nil }) {
                 if deadline <= ContinuousClock.now {
                     publish()

@@ -57,7 +57,9 @@ def test_restarts_lose_no_request(world):
             thread.join()
     if failures:
         lines = world.run("kubectl", "logs", "-n", "istio-system", "-l", "app=ztunnel", "--prefix", "--tail=-1", "--since=90s")
-        (ROOT / ".build" / "pairs" / "restarts.log").write_text(lines.stdout)
+        file = ROOT / ".build" / "pairs" / "restarts.log"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(lines.stdout)
     assert not failures, f"{len(failures)} of {counts}; {events}\n{json.dumps(failures[:15], indent=1)}"
     assert min(counts.values()) > 100, counts
     print(f"{counts}: {len(events)} restarts")
